@@ -1,0 +1,163 @@
+"""Bytes on a topic to structs and back, and every check that needs nothing but the record itself.
+
+The content type stands in the record header `content-type`: `application/json` (also when there is no header) or
+`application/msgpack`, for the same structs. What cannot be read raises RejectedError with the reason.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from decimal import Decimal
+from typing import Any, TypeAlias, TypeVar
+
+import msgspec
+
+from rater.model.errors import RejectedError
+from rater.model.rated import Alert, RatedFrame, RejectedHeaders
+from rater.model.usage import FORMAT_VERSION, Collection, CollectionFailed, ScopePlan, UsageRecord
+
+__all__ = [
+    "CONTENT_TYPE",
+    "JSON",
+    "MAX_DECIMALS",
+    "MAX_MAGNITUDE",
+    "MSGPACK",
+    "Headers",
+    "content_type",
+    "decode_alert",
+    "decode_rated",
+    "decode_usage",
+    "decoder",
+    "encode_json",
+    "encode_msgpack",
+    "quantity_fault",
+    "rejected_headers",
+]
+
+JSON = "application/json"
+MSGPACK = "application/msgpack"
+CONTENT_TYPE = "content-type"
+
+MAX_MAGNITUDE = Decimal("1e30")  # a larger value would wrap silently in ClickHouse's sum of Decimal(76, 38)
+MAX_DECIMALS = 100  # keeps exact sums within the precision of rater.engine.aggregate
+
+Headers: TypeAlias = tuple[tuple[str, bytes], ...]
+T = TypeVar("T")
+
+encode_json: Callable[[Any], bytes] = msgspec.json.Encoder().encode
+encode_msgpack: Callable[[Any], bytes] = msgspec.msgpack.Encoder().encode
+
+
+class _Probe(msgspec.Struct):
+    """Reads the version of a record that does not fit, so that the reason can say so."""
+
+    version: int = FORMAT_VERSION
+
+
+def content_type(headers: Iterable[tuple[str, bytes]]) -> str:
+    """The content type that the headers name; JSON where they name none."""
+    for name, value in headers:
+        if name.lower() == CONTENT_TYPE:
+            return bytes(value).decode("utf-8", "replace")
+    return JSON
+
+
+def decoder(kind: Any, what: str) -> Callable[[bytes, str], Any]:
+    """A function `(bytes, content type) -> kind` that raises RejectedError, for the records called `what`."""
+    readers = {
+        JSON: (msgspec.json.Decoder(kind).decode, msgspec.json.Decoder(_Probe).decode),
+        MSGPACK: (msgspec.msgpack.Decoder(kind).decode, msgspec.msgpack.Decoder(_Probe).decode),
+    }
+
+    def decode(value: bytes, form: str) -> Any:
+        if form not in readers:
+            raise RejectedError(f"content type {form!r} is unknown: send {JSON} or {MSGPACK}")
+        read, probe = readers[form]
+        try:
+            record = read(value)
+        except RecursionError:
+            raise RejectedError(f"this is no {what}: nested too deep") from None
+        except (msgspec.DecodeError, UnicodeDecodeError) as fault:
+            version = _version(probe, value)
+            if version != FORMAT_VERSION:
+                raise RejectedError(_unknown_version(what, version)) from None
+            raise RejectedError(f"this is no {what} as {form}: {fault}") from None
+        if getattr(record, "version", FORMAT_VERSION) != FORMAT_VERSION:
+            raise RejectedError(_unknown_version(what, record.version))
+        return record
+
+    return decode
+
+
+def _version(probe: Callable[[bytes], _Probe], value: bytes) -> int:
+    try:
+        return probe(value).version
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return FORMAT_VERSION
+
+
+def _unknown_version(what: str, version: int) -> str:
+    return f"version {version} of {what} is unknown: this rater reads version {FORMAT_VERSION}"
+
+
+_usage = decoder(UsageRecord, "usage record")
+decode_rated: Callable[[bytes, str], RatedFrame] = decoder(RatedFrame, "rated frame")
+decode_alert: Callable[[bytes, str], Alert] = decoder(Alert, "alert")
+
+
+def decode_usage(value: bytes, form: str) -> UsageRecord:
+    """A record of topic `usage`, checked. Raises RejectedError with the reason."""
+    record: UsageRecord = _usage(value, form)
+    if isinstance(record, Collection):
+        _check_collection(record)
+    elif isinstance(record, CollectionFailed):
+        _check_range(record.begin, record.end)
+    elif isinstance(record, ScopePlan) and record.until is not None:
+        _check_range(record.begin, record.until)
+    return record
+
+
+def _check_range(begin: int, end: int) -> None:
+    if begin >= end:
+        raise RejectedError(f"range [{begin}, {end}) holds no time: begin must be before end")
+
+
+def _check_collection(record: Collection) -> None:
+    begin, end = record.begin, record.end
+    _check_range(begin, end)
+    if record.part >= record.parts:
+        raise RejectedError(f"part {record.part} of {record.parts} parts: parts count from 0")
+    for covered in record.covers:
+        if not begin <= covered.begin < covered.end <= end:
+            raise RejectedError(f"covers {list(covered)} does not lie within the range [{begin}, {end})")
+    known = len(record.series)
+    for number, sample in enumerate(record.samples):
+        if sample.series >= known:
+            raise RejectedError(f"samples[{number}] names series {sample.series} of {known}")
+        if not begin <= sample.begin < end:
+            raise RejectedError(
+                f"samples[{number}] begins at {sample.begin}, outside the range [{begin}, {end})"
+            )
+        if sample.end < sample.begin:
+            raise RejectedError(f"samples[{number}] ends at {sample.end}, before it begins at {sample.begin}")
+        fault = quantity_fault(sample.qty)
+        if fault:
+            raise RejectedError(f"samples[{number}] has a quantity that {fault}")
+
+
+def quantity_fault(qty: Decimal) -> str:
+    """Why this quantity cannot be taken, as the end of a sentence; empty if it can."""
+    if not qty.is_finite():
+        return f"is {qty}: it must be a finite number"
+    if abs(qty) > MAX_MAGNITUDE:
+        return f"is {qty:.3E}: at most {MAX_MAGNITUDE} is taken"
+    exponent = qty.as_tuple().exponent
+    if isinstance(exponent, int) and exponent < -MAX_DECIMALS:
+        return f"has {-exponent} decimals: at most {MAX_DECIMALS} are taken"
+    return ""
+
+
+def rejected_headers(headers: RejectedHeaders) -> Headers:
+    """The record headers of a refused record; the reason is cut at 2 000 characters."""
+    fields: dict[str, str | int] = msgspec.to_builtins(headers)
+    return tuple((name, str(value)[:2000].encode()) for name, value in fields.items())

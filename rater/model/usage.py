@@ -1,0 +1,161 @@
+"""What stands in topic `usage`: the answers of the sources, what is expected of them, and their failures.
+
+Key of every record: the scope id in UTF-8, so that all records of a scope lie in one partition, in order.
+"""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Annotated, Literal, TypeAlias
+
+import msgspec
+from msgspec import Meta
+
+from rater.model.interval import Interval
+from rater.model.labels import Labels
+
+__all__ = [
+    "FORMAT_VERSION",
+    "MAX_SAMPLES",
+    "Collection",
+    "CollectionFailed",
+    "FrameForced",
+    "QuarantinedItem",
+    "Sample",
+    "ScopePlan",
+    "Series",
+    "UsageRecord",
+]
+
+FORMAT_VERSION = 1
+MAX_SAMPLES = 50_000  # a part of 50 000 samples is about 2 MB; publishers send about 500
+
+Name: TypeAlias = Annotated[str, Meta(min_length=1, max_length=255)]
+Count: TypeAlias = Annotated[int, Meta(ge=0, le=2**53)]
+Instant: TypeAlias = Annotated[
+    int, Meta(ge=0, le=253_402_300_800, description="seconds since the epoch, UTC")
+]
+Text: TypeAlias = Annotated[str, Meta(max_length=2000)]
+
+
+class Series(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """One resource as the source describes it."""
+
+    groupby: Labels = {}
+    metadata: Labels = {}
+
+
+class Sample(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """One measured quantity: `[index into series, begin, end, qty]`. `end == begin` is an instant."""
+
+    series: Annotated[int, Meta(ge=0)]
+    begin: Instant
+    end: Instant
+    qty: Annotated[Decimal, Meta(description="decimal text, exact")]
+
+
+class QuarantinedItem(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """An item of an answer that is no finite number: it makes its frame partial, its neighbours are rated."""
+
+    value: Text
+    reason: Text
+    groupby: Labels = {}
+    metadata: Labels = {}
+
+
+class Collection(
+    msgspec.Struct,
+    frozen=True,
+    omit_defaults=True,
+    forbid_unknown_fields=True,
+    tag_field="type",
+    tag="collection",
+):
+    """One part of the answer of one source for one scope, one metric and the time `[begin, end)`.
+
+    The parts `0..parts-1` share `collection_id` and everything else but `part`, `sequence`, `series`, `samples` and
+    `quarantined`. A complete collection replaces those of the same source, scope, metric and range with a lower
+    `attempt`; it never adds to them. `covers` are the sub-ranges that the source's own evidence proves.
+    """
+
+    source: Name
+    scope_id: Name
+    metric: Name
+    begin: Instant
+    end: Instant
+    attempt: Count
+    collection_id: Name
+    producer_id: Name
+    sequence: Count
+    """Counts up by one per (producer_id, scope_id), from 0: finds repeated batches."""
+    unit: Name = "undefined"
+    part: Count = 0
+    parts: Annotated[int, Meta(ge=1, le=100_000)] = 1
+    covers: list[Interval] = []
+    proof: Literal["proven", "weak"] = "proven"
+    series: list[Series] = []
+    samples: Annotated[list[Sample], Meta(max_length=MAX_SAMPLES)] = []
+    quarantined: list[QuarantinedItem] = []
+    note: Text = ""
+    """What the source said of itself: its version, why an empty answer is a true zero."""
+    version: int = FORMAT_VERSION
+
+
+class ScopePlan(
+    msgspec.Struct,
+    frozen=True,
+    omit_defaults=True,
+    forbid_unknown_fields=True,
+    tag_field="type",
+    tag="scope_plan",
+):
+    """Within `[begin, until)` exactly `metrics` of this scope are expected from `source`.
+
+    A scope that is gone at T: a plan from T on, without `until` and without metrics.
+    """
+
+    source: Name
+    scope_id: Name
+    begin: Instant
+    until: Instant | None = None
+    metrics: Annotated[list[Name], Meta(max_length=10_000)] = []
+    version: int = FORMAT_VERSION
+
+
+class CollectionFailed(
+    msgspec.Struct,
+    frozen=True,
+    omit_defaults=True,
+    forbid_unknown_fields=True,
+    tag_field="type",
+    tag="collection_failed",
+):
+    """A source gave no answer, or not a whole one. Proves nothing; its reason is shown beside the gap it leaves."""
+
+    source: Name
+    scope_id: Name
+    metric: Name
+    begin: Instant
+    end: Instant
+    reason: Text
+    version: int = FORMAT_VERSION
+
+
+class FrameForced(
+    msgspec.Struct,
+    frozen=True,
+    omit_defaults=True,
+    forbid_unknown_fields=True,
+    tag_field="type",
+    tag="frame_forced",
+):
+    """An operator closes a frame now, with whatever gaps it has."""
+
+    scope_id: Name
+    period_begin: Instant
+    author: Name
+    reason: Text
+    version: int = FORMAT_VERSION
+
+
+UsageRecord: TypeAlias = Collection | ScopePlan | CollectionFailed | FrameForced
