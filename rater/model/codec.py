@@ -135,9 +135,7 @@ def _check_collection(record: Collection) -> None:
         if sample.series >= known:
             raise RejectedError(f"samples[{number}] names series {sample.series} of {known}")
         if not begin <= sample.begin < end:
-            raise RejectedError(
-                f"samples[{number}] begins at {sample.begin}, outside the range [{begin}, {end})"
-            )
+            raise RejectedError(f"samples[{number}] begins at {sample.begin}, outside the range [{begin}, {end})")
         if sample.end < sample.begin:
             raise RejectedError(f"samples[{number}] ends at {sample.end}, before it begins at {sample.begin}")
         fault = quantity_fault(sample.qty)

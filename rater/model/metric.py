@@ -57,9 +57,7 @@ class Catalog:
         self._by_name: dict[str, MetricSpec] = {}
         for metric in metrics:
             if metric.name in self._by_name:
-                raise CatalogError(
-                    f"metric {metric.name!r} is declared twice: give one of them another alt_name"
-                )
+                raise CatalogError(f"metric {metric.name!r} is declared twice: give one of them another alt_name")
             self._by_name[metric.name] = metric
 
     def get(self, name: str) -> MetricSpec | None:

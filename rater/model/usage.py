@@ -32,9 +32,7 @@ MAX_SAMPLES = 50_000  # a part of 50 000 samples is about 2 MB; publishers send 
 
 Name: TypeAlias = Annotated[str, Meta(min_length=1, max_length=255)]
 Count: TypeAlias = Annotated[int, Meta(ge=0, le=2**53)]
-Instant: TypeAlias = Annotated[
-    int, Meta(ge=0, le=253_402_300_800, description="seconds since the epoch, UTC")
-]
+Instant: TypeAlias = Annotated[int, Meta(ge=0, le=253_402_300_800, description="seconds since the epoch, UTC")]
 Text: TypeAlias = Annotated[str, Meta(max_length=2000)]
 
 

@@ -1,0 +1,186 @@
+"""How every part of rater reaches Kafka: settings, credentials, topic names, topic creation.
+
+The only place that knows how a topic is configured. `aiokafka` clients are made by their users, from
+`client_options()`.
+"""
+
+from __future__ import annotations
+
+import ssl
+from enum import Enum
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
+from msgspec import Meta
+
+from rater.model.errors import RaterError
+
+__all__ = [
+    "KafkaSettings",
+    "KafkaUnavailableError",
+    "Topic",
+    "TopicsError",
+    "client_options",
+    "create_topics",
+    "partitions_of",
+]
+
+MAX_MESSAGE_BYTES = 4 * 1024 * 1024
+REJECTED_MESSAGE_BYTES = MAX_MESSAGE_BYTES + 64 * 1024  # a refused record goes there whole, with headers added
+DAY_MS = 24 * 3600 * 1000
+
+
+class KafkaUnavailableError(RaterError):
+    """The broker cannot be reached or refuses us."""
+
+
+class TopicsError(RaterError):
+    """A topic is missing or is not as it must be."""
+
+
+class Topic(Enum):
+    """The topics of rater, without prefix."""
+
+    USAGE = "usage"
+    RULES = "rules"
+    RATED = "rated"
+    ALERTS = "alerts"
+    REJECTED = "rejected"
+    CHECKPOINTS = "checkpoints"
+
+
+class KafkaSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Section `kafka` of rater.yaml."""
+
+    bootstrap: str = "127.0.0.1:9092"
+    prefix: Annotated[str, Meta(pattern=r"^[A-Za-z0-9._-]*$", max_length=100)] = "rater."
+    partitions: Annotated[int, Meta(ge=1, le=10_000)] = 8
+    replication_factor: Annotated[int, Meta(ge=1, le=32767)] = 1
+    security_protocol: str = "PLAINTEXT"
+    """PLAINTEXT, SSL, SASL_PLAINTEXT or SASL_SSL."""
+    sasl_mechanism: str = "SCRAM-SHA-512"
+    username: str = ""
+    password_file: str = ""
+    ca_file: str = ""
+    certificate_file: str = ""
+    key_file: str = ""
+
+    def topic(self, topic: Topic) -> str:
+        """The name of a topic on the broker."""
+        return self.prefix + topic.value
+
+
+def client_options(settings: KafkaSettings) -> dict[str, Any]:
+    """Keyword arguments that every aiokafka client takes: where the broker is and who we are.
+
+    Raises KafkaUnavailableError if a file of credentials cannot be read.
+    """
+    options: dict[str, Any] = {
+        "bootstrap_servers": settings.bootstrap,
+        "security_protocol": settings.security_protocol,
+    }
+    if settings.security_protocol in {"SSL", "SASL_SSL"}:
+        options["ssl_context"] = _ssl_context(settings)
+    if settings.security_protocol.startswith("SASL_"):
+        options["sasl_mechanism"] = settings.sasl_mechanism
+        options["sasl_plain_username"] = settings.username
+        options["sasl_plain_password"] = _read_secret(settings.password_file)
+    return options
+
+
+def _ssl_context(settings: KafkaSettings) -> ssl.SSLContext:
+    try:
+        context = ssl.create_default_context(cafile=settings.ca_file or None)
+        if settings.certificate_file:
+            context.load_cert_chain(settings.certificate_file, settings.key_file or None)
+    except OSError as fault:
+        raise KafkaUnavailableError(f"kafka.ca_file or kafka.certificate_file cannot be used: {fault}") from fault
+    return context
+
+
+def _read_secret(path: str) -> str:
+    try:
+        return Path(path).read_text(encoding="utf-8").strip()
+    except OSError as fault:
+        raise KafkaUnavailableError(f"kafka.password_file {path!r} cannot be read: {fault.strerror}") from fault
+
+
+def _new_topics(settings: KafkaSettings) -> list[NewTopic]:
+    week = {"cleanup.policy": "delete", "retention.ms": str(7 * DAY_MS), "max.message.bytes": str(MAX_MESSAGE_BYTES)}
+    month = {**week, "retention.ms": str(30 * DAY_MS)}
+    configs: dict[Topic, dict[str, str]] = {
+        # the broker's clock, not the producers': frames close by record times (rater/engine/README.md)
+        Topic.USAGE: {**week, "message.timestamp.type": "LogAppendTime"},
+        Topic.RULES: {**week, "retention.ms": "-1", "retention.bytes": "-1"},
+        Topic.RATED: week,
+        Topic.ALERTS: month,
+        Topic.REJECTED: {**month, "max.message.bytes": str(REJECTED_MESSAGE_BYTES)},
+        Topic.CHECKPOINTS: week,
+    }
+    return [
+        NewTopic(
+            settings.topic(topic),
+            1 if topic is Topic.RULES else settings.partitions,
+            settings.replication_factor,
+            topic_configs=config,
+        )
+        for topic, config in configs.items()
+    ]
+
+
+async def create_topics(settings: KafkaSettings) -> list[str]:
+    """Creates the topics that do not exist yet; returns their names.
+
+    Raises KafkaUnavailableError if the broker cannot be reached, TopicsError if it refuses or if the topics that
+    exist have another number of partitions than the settings say.
+    """
+    admin = AIOKafkaAdminClient(**client_options(settings))
+    try:
+        await admin.start()
+        response = await admin.create_topics(_new_topics(settings))
+        created = []
+        for name, code, *rest in response.topic_errors:
+            if code == 0:
+                created.append(name)
+            elif code != TopicAlreadyExistsError.errno:
+                raise TopicsError(
+                    f"topic {name} could not be created: {for_code(code).__name__} {rest[0] if rest else ''}"
+                )
+        counts = await _partition_counts(admin, settings)
+    except KafkaError as fault:
+        raise KafkaUnavailableError(f"Kafka at {settings.bootstrap} cannot be used: {fault}") from fault
+    finally:
+        await admin.close()
+    _check_counts(settings, counts)
+    return created
+
+
+async def partitions_of(settings: KafkaSettings) -> dict[Topic, int]:
+    """The number of partitions of each topic of ours that exists. Raises KafkaUnavailableError."""
+    admin = AIOKafkaAdminClient(**client_options(settings))
+    try:
+        await admin.start()
+        return await _partition_counts(admin, settings)
+    except KafkaError as fault:
+        raise KafkaUnavailableError(f"Kafka at {settings.bootstrap} cannot be used: {fault}") from fault
+    finally:
+        await admin.close()
+
+
+async def _partition_counts(admin: AIOKafkaAdminClient, settings: KafkaSettings) -> dict[Topic, int]:
+    names = {settings.topic(topic): topic for topic in Topic}
+    described = await admin.describe_topics(list(names))
+    return {names[topic["topic"]]: len(topic["partitions"]) for topic in described if topic["error_code"] == 0}
+
+
+def _check_counts(settings: KafkaSettings, counts: dict[Topic, int]) -> None:
+    for topic, count in counts.items():
+        wanted = 1 if topic is Topic.RULES else settings.partitions
+        if count != wanted:
+            raise TopicsError(
+                f"topic {settings.topic(topic)} has {count} partitions, kafka.partitions says {wanted}: "
+                "set kafka.partitions to what the topics have, or use another kafka.prefix"
+            )
