@@ -1,0 +1,1 @@
+"""rater: streaming rating and chargeback. No silent hole, no double count, exact prices."""

@@ -1,0 +1,148 @@
+"""Samples of one resource in one period become one quantity, the same in whatever order and grouping they come.
+
+Sums are exact: 200 digits hold any sum of accepted quantities (30 integer digits, 100 decimals, 10^60 samples), so
+nothing is rounded before `quantity()` does it once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from decimal import ROUND_HALF_EVEN, Context, Decimal
+
+import msgspec
+
+from rater.model.metric import Aggregation
+from rater.model.usage import Sample
+
+__all__ = ["MAX_SCALE", "Acc", "add_sample", "canonical", "merge", "quantity"]
+
+EXACT = Context(prec=200, rounding=ROUND_HALF_EVEN)
+MAX_SCALE = 38  # decimals of the store's Decimal(76, 38)
+_QUANTUM = Decimal(1).scaleb(-MAX_SCALE)
+_ONE = Decimal(1)
+_MEAN_DIGITS = Context(prec=28, rounding=ROUND_HALF_EVEN)
+
+
+class Acc(msgspec.Struct, array_like=True, gc=False):
+    """What is kept of the samples of one resource. Which fields count depends on the aggregation.
+
+    `value` is the sum, greatest, least, first or last quantity; `other` is the first one of a delta. The begins and
+    ends beside them settle which sample is first or last.
+    """
+
+    value: Decimal
+    n: int = 1
+    begin: int = 0
+    end: int = 0
+    other: Decimal | None = None
+    other_begin: int = 0
+    other_end: int = 0
+
+
+def _sum(acc: Acc, new: Acc) -> None:
+    acc.value = EXACT.add(acc.value, new.value)
+
+
+def _max(acc: Acc, new: Acc) -> None:
+    acc.value = max(acc.value, new.value)
+
+
+def _min(acc: Acc, new: Acc) -> None:
+    acc.value = min(acc.value, new.value)
+
+
+def _last(acc: Acc, new: Acc) -> None:
+    if (new.begin, new.end, new.value) > (acc.begin, acc.end, acc.value):
+        acc.begin, acc.end, acc.value = new.begin, new.end, new.value
+
+
+def _first(acc: Acc, new: Acc) -> None:
+    if (new.begin, new.end, new.value) < (acc.begin, acc.end, acc.value):
+        acc.begin, acc.end, acc.value = new.begin, new.end, new.value
+
+
+def _delta(acc: Acc, new: Acc) -> None:
+    _last(acc, new)
+    assert acc.other is not None
+    assert new.other is not None
+    if (new.other_begin, new.other_end, new.other) < (acc.other_begin, acc.other_end, acc.other):
+        acc.other_begin, acc.other_end, acc.other = new.other_begin, new.other_end, new.other
+
+
+def _count(acc: Acc, new: Acc) -> None:
+    """Only `n` counts, and `merge` adds it."""
+
+
+_MERGE: dict[Aggregation, Callable[[Acc, Acc], None]] = {
+    Aggregation.SUM: _sum,
+    Aggregation.MEAN: _sum,
+    Aggregation.MAX: _max,
+    Aggregation.MIN: _min,
+    Aggregation.LAST: _last,
+    Aggregation.FIRST: _first,
+    Aggregation.DELTA: _delta,
+    Aggregation.COUNT: _count,
+}
+
+
+def merge(aggregation: Aggregation, acc: Acc, new: Acc) -> None:
+    """Takes `new` into `acc`. Commutative and associative up to equal quantities."""
+    _MERGE[aggregation](acc, new)
+    acc.n += new.n
+
+
+def add_sample(aggregation: Aggregation, acc: Acc | None, sample: Sample) -> Acc:
+    """`acc` with one more sample; a new one for None."""
+    if acc is not None and aggregation is Aggregation.SUM:  # nine in ten samples come this way
+        acc.value = EXACT.add(acc.value, sample.qty)
+        acc.n += 1
+        return acc
+    new = _of(aggregation, sample)
+    if acc is None:
+        return new
+    merge(aggregation, acc, new)
+    return acc
+
+
+def _of(aggregation: Aggregation, sample: Sample) -> Acc:
+    match aggregation:
+        case Aggregation.LAST | Aggregation.FIRST:
+            return Acc(sample.qty, 1, sample.begin, sample.end)
+        case Aggregation.DELTA:
+            return Acc(sample.qty, 1, sample.begin, sample.end, sample.qty, sample.begin, sample.end)
+        case _:
+            return Acc(sample.qty)
+
+
+def quantity(aggregation: Aggregation, acc: Acc) -> Decimal:
+    """The quantity of the point, canonical: at most 38 decimals, rounded half-even once.
+
+    A mean is rounded to 28 significant digits, the precision of CloudKitty's arithmetic.
+    """
+    match aggregation:
+        case Aggregation.COUNT:
+            return Decimal(acc.n)
+        case Aggregation.MEAN:
+            return canonical(_MEAN_DIGITS.divide(acc.value, Decimal(acc.n)))
+        case Aggregation.DELTA:
+            assert acc.other is not None
+            return canonical(EXACT.subtract(acc.value, acc.other))
+        case _:
+            return canonical(acc.value)
+
+
+def canonical(value: Decimal) -> Decimal:
+    """The one way a finite number is written in `rated`: no trailing zeros, no positive exponent, no minus zero.
+
+    More than 38 decimals are rounded half-even.
+    """
+    exponent = value.as_tuple().exponent
+    assert isinstance(exponent, int), "only finite numbers come here"
+    if exponent < -MAX_SCALE:
+        value = EXACT.quantize(value, _QUANTUM)
+    value = EXACT.normalize(value)
+    if not value:
+        return Decimal(0)
+    exponent = value.as_tuple().exponent
+    assert isinstance(exponent, int)
+    return EXACT.quantize(value, _ONE) if exponent > 0 else value

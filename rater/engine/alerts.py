@@ -1,0 +1,96 @@
+"""Alerts as final bytes for the outbox, each with an id that the same event always has."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from hashlib import blake2b
+
+from rater.engine.state import OutboxItem, Record
+from rater.model.codec import CONTENT_TYPE, JSON, Headers, encode_json
+from rater.model.interval import Interval
+from rater.model.rated import Alert, AlertKind, Gap, RatedFrame
+from rater.model.usage import Collection
+
+__all__ = ["JSON_HEADERS", "frame_alerts", "gap_id", "late_usage"]
+
+JSON_HEADERS: Headers = ((CONTENT_TYPE, JSON.encode()),)
+
+
+def _identity(*parts: object) -> str:
+    return blake2b(encode_json(parts), digest_size=16).hexdigest()
+
+
+def gap_id(scope_id: str, metric: str, source: str, period_begin: int, hole: Interval, revision: int) -> str:
+    """Of a hole that opens with this revision; a hole that opens again later is another gap."""
+    return _identity("gap", scope_id, metric, source, period_begin, hole.begin, hole.end, revision)
+
+
+def _item(alert: Alert) -> OutboxItem:
+    return OutboxItem("alerts", alert.scope_id.encode(), encode_json(alert), JSON_HEADERS)
+
+
+def late_usage(part: Collection, late: list[Interval], record: Record) -> OutboxItem:
+    """Usage came for frames that have left the state. Raised at the broker's time of the record."""
+    return _item(
+        Alert(
+            alert_id=_identity("late", part.scope_id, part.metric, part.source, part.collection_id, part.part),
+            kind=AlertKind.LATE_USAGE,
+            scope_id=part.scope_id,
+            metric=part.metric,
+            source=part.source,
+            period_begin=late[0].begin,
+            begin=max(part.begin, late[0].begin),
+            end=min(part.end, late[-1].end),
+            revision=-1,
+            raised_at=record.timestamp_ms // 1000,
+            reason=f"{len(part.samples)} samples came after their frames had left the state; they are in `rejected`",
+        )
+    )
+
+
+def frame_alerts(
+    frame: RatedFrame, opened: Iterable[Gap], resolved: Iterable[Gap], suspicions: Iterable[tuple[str, str]]
+) -> list[OutboxItem]:
+    """What this revision has to tell: gaps opened and resolved, points quarantined, suspicions (metric, reason)."""
+    alerts = [_gap_alert(frame, AlertKind.GAP_OPENED, gap, gap.reason) for gap in opened]
+    alerts += [_gap_alert(frame, AlertKind.GAP_RESOLVED, gap, "covered by a later collection") for gap in resolved]
+    if frame.quarantined:
+        first = frame.quarantined[0]
+        reason = (
+            f"{len(frame.quarantined)} point(s) have no price; the first: {first.metric} {first.value}: {first.reason}"
+        )
+        alerts.append(_frame_alert(frame, AlertKind.QUARANTINED, first.metric, first.source, reason))
+    alerts += [_frame_alert(frame, AlertKind.SUSPICION, metric, "", reason) for metric, reason in suspicions]
+    return [_item(alert) for alert in alerts]
+
+
+def _gap_alert(frame: RatedFrame, kind: AlertKind, gap: Gap, reason: str) -> Alert:
+    return Alert(
+        alert_id=gap.gap_id,
+        kind=kind,
+        scope_id=frame.scope_id,
+        metric=gap.metric,
+        source=gap.source,
+        period_begin=frame.period_begin,
+        begin=gap.begin,
+        end=gap.end,
+        revision=frame.revision,
+        raised_at=frame.closed_at,
+        reason=reason,
+    )
+
+
+def _frame_alert(frame: RatedFrame, kind: AlertKind, metric: str, source: str, reason: str) -> Alert:
+    return Alert(
+        alert_id=_identity(kind.value, frame.scope_id, metric, source, frame.period_begin, frame.revision),
+        kind=kind,
+        scope_id=frame.scope_id,
+        metric=metric,
+        source=source,
+        period_begin=frame.period_begin,
+        begin=frame.period_begin,
+        end=frame.period_end,
+        revision=frame.revision,
+        raised_at=frame.closed_at,
+        reason=reason[:2000],
+    )

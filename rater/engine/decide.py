@@ -1,0 +1,225 @@
+"""`decide`: the one place where time and rules count. Closes frames, rates them, opens and resolves gaps.
+
+Called at the checkpoint cut. Its decisions are final bytes in `state.outbox`: they exist only if the checkpoint that
+holds them is committed, so that the clock and the rules may differ between a lost decision and its repetition.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from hashlib import blake2b
+
+from rater.engine.alerts import JSON_HEADERS, frame_alerts
+from rater.engine.coverage import expectations
+from rater.engine.rate import Look, Rating, look, open_gaps, rate_frame
+from rater.engine.settings import EngineContext
+from rater.engine.state import FOREVER, Frame, OutboxItem, PartitionState, Scope
+from rater.model.codec import encode_json
+from rater.model.interval import Interval, overlaps, period_of, periods_of, union
+from rater.model.rated import ClosedBy, Line, RatedFrame
+from rater.rating import RuleBook, compile_rules
+
+__all__ = ["decide"]
+
+PART_BYTES = 900_000  # of lines in one message: well under the topic's limit of 4 MiB, with the frame's head added
+LINE_BYTES = 200  # of a line without its labels
+PRODUCER_MEMORY_MS = 7 * 24 * 3600 * 1000  # a batch is repeated within minutes; usage itself is kept a week
+
+
+def decide(state: PartitionState, now: int, rules: RuleBook, context: EngineContext) -> int:
+    """Takes every decision that is due at `now` (seconds); returns how many revisions were added to the outbox.
+
+    A clock that goes back decides nothing new.
+    """
+    assert state.period == context.settings.period, "checked at restore"
+    now = max(now, state.decided_at)
+    state.decided_at = now
+    count = 0
+    for scope_id, scope in state.scopes.items():
+        if scope.dirty or now >= scope.wake_at:
+            count += _decide_scope(state, scope_id, scope, now, rules, context)
+    return count
+
+
+def _decide_scope(
+    state: PartitionState, scope_id: str, scope: Scope, now: int, rules: RuleBook, context: EngineContext
+) -> int:
+    _make_expected_frames(scope, now, state.period)
+    count = 0
+    for period_begin in sorted(scope.frames):
+        frame = scope.frames[period_begin]
+        closed_by = _due(scope, frame, now, context)
+        if closed_by is not None:
+            count += _close(state, scope_id, scope, frame, closed_by, rules, context)
+    _evict(scope, now, context)
+    _forget_producers(scope, now)
+    scope.dirty = False
+    scope.wake_at = _wake_at(scope, now, context)
+    return count
+
+
+def _make_expected_frames(scope: Scope, now: int, period_seconds: int) -> None:
+    """Frames of a planned scope exist even when nothing came: a dead collector cannot hide."""
+    horizon = period_of(now, period_seconds).begin
+    if not scope.made_until or horizon <= scope.made_until:
+        return
+    for period in periods_of(Interval(scope.made_until, horizon), period_seconds):
+        if period.begin in scope.frames or any(overlaps(period, gone) for gone in scope.evicted):
+            continue
+        if expectations(scope, period):
+            scope.frames[period.begin] = Frame(period.begin, scope.planned_ms)
+    scope.made_until = horizon
+
+
+def _due(scope: Scope, frame: Frame, now: int, context: EngineContext) -> ClosedBy | None:
+    """Why the frame is to be rated now; None if it is not."""
+    if frame.is_closed:
+        return ClosedBy.COMPLETE if frame.dirty else None
+    if frame.forced:
+        return ClosedBy.FORCED
+    if now < frame.period_begin + context.settings.period:
+        return None
+    if frame.dirty:
+        if look(scope, frame, context.settings.period).complete:
+            return ClosedBy.COMPLETE
+        frame.dirty = False
+    return ClosedBy.GRACE if now >= _grace_ends(scope, frame, context) else None
+
+
+def _grace_ends(scope: Scope, frame: Frame, context: EngineContext) -> int:
+    settings = context.settings
+    quiet_since = -(-max(frame.touched_ms, scope.planned_ms if _open_ended(scope) else 0) // 1000)
+    return max(
+        frame.period_begin + settings.period + settings.wait_periods * settings.period, quiet_since + settings.settle
+    )
+
+
+def _open_ended(scope: Scope) -> bool:
+    """Whether some expectation has no end: its frames are made by the clock, and its plan's hour counts for them."""
+    return bool(scope.seen) or any(
+        intervals and intervals[-1].end >= FOREVER for metrics in scope.plans.values() for intervals in metrics.values()
+    )
+
+
+def _close(
+    state: PartitionState,
+    scope_id: str,
+    scope: Scope,
+    frame: Frame,
+    closed_by: ClosedBy,
+    rules: RuleBook,
+    context: EngineContext,
+) -> int:
+    """Rates the frame; publishes a revision if it says anything new."""
+    seen: Look = look(scope, frame, state.period)
+    plan = compile_rules(rules, scope_id, frame.period_begin)
+    rating = rate_frame(scope, frame, seen, plan, context)
+    frame.dirty = False
+    digest = _digest(rating)
+    if frame.is_closed and digest == frame.digest:
+        return 0
+    if frame.is_closed and seen.holes:
+        closed_by = ClosedBy.GRACE
+    revision = frame.revision + 1
+    gaps = open_gaps(scope_id, frame, rating, revision)
+    known, still = {gap.gap_id for gap in frame.gaps}, {gap.gap_id for gap in gaps}
+    head = RatedFrame(
+        scope_id=scope_id,
+        period_begin=frame.period_begin,
+        period_end=frame.period_begin + state.period,
+        revision=revision,
+        status=rating.status,
+        closed_by=closed_by,
+        weak=rating.weak,
+        rule_version=rules.version,
+        closed_at=state.decided_at,
+        part=0,
+        parts=1,
+        lines=[],
+        totals=rating.totals,
+        coverage=rating.coverage,
+        gaps=gaps,
+        quarantined=rating.quarantined,
+    )
+    state.outbox += [
+        _message(head, lines, part, parts) for lines, part, parts in _parts([*rating.lines, *rating.vanished])
+    ]
+    opened = [gap for gap in gaps if gap.gap_id not in known]
+    resolved = [gap for gap in frame.gaps if gap.gap_id not in still]
+    state.outbox += frame_alerts(head, opened, resolved, rating.suspicions)
+    frame.closed_at = frame.closed_at or state.decided_at
+    frame.revision, frame.digest, frame.emitted, frame.gaps = revision, digest, rating.emitted, gaps
+    return 1
+
+
+def _digest(rating: Rating) -> bytes:
+    """Of what a revision says to a reader; which collection said it is left out."""
+    proven = [(c.metric, c.source, c.expected, c.covered, c.proof) for c in rating.coverage]
+    content = (rating.status.value, rating.weak, rating.lines, proven, rating.holes, rating.quarantined)
+    return blake2b(encode_json(content), digest_size=16).digest()
+
+
+def _parts(lines: list[Line]) -> Iterator[tuple[list[Line], int, int]]:
+    """The lines in runs that fit into a message, with part number and number of parts; at least one part."""
+    runs: list[list[Line]] = [[]]
+    size = 0
+    for line in lines:
+        length = LINE_BYTES + sum(len(str(item)) for labels in (line.groupby, line.metadata) for item in labels.items())
+        if runs[-1] and size + length > PART_BYTES:
+            runs.append([])
+            size = 0
+        runs[-1].append(line)
+        size += length
+    return ((run, part, len(runs)) for part, run in enumerate(runs))
+
+
+def _message(head: RatedFrame, lines: list[Line], part: int, parts: int) -> OutboxItem:
+    frame = RatedFrame(**{name: getattr(head, name) for name in _HEAD}, part=part, parts=parts, lines=lines)
+    return OutboxItem("rated", frame.scope_id.encode(), encode_json(frame), JSON_HEADERS)
+
+
+_HEAD = [name for name in RatedFrame.__struct_fields__ if name not in {"part", "parts", "lines"}]
+
+
+def _leaves_at(frame: Frame, context: EngineContext) -> int:
+    """When a closed frame may leave the state."""
+    settings = context.settings
+    kept = settings.gap_horizon_periods if frame.gaps else settings.late_horizon_periods
+    return frame.closed_at + max(kept, settings.late_horizon_periods) * settings.period
+
+
+def _evict(scope: Scope, now: int, context: EngineContext) -> None:
+    period = context.settings.period
+    gone = [f.period_begin for f in scope.frames.values() if f.is_closed and now >= _leaves_at(f, context)]
+    if not gone:
+        return
+    for period_begin in gone:
+        del scope.frames[period_begin]
+    scope.evicted = union([*scope.evicted, *(Interval(begin, begin + period) for begin in gone)])
+    used = {
+        identity
+        for frame in scope.frames.values()
+        for sources in frame.slices.values()
+        for slices in sources.values()
+        for held in slices
+        for identity in held.points
+    }
+    used.update(identity for frame in scope.frames.values() for ids in frame.emitted.values() for identity in ids)
+    scope.series = {identity: series for identity, series in scope.series.items() if identity in used}
+
+
+def _forget_producers(scope: Scope, now: int) -> None:
+    for producer_id in [p for p, known in scope.producers.items() if known.last_ms < now * 1000 - PRODUCER_MEMORY_MS]:
+        del scope.producers[producer_id]
+
+
+def _wake_at(scope: Scope, now: int, context: EngineContext) -> int:
+    """The next second at which the clock alone may change something: never later than the next period's begin."""
+    period = context.settings.period
+    wake = period_of(now, period).end
+    for frame in scope.frames.values():
+        if frame.is_closed:
+            wake = min(wake, _leaves_at(frame, context))
+        elif now >= frame.period_begin + period:
+            wake = min(wake, _grace_ends(scope, frame, context))
+    return wake

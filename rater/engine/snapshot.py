@@ -1,0 +1,66 @@
+"""The state of a partition as bytes and back: `decode(encode(state)) == state`, or an error that says why not."""
+
+from __future__ import annotations
+
+import msgspec
+
+from rater.engine.settings import EngineSettings
+from rater.engine.state import PartitionState
+from rater.model.errors import RaterError
+
+__all__ = ["SNAPSHOT_VERSION", "SnapshotError", "decode_snapshot", "encode_snapshot"]
+
+SNAPSHOT_VERSION = 1
+
+
+class SnapshotError(RaterError):
+    """A snapshot that this rater cannot go on from."""
+
+
+class _Head(msgspec.Struct, frozen=True, array_like=True):
+    version: int
+
+
+class _Snapshot(_Head, frozen=True, array_like=True):
+    state: PartitionState
+
+
+_encode = msgspec.msgpack.Encoder().encode
+_head = msgspec.msgpack.Decoder(_Head).decode
+_whole = msgspec.msgpack.Decoder(_Snapshot).decode
+
+
+def encode_snapshot(state: PartitionState) -> bytes:
+    """All of the state, outbox included."""
+    return _encode(_Snapshot(SNAPSHOT_VERSION, state))
+
+
+def decode_snapshot(raw: bytes, partition: int, partitions: int, settings: EngineSettings) -> PartitionState:
+    """The state of `partition`. Raises SnapshotError if it is broken or was made under other terms."""
+    try:
+        version = _head(raw).version
+        if version != SNAPSHOT_VERSION:
+            raise SnapshotError(
+                f"the snapshot of partition {partition} has version {version}, this rater reads version "
+                f"{SNAPSHOT_VERSION}: start the release that wrote it, or `rater recover`"
+            )
+        state = _whole(raw).state
+    except msgspec.DecodeError as fault:
+        raise SnapshotError(f"the snapshot of partition {partition} is broken: {fault}. See `rater recover`") from None
+    _check_terms(state, partition, partitions, settings)
+    return state
+
+
+def _check_terms(state: PartitionState, partition: int, partitions: int, settings: EngineSettings) -> None:
+    if state.partition != partition:
+        raise SnapshotError(f"the snapshot for partition {partition} is one of partition {state.partition}")
+    if state.partitions != partitions:
+        raise SnapshotError(
+            f"topic usage had {state.partitions} partitions and now has {partitions}: scopes would change partition "
+            "and be billed twice. Start with a new kafka.prefix and replay"
+        )
+    if state.period != settings.period:
+        raise SnapshotError(
+            f"the state was built with engine.period {state.period}, rater.yaml says {settings.period}: put it back, "
+            "or start with a new kafka.prefix"
+        )

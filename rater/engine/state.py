@@ -1,0 +1,146 @@
+"""The state of one `usage` partition: a pure fold over its log, and all of it goes into the snapshot.
+
+`PartitionState` holds scopes, a scope holds frames, a frame holds slices: collections cut to the frame's period.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+from rater.engine.aggregate import Acc
+from rater.model.codec import Headers
+from rater.model.interval import Interval
+from rater.model.rated import Gap
+from rater.model.usage import QuarantinedItem
+
+__all__ = ["FOREVER", "Frame", "OutboxItem", "PartitionState", "Producer", "Record", "Scope", "Slice"]
+
+FOREVER = 253_402_300_800  # the year 10000: the end of an expectation that has none
+
+
+class Record(msgspec.Struct, frozen=True):
+    """One record of a `usage` partition as the log holds it. `timestamp_ms` is the broker's."""
+
+    offset: int
+    timestamp_ms: int
+    key: bytes | None
+    value: bytes
+    headers: Headers = ()
+
+
+class OutboxItem(msgspec.Struct, frozen=True, array_like=True):
+    """Final bytes for one of our topics; published only after the checkpoint that holds them is committed."""
+
+    topic: Literal["rated", "alerts", "rejected"]
+    key: bytes | None
+    value: bytes
+    headers: Headers
+
+
+class Slice(msgspec.Struct, array_like=True):
+    """One collection, cut to one period; with `proof: samples` everything one source pushed for the period."""
+
+    begin: int
+    end: int
+    attempt: int
+    collection_id: str
+    parts: int
+    """0 for pushed samples: there is no whole that could be incomplete."""
+    received: list[Interval]
+    """Numbers of the parts that are in, as a normal list."""
+    covers: list[Interval]
+    proof: Literal["proven", "weak"]
+    samples: int = 0
+    first_begin: int = FOREVER
+    last_begin: int = -1
+    quarantined: list[QuarantinedItem] = []
+    points: dict[bytes, Acc] = {}
+    """By line id."""
+
+    @property
+    def complete(self) -> bool:
+        """Whether all parts are in."""
+        return self.parts == 0 or self.received == [(0, self.parts)]
+
+    @property
+    def rank(self) -> tuple[int, str]:
+        """Of two collections of one range the one with the greater rank holds."""
+        return self.attempt, self.collection_id
+
+
+class Frame(msgspec.Struct, array_like=True):
+    """Everything of one scope in one period. `revision` is -1 until it closes for the first time."""
+
+    period_begin: int
+    touched_ms: int
+    """Broker's time of the last record that touched it, or of the plan that made it."""
+    slices: dict[str, dict[str, list[Slice]]] = {}
+    """By metric and source."""
+    failures: dict[str, dict[str, str]] = {}
+    """By metric and source: why there was no answer, last reason known."""
+    forced: str = ""
+    """Who closed it by force, and why."""
+    dirty: bool = True
+    """Something came in since `decide` last looked at it."""
+    revision: int = -1
+    closed_at: int = 0
+    """When it was first closed."""
+    digest: bytes = b""
+    """Of what was last published: a revision that would say the same is not published."""
+    emitted: dict[str, list[bytes]] = {}
+    """Line ids of the last revision by metric: a line that vanishes is repeated with zero."""
+    gaps: list[Gap] = []
+    """Gaps that are open."""
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether at least one revision of it exists."""
+        return self.revision >= 0
+
+
+class Producer(msgspec.Struct, array_like=True):
+    """Which batches of one producer were seen, so that a repeated one is known."""
+
+    seen: list[Interval]
+    """Sequence numbers, as a normal list."""
+    last_ms: int
+
+
+class Scope(msgspec.Struct, array_like=True):
+    """One scope: what is expected of it and the frames that are still in the state."""
+
+    frames: dict[int, Frame] = {}
+    """By period begin."""
+    series: dict[bytes, bytes] = {}
+    """Canonical series by line id, shared by all frames."""
+    plans: dict[str, dict[str, list[Interval]]] = {}
+    """Expected intervals by source and metric, as the source's plans say."""
+    seen: dict[str, dict[str, int]] = {}
+    """For sources without a plan: since when they send a metric."""
+    producers: dict[str, Producer] = {}
+    evicted: list[Interval] = []
+    """Periods whose frames were closed and have left the state."""
+    made_until: int = 0
+    """Every expected frame that ends by then has been made; moved back when expectations change."""
+    planned_ms: int = 0
+    """Broker's time of the last change of what is expected."""
+    dirty: bool = True
+    wake_at: int = 0
+    """No frame of the scope can change by the clock alone before this second."""
+
+
+class PartitionState(msgspec.Struct, array_like=True):
+    """Everything the engine knows of one partition."""
+
+    partition: int
+    partitions: int
+    """How many partitions `usage` has: scopes move when that changes."""
+    period: int
+    next_offset: int = -1
+    """The offset after the last applied record; -1 before the first."""
+    scopes: dict[str, Scope] = {}
+    outbox: list[OutboxItem] = []
+    decided_at: int = 0
+    """Seconds: `now` of the last `decide`; decisions never go back in time."""

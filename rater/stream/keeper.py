@@ -1,0 +1,187 @@
+"""Keeps one partition: restore, apply, and the checkpoint that makes state, offset and output change at once.
+
+The order is what everything rests on: chunks are safe, then one commit points at them under the membership of the
+restore, and only then the outbox is published (docs/architecture.md, "Checkpoint").
+"""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+import zlib
+
+import cramjam
+
+from rater.engine import EngineContext, PartitionState, Record, apply, decide, decode_snapshot, encode_snapshot
+from rater.rating import RuleBook
+from rater.stream.interfaces import (
+    At,
+    Clock,
+    Committed,
+    FencedError,
+    Log,
+    Pin,
+    Pointer,
+    Register,
+    RestoreRefusedError,
+    nowhere,
+)
+from rater.stream.pointer import decode_pointer, encode_pointer, genesis
+
+__all__ = ["Keeper"]
+
+CHUNK_BYTES = 512 * 1024
+COMPRESSION_LEVEL = 3  # zstd: 0.14 µs per sample where lz4 level 9 took 0.74
+MAX_IDLE_SECONDS = 12 * 3600  # topic checkpoints keeps a week: an idle partition's snapshot is renewed long before
+
+
+class Keeper:
+    """Owns the state of one partition under one membership. Everything but `apply` may take a while.
+
+    `apply` may run between the awaits of a checkpoint: the cut is made in one step, and what comes after it is left
+    for the next checkpoint.
+    """
+
+    def __init__(
+        self, partition: int, context: EngineContext, log: Log, register: Register, clock: Clock, at: At = nowhere
+    ) -> None:
+        self.partition = partition
+        self.fenced = False
+        self.checkpointed_at = 0.0
+        self.snapshot_bytes = 0
+        self._context = context
+        self._log = log
+        self._register = register
+        self._clock = clock
+        self._at = at
+        self._pin: Pin | None = None
+        self._state: PartitionState | None = None
+        self._committed_offset = -1
+        self._lock = asyncio.Lock()
+
+    @property
+    def state(self) -> PartitionState:
+        """The state; only after `restore`."""
+        assert self._state is not None, "restore comes first"
+        return self._state
+
+    @property
+    def is_restored(self) -> bool:
+        """Whether records may be applied."""
+        return self._state is not None and not self.fenced
+
+    async def restore(self, partitions: int, pin: Pin) -> None:
+        """Reads the state that the register points at, publishes its outbox again, and pins the membership.
+
+        Raises RestoreRefusedError if going on could lose or double anything, SnapshotError for a snapshot made under
+        other terms, FencedError and StreamUnavailableError.
+        """
+        self._at("restore", self.partition)
+        self._pin = pin
+        committed = await self._register.fetch(self.partition)
+        if committed is None:
+            committed = await self._begin(partitions, pin)
+        pointer = decode_pointer(committed.metadata)
+        state = await self._read(pointer, partitions)
+        if pointer.chunks == 0:
+            state.next_offset = committed.offset
+        if state.next_offset != committed.offset:
+            raise RestoreRefusedError(
+                f"partition {self.partition}: the snapshot reaches to offset {state.next_offset}, the committed offset "
+                f"is {committed.offset}. See `rater recover`"
+            )
+        self._at("restored", self.partition)
+        self._state = state
+        self._committed_offset = committed.offset
+        self.checkpointed_at = self._clock()
+        await self._publish(len(state.outbox))
+
+    async def _begin(self, partitions: int, pin: Pin) -> Committed:
+        """The first start of a partition: the pointer to the empty state, before anything else is written."""
+        if await self._log.has_chunks(self.partition):
+            raise RestoreRefusedError(
+                f"partition {self.partition} has snapshots, but nothing points at them: the consumer group's offsets "
+                "are gone (it was empty longer than offsets.retention.minutes?). `rater recover` shows what there is"
+            )
+        offset = await self._log.first_offset(self.partition)
+        first = Committed(offset, encode_pointer(genesis(partitions)))
+        await self._register.commit(self.partition, first, pin)
+        return first
+
+    async def _read(self, pointer: Pointer, partitions: int) -> PartitionState:
+        if pointer.partitions != partitions:
+            raise RestoreRefusedError(
+                f"topic usage had {pointer.partitions} partitions and now has {partitions}: scopes would change "
+                "partition and be billed twice. Start with a new kafka.prefix and replay"
+            )
+        if pointer.chunks == 0:
+            return PartitionState(self.partition, partitions, self._context.settings.period)
+        payload = b"".join(await self._log.read_chunks(self.partition, pointer))
+        if zlib.crc32(payload) != pointer.crc32:
+            raise RestoreRefusedError(
+                f"the snapshot {pointer.snapshot_id} of partition {self.partition} is damaged (checksum). "
+                "See `rater recover`"
+            )
+        raw = await asyncio.to_thread(lambda: bytes(cramjam.zstd.decompress(payload)))
+        return decode_snapshot(raw, self.partition, partitions, self._context.settings)
+
+    def apply(self, record: Record) -> bool:
+        """Takes a record into the state; False if it was there before. Raises LogGapError."""
+        return apply(self.state, record, self._context)
+
+    def is_due(self) -> bool:
+        """Whether a checkpoint would write anything: records, output, or a snapshot that grows old."""
+        state = self.state
+        changed = state.next_offset != self._committed_offset or bool(state.outbox)
+        return changed or self._clock() - self.checkpointed_at > MAX_IDLE_SECONDS
+
+    async def checkpoint(self, rules: RuleBook) -> None:
+        """Decides what is due, and makes all of it durable and public, in this order.
+
+        Raises FencedError if the partition belongs to somebody else, or may: the state is dead then. Raises
+        StreamUnavailableError if Kafka does not take what is written: calling again is safe.
+        """
+        async with self._lock:
+            if self.fenced or self._state is None or self._pin is None:
+                return
+            decide(self._state, int(self._clock()), rules, self._context)
+            if not self.is_due():
+                return
+            self._at("cut", self.partition)
+            offset, items = self._state.next_offset, len(self._state.outbox)
+            raw = encode_snapshot(self._state)
+            self.snapshot_bytes = len(raw)
+            pointer = await self._write(raw, self._state.partitions)
+            await self._commit(Committed(offset, encode_pointer(pointer)))
+            await self._publish(items)
+
+    async def _write(self, raw: bytes, partitions: int) -> Pointer:
+        payload = await asyncio.to_thread(lambda: bytes(cramjam.zstd.compress(raw, level=COMPRESSION_LEVEL)))
+        chunks = [payload[start : start + CHUNK_BYTES] for start in range(0, len(payload), CHUNK_BYTES)]
+        snapshot_id = uuid.uuid4().hex[:16]
+        first_offset = await self._log.write_chunks(self.partition, snapshot_id, chunks)
+        self._at("chunks_written", self.partition)
+        return Pointer(snapshot_id, first_offset, len(chunks), zlib.crc32(payload), partitions)
+
+    async def _commit(self, committed: Committed) -> None:
+        assert self._pin is not None
+        assert committed.offset >= self._committed_offset, "the broker does not refuse an offset that goes back"
+        self._at("before_commit", self.partition)
+        try:
+            await self._register.commit(self.partition, committed, self._pin)
+        except FencedError:
+            self.fenced = True
+            self.checkpointed_at = self._clock()
+            raise
+        self._at("committed", self.partition)
+        self._committed_offset = committed.offset
+        self.checkpointed_at = self._clock()
+
+    async def _publish(self, items: int) -> None:
+        """Publishes the first `items` of the outbox, which a committed snapshot holds, and drops them."""
+        outbox = self.state.outbox
+        if items:
+            self._at("before_publish", self.partition)
+            await self._log.publish(self.partition, outbox[:items])
+            self._at("published", self.partition)
+        del outbox[:items]
