@@ -1,0 +1,60 @@
+"""The errors of the collectors, one branch of the tree that `rater.model.errors` begins.
+
+    CollectorError
+    ├── PublishError         Kafka did not confirm what was to be published
+    ├── SettingsError        a file or plug-in that the settings name cannot be used
+    ├── SourceError          no answer, or not a whole one: becomes a `CollectionFailed`
+    │   ├── SourceAwayError  nothing can be asked at all right now: the rest of the round is not tried
+    │   ├── NotSettledError  the source may still receive samples of that period: ask again later
+    │   └── UnfitSourceError the source can never answer as asked: refused at start
+    └── ReplayError          a usage file that cannot be replayed at all
+
+A metrics.yml with faults raises `rater.model.document.DocumentError`.
+"""
+
+from __future__ import annotations
+
+from rater.model.errors import RaterError
+
+__all__ = [
+    "CollectorError",
+    "NotSettledError",
+    "PublishError",
+    "ReplayError",
+    "SettingsError",
+    "SourceAwayError",
+    "SourceError",
+    "UnfitSourceError",
+]
+
+
+class CollectorError(RaterError):
+    """Something that a collector refuses or cannot do."""
+
+
+class PublishError(CollectorError):
+    """Kafka did not confirm a record. What was not confirmed may still arrive: publish it again as a new attempt."""
+
+
+class SettingsError(CollectorError):
+    """A file or a plug-in that section `collect` of rater.yaml names cannot be used."""
+
+
+class SourceError(CollectorError):
+    """A source gave no answer, or not a whole one. The message becomes the reason of a `CollectionFailed`."""
+
+
+class SourceAwayError(SourceError):
+    """The source cannot be reached or refuses us: other questions would fare no better."""
+
+
+class NotSettledError(SourceError):
+    """Samples of the period may still arrive at the source, so an answer would prove nothing yet."""
+
+
+class UnfitSourceError(SourceError):
+    """The source can never answer what it would be asked: wrong metric, retention too short, scrapes too rare."""
+
+
+class ReplayError(CollectorError):
+    """A usage file that cannot be replayed as a whole. A single bad line is reported instead, and the rest taken."""
