@@ -17,7 +17,7 @@ from rater.engine.state import FOREVER, Frame, OutboxItem, PartitionState, Scope
 from rater.model.codec import encode_json
 from rater.model.interval import Interval, overlaps, period_of, periods_of, union
 from rater.model.rated import ClosedBy, Line, RatedFrame
-from rater.rating import RuleBook, compile_rules
+from rater.rating import Compiler
 
 __all__ = ["decide"]
 
@@ -26,7 +26,7 @@ LINE_BYTES = 200  # of a line without its labels
 PRODUCER_MEMORY_MS = 7 * 24 * 3600 * 1000  # a batch is repeated within minutes; usage itself is kept a week
 
 
-def decide(state: PartitionState, now: int, rules: RuleBook, context: EngineContext) -> int:
+def decide(state: PartitionState, now: int, rules: Compiler, context: EngineContext) -> int:
     """Takes every decision that is due at `now` (seconds); returns how many revisions were added to the outbox.
 
     A clock that goes back decides nothing new.
@@ -42,7 +42,7 @@ def decide(state: PartitionState, now: int, rules: RuleBook, context: EngineCont
 
 
 def _decide_scope(
-    state: PartitionState, scope_id: str, scope: Scope, now: int, rules: RuleBook, context: EngineContext
+    state: PartitionState, scope_id: str, scope: Scope, now: int, rules: Compiler, context: EngineContext
 ) -> int:
     _make_expected_frames(scope, now, state.period)
     count = 0
@@ -107,12 +107,12 @@ def _close(
     scope: Scope,
     frame: Frame,
     closed_by: ClosedBy,
-    rules: RuleBook,
+    rules: Compiler,
     context: EngineContext,
 ) -> int:
     """Rates the frame; publishes a revision if it says anything new."""
     seen: Look = look(scope, frame, state.period)
-    plan = compile_rules(rules, scope_id, frame.period_begin)
+    plan = rules.plan(scope_id, frame.period_begin)
     rating = rate_frame(scope, frame, seen, plan, context)
     frame.dirty = False
     digest = _digest(rating)
@@ -131,7 +131,7 @@ def _close(
         status=rating.status,
         closed_by=closed_by,
         weak=rating.weak,
-        rule_version=rules.version,
+        rule_version=plan.rule_version,
         closed_at=state.decided_at,
         part=0,
         parts=1,

@@ -13,7 +13,7 @@ import zlib
 import cramjam
 
 from rater.engine import EngineContext, PartitionState, Record, apply, decide, decode_snapshot, encode_snapshot
-from rater.rating import RuleBook
+from rater.rating import Compiler
 from rater.stream.interfaces import (
     At,
     Clock,
@@ -135,7 +135,7 @@ class Keeper:
         changed = state.next_offset != self._committed_offset or bool(state.outbox)
         return changed or self._clock() - self.checkpointed_at > MAX_IDLE_SECONDS
 
-    async def checkpoint(self, rules: RuleBook) -> None:
+    async def checkpoint(self, rules: Compiler) -> None:
         """Decides what is due, and makes all of it durable and public, in this order.
 
         Raises FencedError if the partition belongs to somebody else, or may: the state is dead then. Raises

@@ -13,7 +13,7 @@ from rater.kafka import KafkaSettings, Topic, TopicsError, client_options
 from rater.model.codec import CONTENT_TYPE, JSON, content_type, decoder, encode_json
 from rater.model.errors import RaterError, RejectedError
 from rater.model.rules import RuleEvent
-from rater.rating import Ignored, Outcome, RuleBook, fold
+from rater.rating import Compiler, Ignored, Outcome, RuleBook, fold
 from rater.stream.interfaces import StreamUnavailableError
 
 __all__ = ["RuleConflictError", "RulesFollower", "append_event", "read_events", "read_rules"]
@@ -44,11 +44,12 @@ def _fold(book: RuleBook, records: Iterable[ConsumerRecord]) -> RuleBook:
 
 
 class RulesFollower:
-    """Keeps the newest rule book in memory. `book` is None until the topic was read to its end once."""
+    """Keeps the newest rules in memory, compiled. `rules` is None until the topic was read to its end once."""
 
     def __init__(self, settings: KafkaSettings) -> None:
         self._settings = settings
-        self.book: RuleBook | None = None
+        self._version = -1
+        self.rules: Compiler | None = None
         self.ready = asyncio.Event()
 
     async def run(self) -> None:
@@ -67,12 +68,16 @@ class RulesFollower:
             book = RuleBook.empty()
             while True:
                 if await consumer.position(key) >= end:
-                    self.book = book
-                    self.ready.set()
+                    self._use(book)
                 batches = await consumer.getmany(key, timeout_ms=1000)
                 book = _fold(book, batches.get(key, []))
         finally:
             await consumer.stop()
+
+    def _use(self, book: RuleBook) -> None:
+        if self.rules is None or book.version != self._version:
+            self.rules, self._version = Compiler(book), book.version
+        self.ready.set()
 
 
 async def _open(settings: KafkaSettings) -> tuple[AIOKafkaConsumer, TopicPartition]:
@@ -80,14 +85,18 @@ async def _open(settings: KafkaSettings) -> tuple[AIOKafkaConsumer, TopicPartiti
     key = TopicPartition(settings.topic(Topic.RULES), 0)
     try:
         await consumer.start()
-        if not consumer.partitions_for_topic(key.topic) and key.topic not in await consumer.topics():
-            raise TopicsError(f"topic {key.topic} is missing: run `rater topics create`")
+        _check_exists(key.topic, await consumer.topics())
         consumer.assign([key])
         await consumer.seek_to_beginning(key)
     except BaseException:
         await consumer.stop()
         raise
     return consumer, key
+
+
+def _check_exists(topic: str, topics: set[str]) -> None:
+    if topic not in topics:
+        raise TopicsError(f"topic {topic} is missing: run `rater topics create`")
 
 
 async def _records(settings: KafkaSettings) -> list[ConsumerRecord]:

@@ -102,7 +102,7 @@ class Worker:
         """Why this worker is not ready; empty if it is. Ready: every assigned partition is restored."""
         if self._trouble:
             return self._trouble
-        if self._rules.book is None:
+        if self._rules.rules is None:
             return "the rule book is not read yet"
         waiting = sorted(p for p in self._assigned if not self._is_restored(p))
         return f"partitions {waiting} are not restored yet" if waiting else ""
@@ -188,10 +188,11 @@ class Worker:
     async def _tick_until(self, stop: asyncio.Event) -> None:
         assert self._failure is not None
         stopped = asyncio.create_task(stop.wait())
+        awaited: list[asyncio.Future[Any]] = [stopped, self._failure]
         try:
             while not stop.is_set():
                 await asyncio.wait(
-                    [stopped, self._failure],
+                    awaited,
                     timeout=self._settings.checkpoint_interval,
                     return_when=asyncio.FIRST_COMPLETED,
                 )
@@ -260,27 +261,27 @@ class Worker:
             log.warning("no time for a last checkpoint: its records will be read again")
 
     async def _last_checkpoint(self, keeper: Keeper) -> None:
-        assert self._rules.book is not None or not keeper.is_restored, "restored only with rules"
-        if self._rules.book is None:
+        assert self._rules.rules is not None or not keeper.is_restored, "restored only with rules"
+        if self._rules.rules is None:
             return
         try:
-            await keeper.checkpoint(self._rules.book)
+            await keeper.checkpoint(self._rules.rules)
         except (FencedError, StreamUnavailableError) as fault:
             log.info("partition %d: no last checkpoint: %s", keeper.partition, fault)
 
     async def _checkpoint_all(self) -> None:
-        if self._rules.book is not None:
+        if self._rules.rules is not None:
             await asyncio.gather(*(self._checkpoint(keeper) for keeper in list(self._keepers.values())))
 
     async def _checkpoint(self, keeper: Keeper) -> None:
-        assert self._rules.book is not None
+        assert self._rules.rules is not None
         if keeper.fenced and self._parts.clock() - keeper.checkpointed_at > FENCED_SECONDS:
             raise _MembershipLostError(f"partition {keeper.partition} was fenced and not assigned anew")
         if not keeper.is_restored:
             return
         began = time.monotonic()
         try:
-            await keeper.checkpoint(self._rules.book)
+            await keeper.checkpoint(self._rules.rules)
         except CommitUnknownError:
             raise
         except FencedError as fault:
