@@ -1,0 +1,1 @@
+"""What a laptop needs to run rater without Docker."""

@@ -147,10 +147,10 @@ def _fetch_jars(jars: Path, maven: Path, log_file: Path) -> None:
             f"Maven could not fetch Apache Kafka {VERSION} (exit {fetched.returncode}); is the network, and in Maven's "
             f"settings the proxy or mirror, right? All it printed is in {log_file}{said}"
         )
-    _require_pinned_jars(jars)
+    require_pinned_jars(jars)
 
 
-def _require_pinned_jars(jars: Path) -> None:
+def require_pinned_jars(jars: Path) -> None:
     """Raises LaptopKafkaError unless `jars` holds exactly the files that jars.sha256 lists."""
     pinned = {name: digest for digest, name in (line.split() for line in _JAR_HASHES.read_text().splitlines())}
     fetched = {jar.name: hashlib.sha256(jar.read_bytes()).hexdigest() for jar in jars.iterdir()}
