@@ -1,0 +1,302 @@
+"""What stands in topic `rules`: the events that make up the rule book, one record per event, one partition.
+
+An event applies as a whole or not at all, and only to the version of the book it names; see `rater.rating.book`.
+"""
+
+from __future__ import annotations
+
+from decimal import ROUND_HALF_EVEN, Context, Decimal
+from enum import Enum
+from typing import Annotated, TypeAlias
+
+import msgspec
+from msgspec import Meta
+
+from rater.model.usage import FORMAT_VERSION
+
+__all__ = [
+    "COST_DECIMALS",
+    "LEVEL_DECIMALS",
+    "MAX_INSTANT",
+    "NUMBER_DIGITS",
+    "Change",
+    "Field",
+    "FieldCreated",
+    "FieldDeleted",
+    "Group",
+    "GroupCreated",
+    "GroupDeleted",
+    "MappingCreated",
+    "MappingDeleted",
+    "MappingRule",
+    "MappingUpdated",
+    "ModuleSet",
+    "Moved",
+    "RuleEvent",
+    "RuleType",
+    "Service",
+    "ServiceCreated",
+    "ServiceDeleted",
+    "ThresholdCreated",
+    "ThresholdDeleted",
+    "ThresholdRule",
+    "ThresholdUpdated",
+    "cost_fault",
+    "level_fault",
+    "number_text",
+]
+
+NUMBER_DIGITS = 12  # digits before the point: CloudKitty's columns are NUMERIC(40,28) and NUMERIC(20,8)
+COST_DECIMALS = 28
+LEVEL_DECIMALS = 8
+MAX_INSTANT = 253_402_300_799  # 9999-12-31T23:59:59Z
+
+Id: TypeAlias = Annotated[
+    str, Meta(pattern="^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$", description="a UUID")
+]
+Name: TypeAlias = Annotated[str, Meta(min_length=1, max_length=255)]
+Instant: TypeAlias = Annotated[int, Meta(ge=0, le=MAX_INSTANT, description="seconds since the epoch, UTC")]
+Cost: TypeAlias = Annotated[
+    Decimal, Meta(description="decimal text, exact: at most 12 digits before and 28 after the point")
+]
+Level: TypeAlias = Annotated[
+    Decimal, Meta(description="decimal text, exact: at most 12 digits before and 8 after the point")
+]
+
+_EXACT = Context(prec=NUMBER_DIGITS + COST_DECIMALS, rounding=ROUND_HALF_EVEN)
+
+
+class RuleType(Enum):
+    """How a cost acts: `flat` is added up, `rate` multiplies."""
+
+    FLAT = "flat"
+    RATE = "rate"
+
+
+class Service(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The rules of one metric; its name is the metric's public name."""
+
+    service_id: Id
+    name: Name
+
+
+class Field(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The rules about one label of a metric; its name is a key of `groupby` or `metadata`."""
+
+    field_id: Id
+    service_id: Id
+    name: Name
+
+
+class Group(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Rules of one group act on each other, those of different groups add up."""
+
+    group_id: Id
+    name: Name
+
+
+class MappingRule(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """A cost for a metric, or for one value of a field of it, within `[start, end)`.
+
+    Exactly one of `service_id` and `field_id` is set; `value` is set with `field_id` only. `tenant_id` None is
+    everybody, `start` None the beginning of time, `end` None for ever.
+    """
+
+    mapping_id: Id
+    cost: Cost
+    type: RuleType = RuleType.FLAT
+    value: Annotated[str, Meta(max_length=255)] = ""
+    service_id: Id | None = None
+    field_id: Id | None = None
+    group_id: Id | None = None
+    tenant_id: Name | None = None
+    start: Instant | None = None
+    end: Instant | None = None
+    name: Annotated[str, Meta(min_length=1, max_length=32)] | None = None
+    description: Annotated[str, Meta(max_length=256)] | None = None
+
+    @property
+    def parent_id(self) -> str:
+        """The service or the field that the rule belongs to."""
+        return self.service_id or self.field_id or ""
+
+
+class ThresholdRule(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """A cost from a level of the quantity on, or of the number in a field. Always valid: thresholds have no dates."""
+
+    threshold_id: Id
+    level: Level
+    cost: Cost
+    type: RuleType = RuleType.FLAT
+    service_id: Id | None = None
+    field_id: Id | None = None
+    group_id: Id | None = None
+    tenant_id: Name | None = None
+
+    @property
+    def parent_id(self) -> str:
+        """The service or the field that the rule belongs to."""
+        return self.service_id or self.field_id or ""
+
+
+class _Change(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True, tag_field="type"):
+    """One step of an event."""
+
+
+class ServiceCreated(_Change, frozen=True, tag="service_created"):
+    """Its name must be free."""
+
+    service: Service
+
+
+class ServiceDeleted(_Change, frozen=True, tag="service_deleted"):
+    """Takes its fields and all rules below it along."""
+
+    service_id: Id
+
+
+class FieldCreated(_Change, frozen=True, tag="field_created"):
+    """Comes after the fields its service has; its name must be free there."""
+
+    field: Field
+
+
+class FieldDeleted(_Change, frozen=True, tag="field_deleted"):
+    """Takes all rules below it along."""
+
+    field_id: Id
+
+
+class GroupCreated(_Change, frozen=True, tag="group_created"):
+    """Its name must be free."""
+
+    group: Group
+
+
+class GroupDeleted(_Change, frozen=True, tag="group_deleted"):
+    """Its rules are deleted with it if `recursive`; else they stay, without a group, which may change prices."""
+
+    group_id: Id
+    recursive: bool = False
+
+
+class MappingCreated(_Change, frozen=True, tag="mapping_created"):
+    """Comes after the mappings its parent has."""
+
+    mapping: MappingRule
+
+
+class MappingUpdated(_Change, frozen=True, tag="mapping_updated"):
+    """The mapping of that id as it is from now on, for every period. Its parent stays the same."""
+
+    mapping: MappingRule
+
+
+class MappingDeleted(_Change, frozen=True, tag="mapping_deleted"):
+    """The mapping is kept for audit and counts for no period any more."""
+
+    mapping_id: Id
+
+
+class ThresholdCreated(_Change, frozen=True, tag="threshold_created"):
+    """Comes after the thresholds its parent has."""
+
+    threshold: ThresholdRule
+
+
+class ThresholdUpdated(_Change, frozen=True, tag="threshold_updated"):
+    """The threshold of that id as it is from now on, for every period. Its parent stays the same."""
+
+    threshold: ThresholdRule
+
+
+class ThresholdDeleted(_Change, frozen=True, tag="threshold_deleted"):
+    """The threshold is gone."""
+
+    threshold_id: Id
+
+
+class Moved(_Change, frozen=True, tag="moved"):
+    """A field, mapping or threshold takes the place before its sibling `before`; the last place if that is None.
+
+    Order is order of creation until something is moved. It decides which of two equal levels wins and in which order
+    groups are added up.
+    """
+
+    id: Id
+    before: Id | None = None
+
+
+class ModuleSet(_Change, frozen=True, tag="module_set"):
+    """A rating module is switched on or off and given its priority."""
+
+    module: Name
+    enabled: bool
+    priority: Annotated[int, Meta(ge=1, le=1_000_000)] = 1
+
+
+Change: TypeAlias = (
+    ServiceCreated
+    | ServiceDeleted
+    | FieldCreated
+    | FieldDeleted
+    | GroupCreated
+    | GroupDeleted
+    | MappingCreated
+    | MappingUpdated
+    | MappingDeleted
+    | ThresholdCreated
+    | ThresholdUpdated
+    | ThresholdDeleted
+    | Moved
+    | ModuleSet
+)
+
+
+class RuleEvent(
+    msgspec.Struct,
+    frozen=True,
+    omit_defaults=True,
+    forbid_unknown_fields=True,
+    tag_field="type",
+    tag="rule_event",
+):
+    """A step of the rule book from `expected_version` to the next, however many changes it carries."""
+
+    expected_version: Annotated[int, Meta(ge=0, le=2**53)]
+    author: Name
+    reason: Annotated[str, Meta(max_length=2000)]
+    created_at: Instant
+    changes: Annotated[tuple[Change, ...], Meta(min_length=1)]
+    version: int = FORMAT_VERSION
+
+
+def cost_fault(cost: Decimal) -> str:
+    """Why this cost cannot be taken, as the end of a sentence; empty if it can."""
+    return _fault(cost, COST_DECIMALS)
+
+
+def level_fault(level: Decimal) -> str:
+    """Why this level cannot be taken, as the end of a sentence; empty if it can."""
+    return _fault(level, LEVEL_DECIMALS)
+
+
+def number_text(number: Decimal) -> str:
+    """The plain decimal text of a cost or level without faults, without exponent and trailing zeros."""
+    return format(_EXACT.normalize(number), "f") if number else "0"
+
+
+def _fault(number: Decimal, decimals: int) -> str:
+    if not number.is_finite():
+        return f"is {number}: it must be a finite number"
+    if not number:
+        return ""
+    before = number.adjusted() + 1
+    if before > NUMBER_DIGITS:
+        return f"has {before} digits before the point: at most {NUMBER_DIGITS} are taken"
+    _, digits, exponent = number.as_tuple()
+    assert isinstance(exponent, int), "a finite number has a numeric exponent"
+    zeros = next(count for count, digit in enumerate(reversed(digits)) if digit)
+    if -exponent - zeros > decimals:
+        return f"has {-exponent - zeros} digits after the point: at most {decimals} are taken"
+    return ""
