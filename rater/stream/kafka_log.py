@@ -13,11 +13,16 @@ from rater.engine import OutboxItem
 from rater.kafka import REJECTED_MESSAGE_BYTES, KafkaSettings, Topic, client_options
 from rater.stream.interfaces import Pointer, RestoreRefusedError, StreamUnavailableError
 
-__all__ = ["KafkaLog"]
+__all__ = ["KafkaLog", "chunk_keys"]
 
 IN_FLIGHT = 1000  # records sent before their acknowledgements are awaited
 READ_SECONDS = 60.0
 _OUTPUT = {"rated": Topic.RATED, "alerts": Topic.ALERTS, "rejected": Topic.REJECTED}
+
+
+def chunk_keys(snapshot_id: str, chunks: int) -> list[bytes]:
+    """The keys of a snapshot's chunks in `checkpoints`: `SNAPSHOT:NUMBER/COUNT`."""
+    return [f"{snapshot_id}:{number}/{chunks}".encode() for number in range(chunks)]
 
 
 class KafkaLog:
@@ -38,9 +43,10 @@ class KafkaLog:
             await self._drop()
 
     async def write_chunks(self, partition: int, snapshot_id: str, chunks: Sequence[bytes]) -> int:
-        """Appends the chunks to `checkpoints`; their key is `snapshot_id:number`."""
+        """Appends the chunks to `checkpoints`, each under its `chunk_key`."""
         topic = self._settings.topic(Topic.CHECKPOINTS)
-        records = [(topic, f"{snapshot_id}:{number}".encode(), chunk, ()) for number, chunk in enumerate(chunks)]
+        keys = chunk_keys(snapshot_id, len(chunks))
+        records = [(topic, key, chunk, ()) for key, chunk in zip(keys, chunks, strict=True)]
         return min(await self._send(partition, records))
 
     async def publish(self, partition: int, items: Sequence[OutboxItem]) -> None:
@@ -129,7 +135,7 @@ class KafkaLog:
                 raise RestoreRefusedError(_missing(partition, pointer, f"checkpoints holds offsets {begin} to {end}"))
             consumer.seek(key, pointer.first_offset)
             found: dict[bytes, bytes] = {}
-            wanted = [f"{pointer.snapshot_id}:{number}".encode() for number in range(pointer.chunks)]
+            wanted = chunk_keys(pointer.snapshot_id, pointer.chunks)
             try:
                 async with asyncio.timeout(READ_SECONDS):
                     while len(found) < pointer.chunks and await consumer.position(key) < end:

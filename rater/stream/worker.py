@@ -236,16 +236,12 @@ class Worker:
             partition: self._parts.keeper(partition, self._context, membership.log, membership.register)
             for partition in sorted(assigned)
         }
-        restoring = self._keepers
-        for partition, keeper in restoring.items():
-            if self._keepers is not restoring:
-                return  # revoked meanwhile: another rebalance follows
-            try:
-                await keeper.restore(membership.partitions, pin)
-            except FencedError as fault:
-                log.info("partition %d moved on while it was restored: %s", partition, fault)
-                return
-            self._metrics.restores.inc()
+        try:
+            await asyncio.gather(*(k.restore(membership.partitions, pin) for k in self._keepers.values()))
+        except FencedError as fault:
+            log.info("the partitions moved on while they were restored: %s", fault)
+            return
+        self._metrics.restores.inc(len(assigned))
         log.info("restored partitions %s in generation %d", sorted(assigned), pin.generation)
 
     async def _on_revoked(self) -> None:
