@@ -34,12 +34,13 @@ class OwnKafka(Protocol):
 
 
 async def create_topic(bootstrap: str) -> None:
-    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
-    await admin.start()
-    try:
-        await admin.create_topics([NewTopic(_TOPIC, num_partitions=1, replication_factor=1)])
-    finally:
-        await admin.close()
+    async with asyncio.timeout(_PATIENCE_SECONDS):
+        admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
+        try:
+            await admin.start()
+            await admin.create_topics([NewTopic(_TOPIC, num_partitions=1, replication_factor=1)])
+        finally:
+            await admin.close()
 
 
 async def produce(bootstrap: str, messages: list[bytes], compression: str | None = None) -> None:
@@ -50,13 +51,14 @@ async def produce(bootstrap: str, messages: list[bytes], compression: str | None
         compression_type=compression,
         max_request_size=8_000_000,
     )
-    await producer.start()
-    try:
-        for message in messages:
-            await producer.send(_TOPIC, message)
-        await producer.flush()
-    finally:
-        await producer.stop()
+    async with asyncio.timeout(_PATIENCE_SECONDS):
+        try:
+            await producer.start()
+            for message in messages:
+                await producer.send(_TOPIC, message)
+            await producer.flush()
+        finally:
+            await producer.stop()
 
 
 async def consume(bootstrap: str, count: int) -> list[bytes]:
@@ -70,12 +72,12 @@ async def consume(bootstrap: str, count: int) -> list[bytes]:
         session_timeout_ms=2000,
         heartbeat_interval_ms=500,
     )
-    await consumer.start()
-    try:
-        async with asyncio.timeout(_PATIENCE_SECONDS):
+    async with asyncio.timeout(_PATIENCE_SECONDS):
+        try:
+            await consumer.start()
             return [(await consumer.getone()).value or b"" for _ in range(count)]
-    finally:
-        await consumer.stop()
+        finally:
+            await consumer.stop()
 
 
 def listens(port: int) -> bool:
@@ -204,13 +206,19 @@ def test_broker_ends_with_a_killed_parent_but_not_with_the_thread_that_started_i
     with subprocess.Popen(
         [sys.executable, "-c", _PARENT, str(tmp_path)], cwd=project_root(), stdout=subprocess.PIPE, text=True
     ) as parent:
-        assert parent.stdout is not None
-        broker_pid, port = (int(number) for number in parent.stdout.readline().split())
-        asyncio.run(create_topic(f"127.0.0.1:{port}"))
-        # when the process is killed
-        parent.kill()
+        try:
+            assert parent.stdout is not None
+            broker_pid, port = (int(number) for number in parent.stdout.readline().split())
+            asyncio.run(create_topic(f"127.0.0.1:{port}"))
+        finally:
+            # when the process is killed
+            parent.kill()
     # then the broker goes, too
-    wait_until(lambda: not listens(port), f"broker {broker_pid} is gone")
+    try:
+        wait_until(lambda: not listens(port), f"broker {broker_pid} is gone")
+    except AssertionError:
+        os.kill(broker_pid, signal.SIGKILL)  # a failing test leaves nothing behind, either
+        raise
 
 
 def test_refuses_to_start_twice(own_kafka: OwnKafka) -> None:
