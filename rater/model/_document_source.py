@@ -215,8 +215,8 @@ def _read_yaml(tree: _Tree, text: str) -> None:
         context = f" {fault.context}" if fault.context else ""
         raise tree.stop(mark.line + 1, f"this is no YAML{context}: {fault.problem}") from None
     except yaml.reader.ReaderError as fault:
-        line = text.count("\n", 0, fault.position) + 1
-        raise tree.stop(line, f"the character {fault.character!r} is not allowed in YAML") from None
+        line = text.count("\n", 0, text.find(chr(fault.character))) + 1
+        raise tree.stop(line, f"the character U+{fault.character:04X} is not allowed in YAML") from None
     finally:
         loader.dispose()
     if tree.root is None:

@@ -47,6 +47,7 @@ __all__ = [
 
 Plain: TypeAlias = Scalar | list["Plain"] | dict[Scalar, "Plain"]
 
+MAX_INSTANT = 253_402_300_799  # 9999-12-31T23:59:59Z
 _NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d{1,9})?")
 _LEADING_ZERO = re.compile(r"[+-]?0\d")
 
@@ -191,8 +192,10 @@ class Problems:
             )
         elif instant.microsecond:
             self.add(node, f"{node.text!r} has a fraction of a second: whole seconds are taken")
+        elif not 0 <= (seconds := int(instant.timestamp())) <= MAX_INSTANT:
+            self.add(node, f"{node.text!r} is out of range: times from 1970 to 9999 are taken")
         else:
-            return int(instant.timestamp())
+            return seconds
         return None
 
     def _expected(self, node: Node, what: str) -> None:

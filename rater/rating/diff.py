@@ -147,8 +147,9 @@ class _Planner:
                 self._group_names[group.group_id] = name
                 self._note("+", "group", name, "", "", GroupCreated(group))
         self._services(document.hashmap.services)
+        wanted_groups = set(document.hashmap.groups)
         for group in self._book.groups.values():
-            if group.name not in document.hashmap.groups:
+            if group.name not in wanted_groups:
                 self._note("-", "group", group.name, "", "", GroupDeleted(group.group_id))
 
     def _services(self, wanted: tuple[DocumentService, ...]) -> None:
