@@ -1,0 +1,138 @@
+"""What a running service tells the outside: logs, `/healthz`, `/readyz` and `/metrics`.
+
+`/healthz` answers as long as the event loop turns; `/readyz` asks every named check and says which are red and why.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import logging
+import sys
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from typing import TextIO
+
+import orjson
+from aiohttp import web
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.exposition import CONTENT_TYPE_LATEST
+
+from rater.config import ObserveSettings
+from rater.model.errors import RaterError
+
+__all__ = ["Check", "ListenError", "endpoint", "is_loopback", "serve_health", "setup_logging"]
+
+log = logging.getLogger(__name__)
+
+Check = Callable[[], str]
+"""Why a part of the service is red, as a sentence; empty while it is green."""
+
+_NOISY = ("aiokafka", "faust", "mode", "asyncio", "clickhouse_connect", "aiohttp.access")
+
+
+class ListenError(RaterError):
+    """The health endpoint cannot listen where it should."""
+
+
+class _Text(logging.Formatter):
+    """`2026-01-01T00:00:00Z INFO rater.stream: message`."""
+
+    def __init__(self) -> None:
+        super().__init__("%(asctime)s %(levelname)s %(name)s: %(message)s")
+
+    def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:  # noqa: N802  logging's own name
+        return _at(record)
+
+
+class _Json(logging.Formatter):
+    """One JSON object per line; a traceback stands in `error`."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        entry = {
+            "logged_at": _at(record),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        if record.exc_info:
+            entry["error"] = self.formatException(record.exc_info)
+        return orjson.dumps(entry).decode()
+
+
+def _at(record: logging.LogRecord) -> str:
+    return datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def setup_logging(settings: ObserveSettings, stream: TextIO | None = None) -> None:
+    """Sends all logs to `stream` (stderr) in the chosen form. Libraries speak from `warning` on."""
+    handler = logging.StreamHandler(stream or sys.stderr)
+    handler.setFormatter(_Json() if settings.log_format == "json" else _Text())
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    level = settings.log_level.upper()
+    root.setLevel(level)
+    for name in _NOISY:
+        logging.getLogger(name).setLevel(level if level == "DEBUG" else "WARNING")
+
+
+def endpoint(listen: str) -> tuple[str, int]:
+    """Host and port of `host:port`; an IPv6 address stands in brackets. Raises ListenError."""
+    host, _, port = listen.rpartition(":")
+    highest = 65535
+    if not host or not port.isdecimal() or int(port) > highest:
+        raise ListenError(f"{listen!r} is no address to listen on: give host:port, such as 127.0.0.1:8990")
+    return host.removeprefix("[").removesuffix("]"), int(port)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach the address."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+@asynccontextmanager
+async def serve_health(
+    settings: ObserveSettings, checks: Mapping[str, Check], registry: CollectorRegistry
+) -> AsyncIterator[str]:
+    """Serves the three pages while the block runs; gives their base URL. Raises ListenError."""
+    host, port = endpoint(settings.listen)
+    if not is_loopback(host) and not settings.listen_beyond_loopback:
+        raise ListenError(
+            f"observe.listen {settings.listen} can be reached by other machines and has no authentication: "
+            "use 127.0.0.1, or set observe.listen_beyond_loopback: true"
+        )
+    runner = web.AppRunner(_application(checks, registry), access_log=None)
+    await runner.setup()
+    try:
+        site = web.TCPSite(runner, host, port)
+        try:
+            await site.start()
+        except OSError as fault:
+            raise ListenError(f"cannot listen on {settings.listen}: {fault.strerror}; set observe.listen") from fault
+        bound = runner.addresses[0][1]
+        url = f"http://[{host}]:{bound}" if ":" in host else f"http://{host}:{bound}"
+        log.info("health on %s/readyz", url)
+        yield url
+    finally:
+        await runner.cleanup()
+
+
+def _application(checks: Mapping[str, Check], registry: CollectorRegistry) -> web.Application:
+    async def healthz(_: web.Request) -> web.Response:
+        return web.Response(text="ok\n")
+
+    async def readyz(_: web.Request) -> web.Response:
+        reasons = {name: check() for name, check in checks.items()}
+        red = {name: reason for name, reason in reasons.items() if reason}
+        body = {"ready": not red, "checks": {name: reason or "ok" for name, reason in reasons.items()}}
+        return web.Response(body=orjson.dumps(body), status=503 if red else 200, content_type="application/json")
+
+    async def metrics(_: web.Request) -> web.Response:
+        return web.Response(body=generate_latest(registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+    app = web.Application()
+    app.add_routes([web.get("/healthz", healthz), web.get("/readyz", readyz), web.get("/metrics", metrics)])
+    return app
