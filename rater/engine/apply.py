@@ -5,7 +5,9 @@ A record is taken as a whole or goes as a whole to `rejected`, with the reason; 
 
 from __future__ import annotations
 
-from rater.engine.aggregate import add_sample
+from collections import defaultdict
+
+from rater.engine.aggregate import add_samples
 from rater.engine.alerts import late_usage
 from rater.engine.settings import EngineContext
 from rater.engine.state import FOREVER, Frame, OutboxItem, PartitionState, Producer, Record, Scope, Slice
@@ -163,16 +165,22 @@ def _check_within_periods(part: Collection, period_seconds: int) -> None:
 
 def _seen_before(scope: Scope, part: Collection, timestamp_ms: int) -> bool:
     """Notes the batch's sequence number; True if it was noted before: the batch is a repetition."""
-    producer = scope.producers.get(part.producer_id)
-    if producer is None:
-        scope.producers[part.producer_id] = Producer([Interval(part.sequence, part.sequence + 1)], timestamp_ms)
-        return False
-    batch = Interval(part.sequence, part.sequence + 1)
-    if any(overlaps(batch, known) for known in producer.seen):
+    producer = scope.producers.setdefault(part.producer_id, Producer([], timestamp_ms))
+    if not _add_number(producer.seen, part.sequence):
         return True
-    producer.seen = union([*producer.seen, batch])
     producer.last_ms = timestamp_ms
     return False
+
+
+def _add_number(numbers: list[Interval], number: int) -> bool:
+    """Puts a number into a normal list of numbers; False if it was there before."""
+    if numbers and numbers[-1].end == number:  # they come in order but for repetitions
+        numbers[-1] = Interval(numbers[-1].begin, number + 1)
+        return True
+    if any(begin <= number < end for begin, end in numbers):
+        return False
+    numbers[:] = union([*numbers, Interval(number, number + 1)])
+    return True
 
 
 def _slice_for(scope: Scope, part: Collection, period: Interval, spec: MetricSpec) -> Slice | None:
@@ -194,7 +202,7 @@ def _slice_for(scope: Scope, part: Collection, period: Interval, spec: MetricSpe
                     f"part {part.part} contradicts an earlier part of collection {part.collection_id}: parts, covers "
                     "and proof must be the same in all parts"
                 )
-            return None if clip(known.received, Interval(part.part, part.part + 1)) else known
+            return None if any(begin <= part.part < end for begin, end in known.received) else known
         if (known.begin, known.end) == (begin, end) and known.complete and known.rank > rank:
             return None
     return Slice(begin, end, part.attempt, part.collection_id, part.parts, [], covers, part.proof)
@@ -219,14 +227,17 @@ def _register(scope: Scope, part: Collection, series: list[bytes]) -> list[bytes
 
 
 def _add(target: Slice, part: Collection, samples: list[Sample], ids: list[bytes], spec: MetricSpec) -> None:
-    points, aggregation = target.points, spec.aggregation
+    by_series: defaultdict[int, list[Sample]] = defaultdict(list)
     for sample in samples:
-        identity = ids[sample.series]
-        points[identity] = add_sample(aggregation, points.get(identity), sample)
-    target.samples += len(samples)
+        by_series[sample.series].append(sample)
+    for number, of_series in by_series.items():
+        identity = ids[number]
+        target.points[identity] = add_samples(spec.aggregation, target.points.get(identity), of_series)
     if samples:
-        target.first_begin = min(target.first_begin, min(s.begin for s in samples))
-        target.last_begin = max(target.last_begin, max(s.begin for s in samples))
+        begins = [s.begin for s in samples]
+        target.first_begin = min(target.first_begin, *begins)
+        target.last_begin = max(target.last_begin, *begins)
+    target.samples += len(samples)
     if target.begin <= part.begin < target.end:  # of several periods, the first one bears them
         target.quarantined = [*target.quarantined, *part.quarantined]
     if spec.proof is Coverage.SAMPLES:
@@ -236,7 +247,7 @@ def _add(target: Slice, part: Collection, samples: list[Sample], ids: list[bytes
         if part.proof == "weak":
             target.proof = "weak"
     else:
-        target.received = union([*target.received, Interval(part.part, part.part + 1)])
+        _add_number(target.received, part.part)
 
 
 def _settle(scope: Scope, part: Collection, period: Interval, target: Slice) -> None:

@@ -7,7 +7,7 @@ The content type stands in the record header `content-type`: `application/json` 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from decimal import Decimal
+from decimal import Context, Decimal, DecimalException, localcontext
 from typing import Any, TypeAlias, TypeVar
 
 import msgspec
@@ -40,6 +40,8 @@ CONTENT_TYPE = "content-type"
 
 MAX_MAGNITUDE = Decimal("1e30")  # a larger value would wrap silently in ClickHouse's sum of Decimal(76, 38)
 MAX_DECIMALS = 100  # keeps exact sums within the precision of rater.engine.aggregate
+_WIDE = Context(prec=200)  # holds the sum of the quantities of a part exactly: 36 digits and 100 decimals
+_ZERO = Decimal(0)
 
 Headers: TypeAlias = tuple[tuple[str, bytes], ...]
 T = TypeVar("T")
@@ -131,28 +133,64 @@ def _check_collection(record: Collection) -> None:
         if not begin <= covered.begin < covered.end <= end:
             raise RejectedError(f"covers {list(covered)} does not lie within the range [{begin}, {end})")
     known = len(record.series)
+    # A pass in C each, 110 ns a sample instead of 480: only a part with a fault is looked at sample by sample.
+    misplaced = [s for s in record.samples if not (begin <= s.begin <= s.end and s.begin < end and s.series < known)]
+    if misplaced or not _all_taken([s.qty for s in record.samples]):
+        raise RejectedError(_first_fault(record))
+
+
+def _first_fault(record: Collection) -> str:
+    known = len(record.series)
     for number, sample in enumerate(record.samples):
         if sample.series >= known:
-            raise RejectedError(f"samples[{number}] names series {sample.series} of {known}")
-        if not begin <= sample.begin < end:
-            raise RejectedError(f"samples[{number}] begins at {sample.begin}, outside the range [{begin}, {end})")
+            return f"samples[{number}] names series {sample.series} of {known}"
+        if not record.begin <= sample.begin < record.end:
+            return f"samples[{number}] begins at {sample.begin}, outside the range [{record.begin}, {record.end})"
         if sample.end < sample.begin:
-            raise RejectedError(f"samples[{number}] ends at {sample.end}, before it begins at {sample.begin}")
+            return f"samples[{number}] ends at {sample.end}, before it begins at {sample.begin}"
         fault = quantity_fault(sample.qty)
         if fault:
-            raise RejectedError(f"samples[{number}] has a quantity that {fault}")
+            return f"samples[{number}] has a quantity that {fault}"
+    raise AssertionError("called only for a part with a fault")
+
+
+def _all_taken(quantities: list[Decimal]) -> bool:
+    """Whether `quantity_fault` is empty for each of them, without asking it for each.
+
+    A sum is finite only if all its members are, and has at least as many decimals as any of them; one that had to be
+    rounded to 200 digits has too many decimals itself, or a member that is too large.
+    """
+    if not quantities:
+        return True
+    try:
+        with localcontext(_WIDE):
+            total = sum(quantities, _ZERO)
+    except DecimalException:  # a signalling NaN, two infinities, an overflow
+        return False
+    return (
+        total.is_finite()
+        and _decimals(total) <= MAX_DECIMALS
+        and max(quantities) <= MAX_MAGNITUDE
+        and min(quantities) >= -MAX_MAGNITUDE
+    )
 
 
 def quantity_fault(qty: Decimal) -> str:
     """Why this quantity cannot be taken, as the end of a sentence; empty if it can."""
     if not qty.is_finite():
         return f"is {qty}: it must be a finite number"
-    if abs(qty) > MAX_MAGNITUDE:
+    if not -MAX_MAGNITUDE <= qty <= MAX_MAGNITUDE:
         return f"is {qty:.3E}: at most {MAX_MAGNITUDE} is taken"
-    exponent = qty.as_tuple().exponent
-    if isinstance(exponent, int) and exponent < -MAX_DECIMALS:
-        return f"has {-exponent} decimals: at most {MAX_DECIMALS} are taken"
+    if _decimals(qty) > MAX_DECIMALS:
+        return f"has {_decimals(qty)} decimals: at most {MAX_DECIMALS} are taken"
     return ""
+
+
+def _decimals(number: Decimal) -> int:
+    """How many decimals a finite number is written with; less than 0 for one that ends before the point."""
+    exponent = number.as_tuple().exponent
+    assert isinstance(exponent, int), "only finite numbers come here"
+    return -exponent
 
 
 def rejected_headers(headers: RejectedHeaders) -> Headers:

@@ -52,6 +52,6 @@ def series_labels(series: bytes) -> tuple[Labels, Labels]:
 
 
 def line_id(scope_id: str, metric: str, series: bytes) -> bytes:
-    """128-bit blake2b over the canonical JSON array `[scope_id, metric, groupby, metadata]`; hexadecimal on the wire."""
+    """128-bit blake2b of the canonical JSON array `[scope_id, metric, groupby, metadata]`; hexadecimal on the wire."""
     head = _encode((scope_id, metric))
     return blake2b(head[:-1] + b"," + series[1:], digest_size=LINE_ID_BYTES).digest()
