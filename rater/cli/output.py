@@ -1,0 +1,135 @@
+"""How the commands write: results to stdout as table, JSON or CSV; progress and remarks to stderr."""
+
+from __future__ import annotations
+
+import csv
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any, TypeAlias
+
+import click
+import msgspec
+
+__all__ = ["Advance", "Cell", "Column", "confirm", "instant", "out_option", "progress", "remark", "rows", "table"]
+
+Cell: TypeAlias = str | int | Decimal | None
+Advance: TypeAlias = Callable[[int, int], None]
+"""Called with what is done and the total, 0 if that is unknown."""
+
+PLAIN_WIDTH = 180  # columns of a table that goes into a pipe or a file
+PLAIN_SECONDS = 5.0  # between two lines of progress that goes there
+
+out_option = click.option(
+    "--out",
+    type=click.Choice(["table", "json", "csv"]),
+    default="table",
+    show_default=True,
+    help="How to write the result. json: one object per line.",
+)
+
+
+class Column(msgspec.Struct, frozen=True):
+    """A column of a result: `key` in JSON and CSV, `title` in a table."""
+
+    key: str
+    title: str
+    right: bool = False
+    wide: bool = True
+    """False: left out of tables, for want of room."""
+
+
+def rows(form: str, columns: Sequence[Column], found: Iterable[Sequence[Cell]], title: str = "") -> int:
+    """Writes rows to stdout as `table`, `json` or `csv`; returns how many there were."""
+    if form == "table":
+        listed = list(found)
+        shown = [number for number, column in enumerate(columns) if column.wide]
+        table([columns[n] for n in shown], [[row[n] for n in shown] for row in listed], title)
+        return len(listed)
+    count = 0
+    writer = csv.writer(sys.stdout)
+    if form == "csv":
+        writer.writerow([column.key for column in columns])
+    for row in found:
+        count += 1
+        if form == "csv":
+            writer.writerow(["" if cell is None else str(cell) for cell in row])
+        else:
+            entry = {column.key: cell for column, cell in zip(columns, row, strict=True)}
+            sys.stdout.write(msgspec.json.encode(entry).decode() + "\n")
+    return count
+
+
+def table(columns: Sequence[Column], found: Iterable[Sequence[Cell]], title: str = "") -> None:
+    """A table on stdout, for people."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(file=sys.stdout, width=None if sys.stdout.isatty() else PLAIN_WIDTH, highlight=False)
+    drawn = Table(title=title or None, box=box.SIMPLE_HEAD, title_justify="left", title_style="bold")
+    for column in columns:
+        drawn.add_column(column.title, justify="right" if column.right else "left", overflow="fold")
+    for row in found:
+        drawn.add_row(*("" if cell is None else str(cell) for cell in row))
+    console.print(drawn)
+
+
+def remark(text: str) -> None:
+    """A line for the person at the terminal, on stderr."""
+    click.echo(text, err=True)
+
+
+def instant(seconds: int) -> str:
+    """`2026-01-06 09:10` for seconds since the epoch, UTC; with seconds where they are not zero."""
+    form = "%Y-%m-%d %H:%M:%S" if seconds % 60 else "%Y-%m-%d %H:%M"
+    return datetime.fromtimestamp(seconds, UTC).strftime(form)
+
+
+def confirm(question: str) -> bool:
+    """Asks on stderr; no if nobody can answer."""
+    return sys.stdin.isatty() and click.confirm(question, err=True)
+
+
+@contextmanager
+def progress(what: str, unit: str = "") -> Iterator[Advance]:
+    """A bar on stderr for long work if that is a terminal, else a line every few seconds."""
+    bar = _bar if sys.stderr.isatty() else _lines
+    with bar(what, unit) as advance:
+        yield advance
+
+
+@contextmanager
+def _bar(what: str, unit: str) -> Iterator[Advance]:
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns: list[Any] = [TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[count]}")]
+    with Progress(*columns, TimeElapsedColumn(), console=Console(stderr=True), transient=True) as shown:
+        task = shown.add_task(what, total=None, count="")
+
+        def advance(done: int, total: int) -> None:
+            shown.update(task, completed=done, total=total or None, count=_count(done, total, unit))
+
+        yield advance
+
+
+@contextmanager
+def _lines(what: str, unit: str) -> Iterator[Advance]:
+    last = time.monotonic()
+
+    def advance(done: int, total: int) -> None:
+        nonlocal last
+        if time.monotonic() - last >= PLAIN_SECONDS:
+            last = time.monotonic()
+            remark(f"{what}: {_count(done, total, unit)}")
+
+    yield advance
+
+
+def _count(done: int, total: int, unit: str) -> str:
+    text = f"{done:,} of {total:,}" if total else f"{done:,}"
+    return f"{text} {unit}".rstrip().replace(",", " ")
