@@ -88,7 +88,7 @@ def _mutate(value: Decimal, metric: Metric, *, exact: bool) -> Decimal:
 
 
 def _mapped(value: Decimal, entries: tuple[MapEntry, ...], *, exact: bool) -> Decimal:
-    """The value of the entry whose key is the same number, 0 if there is none. `0.1` as key is a float to CloudKitty."""
+    """The value of the entry whose key is the same number, else 0. To CloudKitty a key `0.1` is a binary float."""
     for entry in entries:
         if (Fraction(value) == entry.key.exact) if exact else (value == entry.key.binary):
             return entry.value

@@ -1,0 +1,113 @@
+"""Reads back what a source has published to `usage`: the only memory of a collector, so that it can start anywhere."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, TypeAlias
+
+import msgspec
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import KafkaError
+
+from collectors.errors import PublishError
+from collectors.plans import PlanBook
+from collectors.progress import CollectionHead, Progress
+from rater.kafka import MAX_MESSAGE_BYTES, KafkaSettings, Topic, client_options
+from rater.model.codec import JSON, MSGPACK, content_type
+from rater.model.usage import ScopePlan
+
+__all__ = ["History", "read_history"]
+
+_POLL_MS = 500
+_STALL_SECONDS = 60.0
+
+
+class _Failed(msgspec.Struct, frozen=True, tag_field="type", tag="collection_failed"):
+    """Proves nothing: skipped."""
+
+
+class _Forced(msgspec.Struct, frozen=True, tag_field="type", tag="frame_forced"):
+    """No word of a source: skipped."""
+
+
+_Head: TypeAlias = CollectionHead | ScopePlan | _Failed | _Forced
+_READERS = {
+    MSGPACK: msgspec.msgpack.Decoder(_Head).decode,  # skips the samples: a tenth of the cost of reading them
+    JSON: msgspec.json.Decoder(_Head).decode,
+}
+
+
+class History:
+    """What one source has said so far."""
+
+    def __init__(self, source: str, period_seconds: int) -> None:
+        self.source = source
+        self.plans = PlanBook()
+        self.progress = Progress(period_seconds)
+
+    def take(self, value: bytes, form: str) -> None:
+        """Note a record if it comes from this source. What cannot be read is the worker's to reject."""
+        read = _READERS.get(form)
+        try:
+            head = read(value) if read else None
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            return
+        if isinstance(head, ScopePlan) and head.source == self.source:
+            self.plans.take(head)
+        elif isinstance(head, CollectionHead) and head.source == self.source:
+            self.progress.take(head)
+
+
+async def read_history(kafka: KafkaSettings, source: str, period_seconds: int) -> History:
+    """All that `source` has published and `usage` still holds. Raises PublishError if Kafka cannot be read."""
+    history = History(source, period_seconds)
+    try:
+        consumer = AIOKafkaConsumer(
+            **client_options(kafka),
+            group_id=None,
+            enable_auto_commit=False,
+            auto_offset_reset="earliest",
+            max_partition_fetch_bytes=MAX_MESSAGE_BYTES,
+        )
+        await consumer.start()
+        try:
+            await _read_to_end(consumer, kafka.topic(Topic.USAGE), history)
+        finally:
+            await consumer.stop()
+    except KafkaError as fault:
+        raise PublishError(f"topic usage on {kafka.bootstrap} cannot be read back: {fault}") from fault
+    return history
+
+
+async def _read_to_end(consumer: Any, topic: str, history: History) -> None:
+    numbers = consumer.partitions_for_topic(topic) or await _partitions(consumer, topic)
+    partitions = [TopicPartition(topic, number) for number in sorted(numbers)]
+    if not partitions:
+        raise PublishError(f"topic {topic} does not exist: create it with `rater topics`")
+    consumer.assign(partitions)
+    begins = await consumer.beginning_offsets(partitions)
+    ends = await consumer.end_offsets(partitions)
+    open_partitions = {partition for partition in partitions if begins[partition] < ends[partition]}
+    for partition in partitions:
+        consumer.seek(partition, begins[partition])
+    consumer.pause(*(set(partitions) - open_partitions))
+    loop = asyncio.get_running_loop()
+    progressed_at = loop.time()
+    while open_partitions:
+        batches = await consumer.getmany(timeout_ms=_POLL_MS, max_records=1000)
+        if batches:
+            progressed_at = loop.time()
+        elif loop.time() - progressed_at > _STALL_SECONDS:
+            raise PublishError(f"topic {topic} could not be read to its end within {_STALL_SECONDS:g} s of silence")
+        for partition, records in batches.items():
+            for record in records:
+                if record.offset < ends[partition]:
+                    history.take(record.value or b"", content_type(record.headers))
+            if await consumer.position(partition) >= ends[partition]:
+                open_partitions.discard(partition)
+                consumer.pause(partition)
+
+
+async def _partitions(consumer: Any, topic: str) -> set[int]:
+    await consumer.topics()  # fetches the metadata of all topics, which a client without subscription has not
+    return consumer.partitions_for_topic(topic) or set()
