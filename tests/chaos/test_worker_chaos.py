@@ -1,0 +1,148 @@
+"""Workers under kill -9 at named points and at random, as zombies, and with the broker killed: nothing may differ."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import pytest
+
+from deploy.local.kafka import LaptopKafka
+from rater.kafka import KafkaSettings, create_topics
+from tests.chaos.content import Generator, partitions_in_use
+from tests.chaos.fleet import Fleet, write_prices
+from tests.chaos.verify import Verdict, partitions_rated_since, settled
+from tests.conftest import OwnKafka
+
+SEED = int(os.environ.get("RATER_CHAOS_SEED", "1"))
+HOURS = int(os.environ.get("RATER_CHAOS_HOURS", "20"))
+POINTS = ["cut", "chunks_written", "before_commit", "committed", "before_publish", "published", "restore", "restored"]
+
+pytestmark = [pytest.mark.kafka, pytest.mark.slow]
+
+
+@pytest.fixture
+async def kafka(kafka: LaptopKafka, tmp_path: Path) -> KafkaSettings:
+    """Topics of this test's own on the session's broker, with the price list."""
+    settings = KafkaSettings(bootstrap=kafka.bootstrap, prefix=f"{tmp_path.name}.", partitions=4)
+    await create_topics(settings)
+    await write_prices(settings)
+    return settings
+
+
+async def run(fleet: Fleet, faults: Callable[[], Awaitable[None]], limit: float = 90) -> Verdict:
+    """Usage comes as long as faults happen; then everybody may settle, and the outcome is compared."""
+    generator = Generator(fleet.kafka, SEED)
+    async with fleet:
+        happening = asyncio.ensure_future(faults())
+        hour = 0
+        while not happening.done():
+            await generator.run(HOURS, first=hour)
+            hour += HOURS
+        await happening
+        verdict = await settled(fleet.kafka, limit)
+    counts = f"{fleet.kills + len(fleet.hit)} faults, {generator.sent} records"
+    print(
+        f"\nchaos: {counts} ({fleet.kills} kill -9, {fleet.stops} stops, {len(fleet.hit)} at named points); {verdict}"
+    )
+    assert verdict.ok, f"{verdict}\n{fleet.logs()}"
+    return verdict
+
+
+async def test_kill_at_every_named_point(kafka: KafkaSettings, tmp_path: Path) -> None:
+    # given two workers, one of which dies at each point of the protocol in turn, also later than at its first hit
+    faults = [f"{point}:1:kill" for point in POINTS] + [f"{point}:5:kill" for point in POINTS[:6:2]]
+    fleet = Fleet(kafka, tmp_path, size=2, faults=list(faults))
+
+    async def until_all_happened() -> None:
+        async with asyncio.timeout(200):
+            while fleet.faults:
+                await asyncio.sleep(0.5)
+
+    # when usage comes all the while
+    await run(fleet, until_all_happened)
+
+    # then nothing is lost, doubled or said twice in different words, and the faults did happen
+    assert len(fleet.hit) >= len(faults) - 1, fleet.hit
+
+
+async def test_random_kills_and_zombies(kafka: KafkaSettings, tmp_path: Path) -> None:
+    # given three workers and a session of six seconds
+    fleet = Fleet(kafka, tmp_path, size=3)
+    rng = random.Random(SEED)
+
+    async def kill_and_freeze() -> None:
+        await asyncio.sleep(5)
+        for _ in range(4):
+            fleet.kill(rng.randrange(3))
+            await asyncio.sleep(rng.uniform(0, 3))
+            await fleet.freeze(rng.randrange(3), 9)
+
+    # when they are killed, and stopped for longer than a session, then woken
+    await run(fleet, kill_and_freeze)
+
+    # then the zombies changed nothing
+    assert fleet.stops == 4
+
+
+async def test_a_stall_before_the_commit_is_fenced(kafka: KafkaSettings, tmp_path: Path) -> None:
+    fleet = Fleet(kafka, tmp_path, size=2, faults=["before_commit:3:stall=14", "before_commit:4:stall=14"])
+
+    async def until_all_happened() -> None:
+        await asyncio.sleep(25)
+        fleet.kill(0)
+        await asyncio.sleep(25)
+
+    await run(fleet, until_all_happened)
+
+    assert len(fleet.hit) == 2, fleet.hit
+
+
+async def test_broker_killed(own_kafka: OwnKafka, tmp_path: Path) -> None:
+    # given a broker of this test's own
+    broker = own_kafka()
+    settings = KafkaSettings(bootstrap=broker.bootstrap, prefix="broker.", partitions=4)
+    await create_topics(settings)
+    await write_prices(settings)
+    fleet = Fleet(settings, tmp_path, size=2, session_timeout=15)
+
+    async def kill_broker() -> None:
+        for pause in (6, 8):
+            await asyncio.sleep(pause)
+            await asyncio.to_thread(broker.kill)
+            await asyncio.sleep(1)
+            await asyncio.to_thread(broker.start)
+        await asyncio.sleep(5)
+
+    # when it is killed and started again twice, then all goes on without anybody's help
+    await run(fleet, kill_broker, limit=120)
+
+
+async def test_others_take_over(own_kafka: OwnKafka, tmp_path: Path) -> None:
+    # given three workers on eight partitions, with the session of production
+    broker = own_kafka()
+    settings = KafkaSettings(bootstrap=broker.bootstrap, prefix="eight.", partitions=8)
+    await create_topics(settings)
+    await write_prices(settings)
+    fleet = Fleet(settings, tmp_path, size=3, session_timeout=15)
+    took: list[float] = []
+
+    async def kill_one() -> None:
+        await asyncio.sleep(10)
+        fleet.retire(2)
+        killed_at = time.time()
+        async with asyncio.timeout(60):
+            while await partitions_rated_since(settings, killed_at) < partitions_in_use(settings.partitions):
+                await asyncio.sleep(0.5)
+        took.append(time.time() - killed_at)
+
+    # when one is killed for good
+    await run(fleet, kill_one)
+
+    # then the others rate its partitions in less than half a minute
+    print(f"chaos: others took over after {took[0]:.1f} s")
+    assert took[0] < 30

@@ -1,0 +1,102 @@
+"""A worker process for the chaos runs: the production worker, with faults at named points, or a deliberate defect.
+
+Usage: python -m tests.chaos.worker_main JSON, with the keys that tests/chaos/fleet.py gives.
+A fault is POINT:HIT:kill or POINT:HIT:stall=SECONDS; the hit counts over all partitions from 1.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import faust
+
+from rater.engine import EngineContext, EngineSettings, OutboxItem
+from rater.kafka import KafkaSettings, Topic
+from rater.model.metric import Catalog, MetricSpec
+from rater.stream.interfaces import Committed, Log, Pin, Register
+from rater.stream.keeper import Keeper
+from rater.stream.register import FaustRegister
+from rater.stream.settings import WorkerSettings
+from rater.stream.worker import Parts, Worker
+
+
+class Fault:
+    """Kills or stalls this process at the n-th hit of one named point."""
+
+    def __init__(self, text: str) -> None:
+        self._point, hit, self._action = text.split(":") if text else ("", "0", "")
+        self._left = int(hit)
+
+    def __call__(self, point: str, partition: int) -> None:
+        if point != self._point:
+            return
+        self._left -= 1
+        if self._left == 0:
+            print(f"FAULT {point} {self._action} partition {partition}", flush=True)
+            if self._action == "kill":
+                os.kill(os.getpid(), signal.SIGKILL)
+            time.sleep(float(self._action.removeprefix("stall=")))
+
+
+class UnpinnedRegister(FaustRegister):
+    """The defect `no_fence`: commits under whatever membership is current, as aiokafka's own commit() does."""
+
+    async def commit(self, partition: int, committed: Committed, pin: Pin) -> None:
+        while True:
+            coordinator = self._coordinator()
+            current = Pin(int(coordinator.generation), str(coordinator.member_id))
+            if current.generation > 0 and current.member_id:
+                break
+            await asyncio.sleep(0.1)
+        await super().commit(partition, committed, current)
+
+
+class EagerKeeper(Keeper):
+    """The defect `publish_first`: the outbox goes out before the commit that makes it true."""
+
+    async def _commit(self, committed: Committed) -> None:
+        items: list[OutboxItem] = list(self.state.outbox)
+        await self._log.publish(self.partition, items)
+        self._at("published_early", self.partition)
+        await super()._commit(committed)
+
+
+class Defective(Parts):
+    """The production parts with one of them replaced."""
+
+    def __init__(self, kafka: KafkaSettings, at: Callable[[str, int], None], mutation: str) -> None:
+        super().__init__(kafka, at)
+        self._mutation = mutation
+
+    def register(self, app: faust.App) -> Register:
+        kind = UnpinnedRegister if self._mutation == "no_fence" else FaustRegister
+        return kind(app, self.kafka.topic(Topic.USAGE))
+
+    def keeper(self, partition: int, context: EngineContext, log: Log, register: Register) -> Keeper:
+        kind = EagerKeeper if self._mutation == "publish_first" else Keeper
+        return kind(partition, context, log, register, self.clock, self.at)
+
+
+async def main(options: dict[str, Any]) -> None:
+    kafka = KafkaSettings(bootstrap=options["bootstrap"], prefix=options["prefix"], partitions=options["partitions"])
+    context = EngineContext(EngineSettings(settle=3), Catalog([MetricSpec("cpu"), MetricSpec("disk")]))
+    settings = WorkerSettings(checkpoint_interval=0.5, session_timeout=options["session_timeout"])
+    worker = Worker(kafka, context, settings, parts=Defective(kafka, Fault(options["fault"]), options["mutation"]))
+    stop = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
+    await worker.run(stop)
+
+
+if __name__ == "__main__":
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s", stream=sys.stderr)
+    for noisy in ("faust", "mode", "aiokafka.consumer.group_coordinator"):
+        logging.getLogger(noisy).setLevel(logging.ERROR)
+    asyncio.run(main(json.loads(sys.argv[1])))
