@@ -1,0 +1,36 @@
+"""A usage log that remembers instead of writing to Kafka, and the small pieces that many tests build upon."""
+
+from __future__ import annotations
+
+import pytest
+
+from collectors.parts import CollectionDraft
+from rater.model.rated import RejectedHeaders
+from rater.model.usage import CollectionFailed, ScopePlan
+
+
+class MemoryLog:
+    """What was published, in order of kind."""
+
+    def __init__(self) -> None:
+        self.drafts: list[CollectionDraft] = []
+        self.plans: list[ScopePlan] = []
+        self.failures: list[CollectionFailed] = []
+        self.rejected: list[tuple[bytes, RejectedHeaders]] = []
+
+    async def publish(self, draft: CollectionDraft) -> None:
+        self.drafts.append(draft)
+
+    async def plan(self, plan: ScopePlan) -> None:
+        self.plans.append(plan)
+
+    async def failed(self, failure: CollectionFailed) -> None:
+        self.failures.append(failure)
+
+    async def reject(self, value: bytes, headers: RejectedHeaders) -> None:
+        self.rejected.append((value, headers))
+
+
+@pytest.fixture
+def log() -> MemoryLog:
+    return MemoryLog()
