@@ -1,0 +1,96 @@
+# Every developer task is one target; `make` alone lists them. Needs Python 3.11 to 3.13, JDK 17 or later and Maven.
+
+PYTHON ?= python3
+export PYTHON
+BIN := .venv/bin
+PYTEST = $(BIN)/python -m pytest -ra --junitxml=.cache/reports/$@.xml
+UV_COMPILE = $(BIN)/uv pip compile pyproject.toml --quiet --universal --generate-hashes \
+	--no-header --no-emit-index-url --no-emit-find-links $(if $(UPGRADE),--upgrade)
+
+# What `make test` runs, in order, each with the seconds after which it is ended and counts as failed.
+TEST_STEPS = .venv:600 lint:120 types:300 imports:60 schemas-check:60 unit:600 tools:600 \
+	integration:600 chaos:600 e2e:600
+TEST_MINUTES = 36
+
+# Programs that `make tools` fetched, for the tests that start them.
+export PATH := $(PATH):$(CURDIR)/.cache/prometheus/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint format types imports schemas schemas-check unit integration chaos chaos-long e2e bench \
+	kafka tools lock clean .venv check-python
+
+help:  ## Lists the targets
+	@awk 'BEGIN { FS = ":.*## " } /^[a-z0-9.-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: .venv  ## Shows the whole service on three days of a small cloud: starts Kafka, collects, rates, finds a gap
+	$(BIN)/rater demo
+
+test: check-python  ## Runs everything CI runs, with a summary
+	@$(PYTHON) scripts/steps.py --make $(MAKE_COMMAND) --minutes $(TEST_MINUTES) $(TEST_STEPS)
+
+lint: .venv  ## Style and faults that ruff finds
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+
+format: .venv  ## Formats the code and repairs what ruff can
+	$(BIN)/ruff check --fix-only
+	$(BIN)/ruff format
+
+types: .venv  ## mypy --strict
+	$(BIN)/mypy
+	$(BIN)/mypy scripts
+
+imports: .venv  ## Which package may import which
+	$(BIN)/lint-imports --cache-dir .cache/import-linter
+
+schemas: .venv  ## Writes schemas/*.json anew from rater/model
+	$(BIN)/python -m rater.model.schema
+
+schemas-check: .venv  ## Fails if schemas/ is not what rater/model says
+	$(BIN)/python scripts/unchanged.py schemas $(BIN)/python -m rater.model.schema
+
+unit: .venv  ## Unit and property tests; model, engine and rating covered to the last branch
+	$(BIN)/coverage erase
+	$(BIN)/coverage run -m pytest -ra --junitxml=.cache/reports/$@.xml tests/unit tests/property
+	$(BIN)/coverage report
+
+integration: tools  ## Tests on a real Kafka, a real ClickHouse engine and a real Prometheus
+	$(PYTEST) tests/integration
+
+chaos: tools  ## Kills, stalls and restarts everything at named and random points: the short form
+	$(PYTEST) -m "not long" tests/chaos
+
+chaos-long: tools  ## The same with many more seeds and kills
+	$(PYTEST) tests/chaos
+
+e2e: tools  ## Whole system tests: the demo, and the README's commands as written
+	$(PYTEST) tests/e2e
+
+bench: .venv  ## Measures throughput, cost per sample and memory (ARGS="--help" shows what can be set)
+	$(BIN)/python benchmarks/stream.py $(ARGS)
+
+kafka: .venv  ## Runs the laptop Kafka on 127.0.0.1 until Ctrl-C
+	@$(BIN)/python -m deploy.local.kafka $(ARGS)
+
+tools: .venv  ## Fetches what the tests start: Kafka from Maven, Prometheus from the system's packages
+	@$(BIN)/python -c "from deploy.local.kafka import install; print('Kafka:', install().name)"
+	@$(BIN)/python scripts/prometheus.py
+
+lock: .venv  ## Writes the lock files anew after a change of pyproject.toml (UPGRADE=1 takes newer versions)
+	$(UV_COMPILE) --output-file requirements.lock
+	$(UV_COMPILE) --extra dev --constraint requirements.lock --output-file requirements-dev.lock
+
+clean:  ## Removes what was built and the local data in var/; .venv and downloads stay
+	rm -rf var build dist rater.egg-info .coverage .coverage.* .mypy_cache .ruff_cache .pytest_cache .hypothesis \
+		.import_linter_cache .cache/import-linter .cache/reports
+	find rater collectors deploy tests benchmarks scripts -name __pycache__ -prune -exec rm -rf {} +
+
+.venv: check-python  ## Installs the locked dependencies and the project, if anything changed
+	@$(PYTHON) scripts/venv.py
+
+check-python:
+	@command -v "$(PYTHON)" >/dev/null || { echo "error: no $(PYTHON) here; rater needs Python 3.11, 3.12 or 3.13." \
+		"Install one, or name it: make PYTHON=python3.12 ..." >&2; exit 1; }
+	@"$(PYTHON)" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || { \
+		echo "error: rater needs Python 3.11, 3.12 or 3.13; $(PYTHON) is $$("$(PYTHON)" --version 2>&1)." \
+		     "Name another one: make PYTHON=python3.12 ..." >&2; exit 1; }
