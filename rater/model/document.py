@@ -89,6 +89,13 @@ class _Dumper(yaml.SafeDumper):
     def ignore_aliases(self, data: object) -> bool:
         return True
 
+    def represent_text(self, data: str) -> yaml.ScalarNode:
+        """Line breaks and what cannot be seen are escaped: in the other styles YAML folds some of them away."""
+        return self.represent_scalar("tag:yaml.org,2002:str", data, None if data.isprintable() else '"')
+
+
+_Dumper.add_representer(str, _Dumper.represent_text)
+
 
 class Problems:
     """Collects faults while a document is read. Each reader returns None (or nothing) after it noted a fault."""

@@ -1,0 +1,155 @@
+"""For any documents: a plan leads exactly there, and export and apply are inverse to each other."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+import msgspec
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from rater.model.document import DocumentError, Problem, dump, load, plain
+from rater.model.rules import RuleEvent, RuleType
+from rater.rating import (
+    Applied,
+    DocumentField,
+    DocumentMapping,
+    DocumentService,
+    DocumentThreshold,
+    HashmapSection,
+    ModuleState,
+    RuleBook,
+    RuleDocument,
+    document_of,
+    export,
+    parse,
+    plan,
+)
+
+texts = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=8)
+words = st.one_of(st.sampled_from(["m1", "no", "1", "1.0", "~", "a: b", "<<", "2026-01-01", " ", "=", "größe"]), texts)
+costs = st.decimals(min_value=-(10**11), max_value=10**12 - 1, places=28).map(Decimal.normalize)
+levels = st.one_of(st.integers(-3, 3).map(Decimal), st.decimals(min_value=-100, max_value=100, places=8))
+groups = st.sampled_from([None, "_DEFAULT_", "g", "h"])
+tenants = st.one_of(st.none(), st.sampled_from(["A", "B"]), texts)
+instants = st.integers(0, 253_402_300_799)
+kinds = st.sampled_from(RuleType)
+
+
+@st.composite
+def mappings(draw: st.DrawFn, *, of_field: bool) -> DocumentMapping:
+    start, end = sorted([draw(instants), draw(instants)])
+    return DocumentMapping(
+        draw(costs),
+        draw(words) if of_field else "",
+        draw(kinds),
+        draw(groups),
+        draw(tenants),
+        draw(st.sampled_from([None, start])),
+        draw(st.sampled_from([None, end])),
+        None,
+        draw(st.one_of(st.none(), st.text(st.characters(exclude_categories=["Cs"]), max_size=8))),
+    )
+
+
+def mapping_lists(*, of_field: bool) -> st.SearchStrategy[tuple[DocumentMapping, ...]]:
+    """Mappings that are not valid for the same thing at the same time, as far as that is easily had."""
+    return st.lists(
+        mappings(of_field=of_field),
+        max_size=4,
+        unique_by=lambda rule: (rule.value, rule.tenant_id, rule.group or "_DEFAULT_"),
+    ).map(tuple)
+
+
+threshold_lists = st.lists(
+    st.builds(DocumentThreshold, levels, costs, kinds, groups, tenants),
+    max_size=4,
+    unique_by=lambda rule: (rule.level, rule.tenant_id, rule.group or "_DEFAULT_"),
+).map(tuple)
+
+fields = st.builds(
+    DocumentField,
+    st.sampled_from(["flavor", "ram", "az", "a.b c"]),
+    mapping_lists(of_field=True),
+    threshold_lists,
+)
+services = st.builds(
+    DocumentService,
+    st.sampled_from(["instance", "volume", "no"]),
+    mapping_lists(of_field=False),
+    threshold_lists,
+    st.lists(fields, max_size=4, unique_by=lambda field: field.name).map(tuple),
+)
+modules = st.builds(ModuleState, st.booleans(), st.integers(1, 9))
+documents = st.builds(
+    lambda hashmap, pyscripts, found: RuleDocument(
+        {"hashmap": hashmap, "pyscripts": pyscripts}, HashmapSection(_groups_of(found), found)
+    ),
+    modules,
+    modules,
+    st.lists(services, max_size=3, unique_by=lambda service: service.name).map(tuple),
+)
+
+
+def _groups_of(found: tuple[DocumentService, ...]) -> tuple[str, ...]:
+    parents = [parent for service in found for parent in (service, *service.fields)]
+    rules = [rule for parent in parents for rule in (*parent.mappings, *parent.thresholds)]
+    return tuple(sorted({rule.group for rule in rules if rule.group is not None}))
+
+
+def said_by(document: RuleDocument) -> tuple[object, ...]:
+    """A document without the order of services and groups, which means nothing."""
+    found = sorted(document.hashmap.services, key=lambda service: service.name)
+    return document.modules, sorted(document.hashmap.groups), found
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(documents, min_size=1, max_size=3))
+def test_plans_lead_from_any_document_to_any_other(path: list[RuleDocument]) -> None:
+    book = RuleBook.empty()
+    for document in path:
+        diff = plan(book, document)
+        if diff:
+            event = diff.event("me", "why", 1)
+            assert msgspec.json.decode(msgspec.json.encode(event), type=RuleEvent) == event
+            book, outcome = book.apply(event)
+            assert outcome == Applied(diff.expected_version + 1)
+        assert said_by(document_of(book)) == said_by(document)
+        assert not plan(book, document)
+
+
+@settings(max_examples=60, deadline=None)
+@given(documents)
+def test_export_is_read_back_as_the_same_document(document: RuleDocument) -> None:
+    diff = plan(RuleBook.empty(), document)
+    book = RuleBook.empty().apply(diff.event("me", "why", 1))[0] if diff else RuleBook.empty()
+
+    text = export(book)
+
+    assert parse(text, "export.yaml") == document_of(book)
+    assert not plan(book, parse(text, "export.yaml"))
+
+
+scalars = st.one_of(words, st.integers(), st.booleans(), st.none(), st.floats(allow_nan=False, allow_infinity=False))
+trees = st.recursive(scalars, lambda inner: st.one_of(st.lists(inner), st.dictionaries(words, inner)), max_leaves=12)
+
+
+@settings(max_examples=150, deadline=None)
+@given(trees)
+def test_what_is_dumped_or_written_as_json_is_loaded_again(value: object) -> None:
+    assert plain(load(dump(value), "f.yaml")) == value
+    assert plain(load(msgspec.json.encode(value).decode(), "f.json")) == value
+
+
+noise = st.text(st.sampled_from("ab:&*<!-? \n\t[]{},'\"#|>%@`0.\\~é\x00\ud800"), max_size=60)
+
+
+@settings(max_examples=200, deadline=None)
+@given(noise, st.sampled_from(["f.yaml", "f.json"]))
+def test_any_text_is_read_or_refused_with_a_line(text: str, name: str) -> None:
+    problems: tuple[Problem, ...] = ()
+    try:
+        load(text, name)
+    except DocumentError as fault:
+        problems = fault.problems
+    assert all(problem.line >= 1 for problem in problems)

@@ -1,0 +1,299 @@
+"""The rule book: what an event does, and which events every reader ignores as a whole."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+import msgspec
+import pytest
+
+from rater.model.rules import (
+    Change,
+    Field,
+    FieldCreated,
+    FieldDeleted,
+    Group,
+    GroupCreated,
+    GroupDeleted,
+    MappingCreated,
+    MappingDeleted,
+    MappingRule,
+    MappingUpdated,
+    ModuleSet,
+    Moved,
+    Service,
+    ServiceCreated,
+    ServiceDeleted,
+    ThresholdCreated,
+    ThresholdDeleted,
+    ThresholdRule,
+    ThresholdUpdated,
+    number_text,
+)
+from rater.rating import Applied, Ignored, IgnoredReason, MappingEntry, RuleBook, ThresholdEntry, fold
+from tests.unit.rating.builders import applied, event, uid
+
+SERVICE, FIELD, OTHER_FIELD, GROUP, MAPPING, FIELD_MAPPING, THRESHOLD, FIELD_THRESHOLD = (uid(n) for n in range(1, 9))
+NEW, NEW_THRESHOLD = uid(99), uid(98)
+
+ONE = Decimal(1)
+mapping = MappingRule(MAPPING, ONE, service_id=SERVICE, group_id=GROUP)
+field_mapping = MappingRule(FIELD_MAPPING, ONE, value="v", field_id=FIELD, group_id=GROUP)
+threshold = ThresholdRule(THRESHOLD, ONE, ONE, service_id=SERVICE, group_id=GROUP)
+field_threshold = ThresholdRule(FIELD_THRESHOLD, ONE, ONE, field_id=FIELD)
+
+
+@pytest.fixture
+def book() -> RuleBook:
+    """One of everything, made by `ann` at 100; version 1."""
+    return applied(
+        RuleBook.empty(),
+        ServiceCreated(Service(SERVICE, "s")),
+        FieldCreated(Field(FIELD, SERVICE, "f")),
+        FieldCreated(Field(OTHER_FIELD, SERVICE, "other")),
+        GroupCreated(Group(GROUP, "g")),
+        MappingCreated(mapping),
+        MappingCreated(field_mapping),
+        ThresholdCreated(threshold),
+        ThresholdCreated(field_threshold),
+        author="ann",
+        created_at=100,
+    )
+
+
+def test_an_empty_book_has_every_module_off() -> None:
+    book = RuleBook.empty()
+
+    assert book.version == 0
+    assert book.module("hashmap") == ModuleSet("hashmap", False, 1)
+    assert dict(book.modules) == {}
+
+
+def test_a_book_shows_what_was_created(book: RuleBook) -> None:
+    assert book.version == 1
+    assert list(book.services.values()) == [book.service_named("s")] == [Service(SERVICE, "s")]
+    assert [field.name for field in book.fields_of(SERVICE)] == [f.name for f in book.fields.values()] == ["f", "other"]
+    assert book.field_named(SERVICE, "f") == Field(FIELD, SERVICE, "f")
+    assert book.group_named("g") == book.groups[GROUP]
+    assert book.mappings_of(SERVICE) == [MappingEntry(mapping, 100, "ann")]
+    assert book.thresholds_of(FIELD) == [ThresholdEntry(field_threshold, 100, "ann")]
+    assert book.mappings_of(OTHER_FIELD) == book.thresholds_of(OTHER_FIELD) == book.fields_of(NEW) == []
+    assert (book.service_named("x"), book.field_named(SERVICE, "x"), book.group_named("x")) == (None, None, None)
+
+
+def test_a_module_is_switched_on(book: RuleBook) -> None:
+    after = applied(book, ModuleSet("hashmap", True, 5))
+
+    assert after.module("hashmap") == after.modules["hashmap"] == ModuleSet("hashmap", True, 5)
+
+
+def test_a_mapping_is_updated_and_says_by_whom(book: RuleBook) -> None:
+    rule = msgspec.structs.replace(mapping, cost=Decimal(2), end=500)
+
+    after = applied(book, MappingUpdated(rule), author="bob", created_at=200)
+
+    assert after.mappings[MAPPING] == MappingEntry(rule, 100, "ann", 200, "bob")
+    assert book.mappings[MAPPING].rule == mapping
+
+
+def test_a_deleted_mapping_is_kept_for_audit_only(book: RuleBook) -> None:
+    after = applied(book, MappingDeleted(MAPPING), author="bob", created_at=200)
+
+    assert after.mappings_of(SERVICE) == []
+    assert after.mappings[MAPPING] == MappingEntry(mapping, 100, "ann", deleted_at=200, deleted_by="bob")
+    assert len(book.mappings_of(SERVICE)) == 1
+
+
+def test_a_threshold_is_updated_and_deleted(book: RuleBook) -> None:
+    rule = msgspec.structs.replace(threshold, level=Decimal(7), group_id=None)
+
+    after = applied(book, ThresholdUpdated(rule), author="bob", created_at=200)
+    gone = applied(after, ThresholdDeleted(THRESHOLD))
+
+    assert after.thresholds[THRESHOLD] == ThresholdEntry(rule, 100, "ann", 200, "bob")
+    assert list(gone.thresholds) == [FIELD_THRESHOLD]
+    assert gone.thresholds_of(SERVICE) == []
+
+
+def test_a_field_takes_its_rules_along_the_deleted_ones_too(book: RuleBook) -> None:
+    after = applied(applied(book, MappingDeleted(FIELD_MAPPING)), FieldDeleted(FIELD))
+
+    assert list(after.fields) == [OTHER_FIELD]
+    assert list(after.mappings) == [MAPPING]
+    assert list(after.thresholds) == [THRESHOLD]
+    assert applied(after, FieldCreated(Field(NEW, SERVICE, "f"))).field_named(SERVICE, "f") == Field(NEW, SERVICE, "f")
+
+
+def test_a_service_takes_all_along(book: RuleBook) -> None:
+    after = applied(book, ServiceDeleted(SERVICE))
+
+    assert (dict(after.services), dict(after.fields), dict(after.mappings), dict(after.thresholds)) == ({}, {}, {}, {})
+    assert after.group_named("g") is not None
+    assert applied(after, ServiceCreated(Service(NEW, "s"))).fields_of(NEW) == []
+
+
+def test_a_service_made_and_deleted_in_one_event_leaves_nothing() -> None:
+    after = applied(RuleBook.empty(), ServiceCreated(Service(SERVICE, "s")), ServiceDeleted(SERVICE))
+
+    assert after.version == 1
+    assert dict(after.services) == {}
+
+
+def test_a_group_leaves_its_rules_without_group(book: RuleBook) -> None:
+    after = applied(applied(book, MappingDeleted(MAPPING)), GroupDeleted(GROUP))
+
+    assert dict(after.groups) == {}
+    assert after.mappings[MAPPING].rule.group_id is None
+    assert [entry.rule.group_id for entry in after.mappings_of(FIELD)] == [None]
+    assert [entry.rule.group_id for entry in after.thresholds_of(SERVICE)] == [None]
+
+
+def test_a_group_takes_its_rules_along_if_asked_to(book: RuleBook) -> None:
+    after = applied(applied(book, MappingDeleted(MAPPING)), GroupDeleted(GROUP, recursive=True))
+
+    assert after.mappings_of(SERVICE) == after.mappings_of(FIELD) == after.thresholds_of(SERVICE) == []
+    assert len(after.mappings) == 2
+    assert len(after.thresholds_of(FIELD)) == 1
+
+
+def test_children_can_be_moved(book: RuleBook) -> None:
+    second = ThresholdRule(NEW_THRESHOLD, Decimal(2), ONE, service_id=SERVICE)
+    other = MappingRule(NEW, ONE, value="w", field_id=FIELD)
+    book = applied(book, ThresholdCreated(second), MappingCreated(other))
+
+    after = applied(
+        book, Moved(OTHER_FIELD, before=FIELD), Moved(FIELD_MAPPING), Moved(NEW_THRESHOLD, before=THRESHOLD)
+    )
+
+    assert [field.name for field in after.fields_of(SERVICE)] == ["other", "f"]
+    assert [entry.rule.value for entry in after.mappings_of(FIELD)] == ["w", "v"]
+    assert [entry.rule.level for entry in after.thresholds_of(SERVICE)] == [2, 1]
+    assert [field.name for field in book.fields_of(SERVICE)] == ["f", "other"]
+
+
+INVALID, UNKNOWN, DUPLICATE = IgnoredReason.INVALID, IgnoredReason.UNKNOWN, IgnoredReason.DUPLICATE
+
+
+def but(rule: MappingRule | ThresholdRule, **attributes: object) -> Change:
+    """A rule with some attributes changed, as a new one unless its id is given."""
+    if isinstance(rule, MappingRule):
+        return MappingCreated(msgspec.structs.replace(rule, **{"mapping_id": NEW, **attributes}))
+    return ThresholdCreated(msgspec.structs.replace(rule, **{"threshold_id": NEW, **attributes}))
+
+
+@pytest.mark.parametrize(
+    ("change", "reason", "message"),
+    [
+        (ServiceCreated(Service(SERVICE, "new")), DUPLICATE, f"id {SERVICE} is taken"),
+        (ServiceCreated(Service(NEW, "s")), DUPLICATE, "a service named 's' exists"),
+        (ServiceDeleted(NEW), UNKNOWN, f"there is no service {NEW}"),
+        (FieldCreated(Field(NEW, SERVICE, "f")), DUPLICATE, "a field named 'f' exists"),
+        (FieldCreated(Field(FIELD, SERVICE, "new")), DUPLICATE, f"id {FIELD} is taken"),
+        (FieldCreated(Field(NEW, NEW, "new")), UNKNOWN, f"there is no service {NEW}"),
+        (FieldDeleted(NEW), UNKNOWN, f"there is no field {NEW}"),
+        (GroupCreated(Group(NEW, "g")), DUPLICATE, "a group named 'g' exists"),
+        (GroupCreated(Group(GROUP, "new")), DUPLICATE, f"id {GROUP} is taken"),
+        (GroupDeleted(NEW), UNKNOWN, f"there is no group {NEW}"),
+        (but(mapping, mapping_id=MAPPING), DUPLICATE, f"id {MAPPING} is taken"),
+        (but(mapping, service_id=NEW), UNKNOWN, f"there is no service {NEW}"),
+        (but(field_mapping, field_id=NEW), UNKNOWN, f"there is no field {NEW}"),
+        (but(mapping, group_id=NEW), UNKNOWN, f"there is no group {NEW}"),
+        (but(mapping, service_id=None), INVALID, "a rule belongs to one service or one field, not to both or none"),
+        (but(mapping, field_id=FIELD), INVALID, "a rule belongs to one service or one field, not to both or none"),
+        (but(mapping, value="v"), INVALID, "a mapping of a field needs a value, one of a service has none"),
+        (but(field_mapping, value=""), INVALID, "a mapping of a field needs a value, one of a service has none"),
+        (but(mapping, start=5, end=4), INVALID, "end 4 is before start 5"),
+        (but(mapping, cost=Decimal("NaN")), INVALID, "the cost is NaN: it must be a finite number"),
+        (but(mapping, cost=Decimal("1e12")), INVALID, "the cost has 13 digits before the point: at most 12 are taken"),
+        (but(mapping, cost=Decimal("1e-29")), INVALID, "the cost has 29 digits after the point: at most 28 are taken"),
+        (but(threshold, level=Decimal("1.000000001")), INVALID, "the level has 9 digits after the point: at most 8"),
+        (but(threshold, cost=Decimal("-Infinity")), INVALID, "the cost is -Infinity: it must be a finite number"),
+        (but(threshold, threshold_id=THRESHOLD), DUPLICATE, f"id {THRESHOLD} is taken"),
+        (but(threshold, service_id=None), INVALID, "a rule belongs to one service or one field"),
+        (MappingUpdated(msgspec.structs.replace(mapping, mapping_id=NEW)), UNKNOWN, f"there is no mapping {NEW}"),
+        (MappingUpdated(msgspec.structs.replace(mapping, cost=Decimal("inf"))), INVALID, "the cost is Infinity"),
+        (
+            MappingUpdated(msgspec.structs.replace(field_mapping, field_id=OTHER_FIELD)),
+            INVALID,
+            "the parent of a rule stays the same: delete it and create another",
+        ),
+        (MappingDeleted(NEW), UNKNOWN, f"there is no mapping {NEW}"),
+        (
+            ThresholdUpdated(msgspec.structs.replace(threshold, threshold_id=NEW)),
+            UNKNOWN,
+            f"there is no threshold {NEW}",
+        ),
+        (
+            ThresholdUpdated(msgspec.structs.replace(field_threshold, field_id=OTHER_FIELD)),
+            INVALID,
+            "the parent of a rule stays the same: delete it and create another",
+        ),
+        (ThresholdDeleted(NEW), UNKNOWN, f"there is no threshold {NEW}"),
+        (Moved(NEW), UNKNOWN, f"there is no mapping {NEW}"),
+        (Moved(FIELD, before=NEW), UNKNOWN, f"{NEW} is no sibling of {FIELD}"),
+        (Moved(FIELD, before=FIELD), UNKNOWN, f"{FIELD} is no sibling of {FIELD}"),
+    ],
+)
+def test_a_change_that_cannot_be_makes_its_whole_event_void(
+    book: RuleBook, change: Change, reason: IgnoredReason, message: str
+) -> None:
+    before = fold(book, [])[0]
+
+    after, outcome = book.apply(event(1, ModuleSet("hashmap", True), change, ModuleSet("pyscripts", True)))
+
+    assert isinstance(outcome, Ignored)
+    assert outcome.reason is reason
+    assert outcome.message.startswith(f"changes[1] {type(change).__struct_config__.tag}: {message}")
+    assert after.version == book.version
+    for part in ("modules", "services", "fields", "groups", "mappings", "thresholds"):
+        assert getattr(after, part) == getattr(before, part)
+
+
+def test_a_deleted_mapping_cannot_be_changed_again(book: RuleBook) -> None:
+    after = applied(book, MappingDeleted(MAPPING))
+
+    for change in (MappingDeleted(MAPPING), MappingUpdated(mapping), Moved(MAPPING)):
+        _, outcome = after.apply(event(2, change))
+        kind = type(change).__struct_config__.tag
+        message = f"changes[0] {kind}: mapping {MAPPING} is deleted: read the rules again"
+        assert outcome == Ignored(UNKNOWN, message)
+
+
+def test_of_two_events_for_one_version_the_first_counts() -> None:
+    first, second = event(0, ModuleSet("hashmap", True)), event(0, ModuleSet("hashmap", False))
+
+    book, outcomes = fold(RuleBook.empty(), [first, second, event(1, ModuleSet("pyscripts", True)), event(7)])
+
+    assert [isinstance(outcome, Applied) for outcome in outcomes] == [True, False, True, False]
+    assert outcomes[1] == Ignored(
+        IgnoredReason.VERSION_CONFLICT,
+        "expects version 0 of the rule book, which is at 1: read the rules again and repeat the change",
+    )
+    assert book.version == 2
+    assert book.module("hashmap").enabled
+
+
+def test_folding_at_once_or_one_by_one_gives_the_same(book: RuleBook) -> None:
+    events = [
+        event(1, MappingCreated(msgspec.structs.replace(field_mapping, mapping_id=NEW, value="w"))),
+        event(2, MappingDeleted(FIELD_MAPPING)),
+        event(2, ModuleSet("late", True)),
+        event(3, Moved(OTHER_FIELD, before=FIELD), GroupDeleted(GROUP)),
+    ]
+
+    at_once, outcomes = fold(book, events)
+    one_by_one = book
+    for number, step in enumerate(events):
+        one_by_one, outcome = one_by_one.apply(step)
+        assert outcome == outcomes[number]
+
+    for part in ("version", "modules", "services", "fields", "groups", "mappings", "thresholds"):
+        assert getattr(at_once, part) == getattr(one_by_one, part)
+    assert at_once.fields_of(SERVICE) == one_by_one.fields_of(SERVICE)
+    assert at_once.mappings_of(FIELD) == one_by_one.mappings_of(FIELD)
+
+
+def test_numbers_have_one_plain_text() -> None:
+    texts = {"1.500": "1.5", "1E+3": "1000", "0E-50": "0", "-0": "0", "-2.0": "-2", "1E-28": f"0.{'0' * 27}1"}
+
+    assert {number: number_text(Decimal(number)) for number in texts} == texts

@@ -1,0 +1,250 @@
+"""From a book to a document and back: what the plan says, what the event does, and that nothing is lost."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+
+from rater.model.document import DocumentError
+from rater.model.rules import GroupDeleted, MappingCreated, Moved, RuleEvent
+from rater.rating import Applied, Diff, DiffEntry, ExportError, RuleBook, document_of, export, parse, plan
+from tests.unit.rating.builders import applied, book_of
+
+TEXT = """\
+modules:
+  hashmap: {enabled: true, priority: 1}
+  pyscripts: {enabled: false, priority: 1}
+hashmap:
+  groups: [g, h]
+  services:
+  - name: instance
+    mappings:
+    - {cost: '0.1', type: flat}
+    thresholds:
+    - {level: '50', cost: '0.98', type: rate, group: g}
+    fields:
+    - name: flavor
+      mappings:
+      - {value: m1, cost: '1', type: flat, group: g, start: '2026-01-01T00:00:00Z', name: n}
+      - {value: m2, cost: '2', type: flat, tenant_id: A, end: '2027-01-01T00:00:00Z', description: two}
+    - name: ram
+      thresholds:
+      - {level: '64', cost: '0.7', type: flat}
+  - {name: volume}
+"""
+
+
+def applied_text(text: str, book: RuleBook | None = None) -> RuleBook:
+    book = book or RuleBook.empty()
+    diff = plan(book, parse(text, "r.yaml"))
+    after, outcome = book.apply(diff.event("me", "why", 7))
+    assert outcome == Applied(book.version + 1)
+    return after
+
+
+def changed(old: str, new: str) -> Diff:
+    """The plan from TEXT to TEXT with one part replaced, after proof that applying it leads there."""
+    book = applied_text(TEXT)
+    text = TEXT.replace(old, new)
+    assert text != TEXT
+    diff = plan(book, parse(text, "r.yaml"))
+    after, outcome = book.apply(diff.event("me", "why", 8))
+    assert outcome == Applied(2)
+    assert document_of(after) == parse(text, "r.yaml")
+    assert not plan(after, parse(text, "r.yaml"))
+    return diff
+
+
+def test_a_new_document_is_one_event_that_says_all() -> None:
+    diff = plan(RuleBook.empty(), parse(TEXT, "r.yaml"))
+
+    assert diff.expected_version == 0
+    assert diff.counts == {"+": 11, "-": 0, "~": 1}
+    assert diff.entries == (
+        DiffEntry("~", "module", "hashmap", "disabled, priority 1", "enabled, priority 1"),
+        DiffEntry("+", "group", "g", "", ""),
+        DiffEntry("+", "group", "h", "", ""),
+        DiffEntry("+", "service", "instance", "", ""),
+        DiffEntry("+", "mapping", "instance", "", "flat 0.1"),
+        DiffEntry("+", "threshold", "instance >= 50", "", "rate 0.98 @g"),
+        DiffEntry("+", "field", "instance / flavor", "", ""),
+        DiffEntry(
+            "+",
+            "mapping",
+            "instance / flavor = m1",
+            "",
+            "flat 1 @g from 2026-01-01T00:00:00Z named 'n'",
+        ),
+        DiffEntry("+", "mapping", "instance / flavor = m2", "", "flat 2 [A] until 2027-01-01T00:00:00Z (two)"),
+        DiffEntry("+", "field", "instance / ram", "", ""),
+        DiffEntry("+", "threshold", "instance / ram >= 64", "", "flat 0.7"),
+        DiffEntry("+", "service", "volume", "", ""),
+    )
+    event = diff.event("me", "why", 7)
+    assert event == RuleEvent(0, "me", "why", 7, diff.changes)
+    assert msgspec.json.decode(msgspec.json.encode(event), type=RuleEvent) == event
+    assert msgspec.msgpack.decode(msgspec.msgpack.encode(event), type=RuleEvent) == event
+
+
+def test_export_gives_the_document_back_and_apply_after_export_is_empty() -> None:
+    book = applied_text(TEXT)
+
+    assert export(book) == TEXT
+    assert not plan(book, parse(export(book), "r.yaml"))
+
+
+def test_export_of_an_empty_book_is_an_empty_plan() -> None:
+    assert not plan(RuleBook.empty(), parse(export(RuleBook.empty()), "r.yaml"))
+
+
+def test_the_same_plan_twice_has_the_same_ids() -> None:
+    assert plan(RuleBook.empty(), parse(TEXT, "a")) == plan(RuleBook.empty(), parse(TEXT, "b"))
+
+
+def test_a_changed_cost_or_end_updates_the_rule_in_place() -> None:
+    diff = changed("cost: '1', type: flat, group: g", "cost: '1.50', type: rate, group: g")
+
+    assert diff.entries == (
+        DiffEntry(
+            "~",
+            "mapping",
+            "instance / flavor = m1",
+            "flat 1 @g from 2026-01-01T00:00:00Z named 'n'",
+            "rate 1.5 @g from 2026-01-01T00:00:00Z named 'n'",
+        ),
+    )
+    assert len(diff.changes) == 1
+
+
+def test_a_changed_threshold_is_updated_in_place() -> None:
+    diff = changed("'0.98'", "'0.97'")
+
+    assert diff.entries == (DiffEntry("~", "threshold", "instance >= 50", "rate 0.98 @g", "rate 0.97 @g"),)
+
+
+def test_the_default_group_by_its_name_is_the_same_rule() -> None:
+    book = applied_text("hashmap: {services: [{name: s, mappings: [{cost: 1}]}]}")
+    text = "hashmap: {services: [{name: s, mappings: [{cost: 1, group: _DEFAULT_}]}]}"
+
+    diff = plan(book, parse(text, "r.yaml"))
+
+    assert diff.entries == (
+        DiffEntry("+", "group", "_DEFAULT_", "", ""),
+        DiffEntry("~", "mapping", "s", "flat 1", "flat 1 @_DEFAULT_"),
+    )
+
+
+def test_another_value_is_another_rule() -> None:
+    diff = changed("value: m2", "value: m3")
+
+    assert diff.entries == (
+        DiffEntry("-", "mapping", "instance / flavor = m2", "flat 2 [A] until 2027-01-01T00:00:00Z (two)", ""),
+        DiffEntry("+", "mapping", "instance / flavor = m3", "", "flat 2 [A] until 2027-01-01T00:00:00Z (two)"),
+    )
+
+
+def test_what_goes_with_a_service_or_field_is_listed_and_is_one_change() -> None:
+    without_fields = TEXT[: TEXT.index("    fields:")] + "  - {name: volume}\n"
+    diff = changed(TEXT, without_fields)
+    assert [(entry.sign, entry.what, entry.place) for entry in diff.entries] == [
+        ("-", "field", "instance / flavor"),
+        ("-", "mapping", "instance / flavor = m1"),
+        ("-", "mapping", "instance / flavor = m2"),
+        ("-", "field", "instance / ram"),
+        ("-", "threshold", "instance / ram >= 64"),
+    ]
+    assert len(diff.changes) == 2
+
+    nothing_left = plan(applied_text(TEXT), parse("hashmap: {groups: [g]}", "r.yaml"))
+    assert nothing_left.counts == {"+": 0, "-": 10, "~": 0}
+    assert len(nothing_left.changes) == 3
+    assert isinstance(nothing_left.changes[-1], GroupDeleted)
+
+
+def test_a_rule_put_between_others_takes_that_place() -> None:
+    diff = changed("      - {value: m2", "      - {value: new, cost: '3'}\n      - {value: m2")
+
+    assert [entry.sign for entry in diff.entries] == ["+"]
+    assert [type(change) for change in diff.changes] == [MappingCreated, Moved]
+
+
+@pytest.mark.parametrize(
+    ("order", "moves"),
+    [
+        ("abcd", []),
+        ("dabc", [("d", "before a")]),
+        ("bcda", [("a", "last")]),
+        ("axbcd", []),
+        ("abcdxy", []),
+        ("xbay", [("b", "before a")]),
+        ("dcba", [("b", "before a"), ("c", "before b"), ("d", "before c")]),
+        ("xdyazb", [("d", "before a new one")]),
+    ],
+)
+def test_the_order_of_the_document_becomes_that_of_the_book(order: str, moves: list[tuple[str, str]]) -> None:
+    def text_of(fields: str) -> str:
+        rules = "{value: %s, cost: 1}"
+        mappings = ", ".join(rules % letter for letter in fields)
+        thresholds = ", ".join(f"{{level: {ord(letter)}, cost: 1}}" for letter in fields)
+        names = ", ".join(
+            f"{{name: {letter}, mappings: [{mappings}], thresholds: [{thresholds}]}}" for letter in fields
+        )
+        return f"hashmap: {{services: [{{name: s, fields: [{names}]}}]}}"
+
+    book = applied_text(text_of("abcd"))
+    document = parse(text_of(order), "r.yaml")
+
+    diff = plan(book, document)
+
+    moved = [entry for entry in diff.entries if (entry.sign, entry.what) == ("~", "field")]
+    assert [(entry.place.removeprefix("s / "), entry.after.replace("s / ", "")) for entry in moved] == moves
+    if not diff:
+        return
+    after, outcome = book.apply(diff.event("me", "order", 8))
+    assert outcome == Applied(2)
+    assert document_of(after) == document
+    assert not plan(after, document)
+
+
+def test_a_book_that_no_document_can_say_is_not_exported() -> None:
+    book = book_of("f=v flat 5 from 1000 until 3000", "f=v flat 2 from 2000", "thr svc>=1 flat 5", "thr svc>=1 flat 2")
+
+    with pytest.raises(ExportError) as caught:
+        export(book)
+
+    head, *faults = str(caught.value).splitlines()
+    assert head == "the rule book cannot be exported: delete or end one rule of each pair"
+    assert [fault.split(" is a duplicate")[0].split(" ")[0] for fault in faults] == ["mapping", "threshold"]
+
+
+def test_a_document_resolves_what_no_document_can_say() -> None:
+    book = book_of("thr svc>=1 flat 5", "thr svc>=1 flat 2")
+    text = "hashmap: {services: [{name: compute, thresholds: [{level: 1, cost: 2}]}]}"
+
+    diff = plan(book, parse(text, "r.yaml"))
+
+    assert [entry.sign for entry in diff.entries] == ["-", "~"]
+    after = applied(book, *diff.changes)
+    assert document_of(after) == parse(text, "r.yaml")
+
+
+def test_two_documents_are_compared_by_way_of_a_book() -> None:
+    old, new = parse(TEXT, "a"), parse(TEXT.replace("'0.7'", "'0.8'"), "b")
+    book = applied(RuleBook.empty(), *plan(RuleBook.empty(), old).changes)
+
+    assert [entry.sign for entry in plan(book, new).entries] == ["~"]
+
+
+def test_an_event_for_another_version_changes_nothing() -> None:
+    diff = plan(RuleBook.empty(), parse(TEXT, "r.yaml"))
+    book = applied_text(TEXT)
+
+    after, outcome = book.apply(diff.event("me", "late", 9))
+
+    assert after.version == book.version
+    assert not isinstance(outcome, Applied)
+
+
+def test_a_document_with_faults_has_no_plan() -> None:
+    with pytest.raises(DocumentError):
+        parse("hashmap: {services: [{name: s, mappings: [{cost: x}]}]}", "r.yaml")
