@@ -34,8 +34,6 @@ __all__ = [
 MODULES = ("hashmap", "pyscripts")
 NOT_YET = "not supported yet by this version of rater: take it out of the document"
 
-Number: TypeAlias = Annotated[Decimal, Meta(extra_json_schema={"type": ["string", "number"]})]
-Instant: TypeAlias = Annotated[int, Meta(extra_json_schema={"type": "string", "format": "date-time"})]
 Name: TypeAlias = Annotated[str, Meta(min_length=1, max_length=255)]
 T = TypeVar("T")
 
@@ -43,13 +41,13 @@ T = TypeVar("T")
 class DocumentMapping(msgspec.Struct, frozen=True, omit_defaults=True):
     """A cost of a service, or of one value of a field, within `[start, end)` in seconds UTC; None is no bound."""
 
-    cost: Number
+    cost: Decimal
     value: Annotated[str, Meta(max_length=255)] = ""
     type: RuleType = RuleType.FLAT
     group: Name | None = None
     tenant_id: Name | None = None
-    start: Instant | None = None
-    end: Instant | None = None
+    start: int | None = None
+    end: int | None = None
     name: Annotated[str, Meta(min_length=1, max_length=32)] | None = None
     description: Annotated[str, Meta(max_length=256)] | None = None
 
@@ -57,8 +55,8 @@ class DocumentMapping(msgspec.Struct, frozen=True, omit_defaults=True):
 class DocumentThreshold(msgspec.Struct, frozen=True, omit_defaults=True):
     """A cost from a level of the quantity, or of the number in a field, on."""
 
-    level: Number
-    cost: Number
+    level: Decimal
+    cost: Decimal
     type: RuleType = RuleType.FLAT
     group: Name | None = None
     tenant_id: Name | None = None
