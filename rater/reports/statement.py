@@ -1,0 +1,225 @@
+"""The report of one scope: what its frames add up to, or why they must not be added up.
+
+Pure: the frames and gaps come from the store, one moment's view of it. A report is refused as long as one frame of it
+is missing, partial, failed or not there although its neighbours say that it was expected; then every hole is named.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from decimal import ROUND_HALF_EVEN, Context, Decimal
+from itertools import pairwise
+
+import msgspec
+
+from rater.model.errors import RaterError
+from rater.model.interval import Interval, clip
+from rater.model.rated import FrameStatus, Gap, MetricTotal, QuarantinedPoint
+
+__all__ = [
+    "FrameFacts",
+    "Hole",
+    "MetricRow",
+    "NoFramesError",
+    "Report",
+    "ReportRefusedError",
+    "compute",
+    "holes_of",
+]
+
+REFUSED_EXIT_STATUS = 3
+_EXACT = Context(prec=200, rounding=ROUND_HALF_EVEN)  # holds any sum of prices of 38 + 38 digits
+_SOUND = (FrameStatus.RATED, FrameStatus.EMPTY)
+_NOT_THERE = "its frame is not closed yet, or has not reached the store: see `rater doctor`"
+_REASONS = {
+    FrameStatus.MISSING: "nothing of what was expected was collected",
+    FrameStatus.PARTIAL: "a part of it was not collected or cannot be rated",
+    FrameStatus.FAILED: "a rating script failed",
+}
+
+
+class FrameFacts(msgspec.Struct, frozen=True):
+    """What a report needs of the newest revision of a frame. Seconds since the epoch, UTC."""
+
+    period_begin: int
+    period_end: int
+    revision: int
+    status: FrameStatus
+    weak: bool
+    rule_version: int
+    totals: Sequence[MetricTotal]
+    gaps: Sequence[Gap]
+    quarantined: Sequence[QuarantinedPoint]
+
+
+class Hole(msgspec.Struct, frozen=True, order=True):
+    """Time of a scope that a bill must not leave out silently. An empty metric means all of the scope's usage."""
+
+    begin: int
+    end: int
+    metric: str
+    source: str
+    reason: str
+
+    def text(self, scope_id: str) -> str:
+        """One line, to the minute."""
+        what = " from ".join(filter(None, (self.metric, self.source))) or "everything"
+        return f"{scope_id}: {what}: {_clock(self.begin)} to {_clock(self.end)} UTC ({_length(self)}): {self.reason}"
+
+
+class MetricRow(msgspec.Struct, frozen=True):
+    """The sum over all frames of one metric in one unit. `lines` counts resources per period."""
+
+    metric: str
+    unit: str
+    qty: Decimal
+    price: Decimal
+    lines: int
+
+
+class Report(msgspec.Struct, frozen=True):
+    """A complete report over `[begin, end)`. `known_begin` and `known_end` bound the frames that there are."""
+
+    scope_id: str
+    begin: int
+    end: int
+    known_begin: int
+    known_end: int
+    frames: int
+    empty_frames: int
+    weak_frames: int
+    """Frames whose coverage has no independent proof."""
+    revised_frames: int
+    rule_versions: list[int]
+    price: Decimal
+    metrics: list[MetricRow]
+
+
+class NoFramesError(RaterError):
+    """Nothing at all is known of the scope in that time."""
+
+
+class ReportRefusedError(RaterError):
+    """The figures are not complete. `holes` are sorted by time; the message names each, to the minute."""
+
+    exit_status = REFUSED_EXIT_STATUS
+
+    def __init__(self, scope_id: str, begin: int, end: int, holes: Sequence[Hole]) -> None:
+        self.scope_id = scope_id
+        self.begin = begin
+        self.end = end
+        self.holes = list(holes)
+        lines = "\n".join(f"  {hole.text(scope_id)}" for hole in holes)
+        super().__init__(
+            f"the report of {scope_id} from {_clock(begin)} to {_clock(end)} UTC is refused, it has "
+            f"{len(holes)} hole(s):\n{lines}\nCollect what is missing (`rater collect run` or `rater collect replay "
+            "FILE`), then ask again"
+        )
+
+
+def compute(scope_id: str, span: Interval, frames: Iterable[FrameFacts]) -> Report:
+    """The report of a scope over `span`, from the newest revisions of its frames.
+
+    `frames` may reach beyond `span`: a frame before and one after show whether something between them is not there.
+    Raises ReportRefusedError, and NoFramesError if there is no frame within `span` and none on both sides.
+    """
+    known = sorted(frames, key=lambda frame: frame.period_begin)
+    holes = holes_of(known, span)
+    if holes:
+        raise ReportRefusedError(scope_id, *span, holes)
+    within = [frame for frame in known if span.begin <= frame.period_begin < span.end]
+    if not within:
+        raise NoFramesError(
+            f"nothing is known of scope {scope_id!r} from {_clock(span.begin)} to {_clock(span.end)} UTC: "
+            "`rater frames list` shows which scopes and periods there are"
+        )
+    metrics = _sums(total for frame in within for total in frame.totals)
+    return Report(
+        scope_id=scope_id,
+        begin=span.begin,
+        end=span.end,
+        known_begin=within[0].period_begin,
+        known_end=within[-1].period_end,
+        frames=len(within),
+        empty_frames=sum(frame.status is FrameStatus.EMPTY for frame in within),
+        weak_frames=sum(frame.weak for frame in within),
+        revised_frames=sum(frame.revision > 0 for frame in within),
+        rule_versions=sorted({frame.rule_version for frame in within}),
+        price=_sum(row.price for row in metrics),
+        metrics=metrics,
+    )
+
+
+def holes_of(frames: Sequence[FrameFacts], span: Interval) -> list[Hole]:
+    """What is missing within `span`, adjoining holes of one metric, source and reason made one. Sorted by time.
+
+    Time between two frames is a hole; time before the first and after the last frame is not, since nobody knows
+    whether anything was expected there. `frames` are sorted by period.
+    """
+    found: list[Hole] = []
+    for frame in frames:
+        found += _holes_in(frame)
+    for before, after in pairwise(frames):
+        if before.period_end < after.period_begin:
+            found.append(Hole(before.period_end, after.period_begin, "", "", _NOT_THERE))
+    cut = [
+        msgspec.structs.replace(hole, begin=part.begin, end=part.end)
+        for hole in found
+        for part in clip([Interval(hole.begin, hole.end)], span)
+    ]
+    return _joined(cut)
+
+
+def _holes_in(frame: FrameFacts) -> list[Hole]:
+    if frame.status in _SOUND:
+        return []
+    period = (frame.period_begin, frame.period_end)
+    holes = [Hole(gap.begin, gap.end, gap.metric, gap.source, gap.reason) for gap in frame.gaps]
+    holes += [Hole(*period, p.metric, p.source, f"quarantined {p.value!r}: {p.reason}") for p in frame.quarantined]
+    return holes or [Hole(*period, "", "", _REASONS[frame.status])]
+
+
+def _joined(holes: Iterable[Hole]) -> list[Hole]:
+    joined: list[Hole] = []
+    for hole in sorted(holes, key=lambda hole: (hole.metric, hole.source, hole.reason, hole.begin)):
+        last = joined[-1] if joined else None
+        if last and _same(last, hole) and hole.begin <= last.end:
+            joined[-1] = msgspec.structs.replace(last, end=max(last.end, hole.end))
+        else:
+            joined.append(hole)
+    return sorted(joined)
+
+
+def _same(one: Hole, other: Hole) -> bool:
+    return (one.metric, one.source, one.reason) == (other.metric, other.source, other.reason)
+
+
+def _sums(totals: Iterable[MetricTotal]) -> list[MetricRow]:
+    sums: dict[tuple[str, str], MetricRow] = {}
+    for total in totals:
+        key = (total.metric, total.unit)
+        known = sums.get(key) or MetricRow(*key, Decimal(0), Decimal(0), 0)
+        sums[key] = MetricRow(
+            *key, _EXACT.add(known.qty, total.qty), _EXACT.add(known.price, total.price), known.lines + total.n
+        )
+    return [sums[key] for key in sorted(sums)]
+
+
+def _sum(amounts: Iterable[Decimal]) -> Decimal:
+    total = Decimal(0)
+    for amount in amounts:
+        total = _EXACT.add(total, amount)
+    return total
+
+
+def _clock(seconds: int) -> str:
+    form = "%Y-%m-%d %H:%M:%S" if seconds % 60 else "%Y-%m-%d %H:%M"
+    return datetime.fromtimestamp(seconds, UTC).strftime(form)
+
+
+def _length(hole: Hole) -> str:
+    minutes, seconds = divmod(hole.end - hole.begin, 60)
+    hours, minutes = divmod(minutes, 60)
+    parts = [(hours, "h"), (minutes, "min"), (seconds, "s")]
+    return " ".join(f"{number} {unit}" for number, unit in parts if number)

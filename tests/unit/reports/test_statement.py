@@ -1,0 +1,150 @@
+"""The report of a scope: its sums, and every way in which it is refused."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+import pytest
+
+from rater.model.interval import Interval
+from rater.model.rated import FrameStatus, Gap, MetricTotal, QuarantinedPoint
+from rater.reports import FrameFacts, Hole, MonthError, NoFramesError, ReportRefusedError, compute, month_interval
+
+BEGIN = 1_767_571_200  # 2026-01-05T00:00:00Z
+HOUR = 3600
+MONTH = month_interval("2026-01")
+
+
+def total(metric: str = "cpu", qty: str = "1", price: str = "0.1", unit: str = "core", n: int = 1) -> MetricTotal:
+    return MetricTotal(metric, unit, Decimal(qty), Decimal(price), n)
+
+
+def gap(begin: int, end: int, metric: str = "cpu") -> Gap:
+    return Gap("0" * 32, metric, "prom", begin, end, "no complete collection covers it")
+
+
+def frame(
+    hour: int,
+    status: FrameStatus = FrameStatus.RATED,
+    *,
+    totals: tuple[MetricTotal, ...] = (),
+    gaps: tuple[Gap, ...] = (),
+    quarantined: tuple[QuarantinedPoint, ...] = (),
+    weak: bool = False,
+    revision: int = 0,
+) -> FrameFacts:
+    begin = BEGIN + hour * HOUR
+    return FrameFacts(begin, begin + HOUR, revision, status, weak, 3, totals, gaps, quarantined)
+
+
+def test_sums_are_exact_and_grouped_by_metric_and_unit() -> None:
+    # given amounts whose sum needs more than 28 digits
+    frames = [
+        frame(0, totals=(total(price="1000000000000000000000"), total("disk", "2", "1", "GiB"))),
+        frame(1, totals=(total(price="0.00000000000000000000000000000001", n=4),), weak=True, revision=2),
+        frame(2, FrameStatus.EMPTY),
+    ]
+    # when
+    report = compute("projA", MONTH, frames)
+    # then
+    assert [(row.metric, row.unit, str(row.price), row.lines) for row in report.metrics] == [
+        ("cpu", "core", "1000000000000000000000.00000000000000000000000000000001", 5),
+        ("disk", "GiB", "1", 1),
+    ]
+    assert str(report.price) == "1000000000000000000001.00000000000000000000000000000001"
+    assert (report.frames, report.empty_frames, report.weak_frames, report.revised_frames) == (3, 1, 1, 1)
+    assert (report.known_begin, report.known_end) == (BEGIN, BEGIN + 3 * HOUR)
+    assert report.rule_versions == [3]
+
+
+def test_a_hole_over_several_frames_is_named_once_to_the_minute() -> None:
+    # given a silence from 09:10 to 11:10 in three frames
+    frames = [
+        frame(8),
+        frame(9, FrameStatus.PARTIAL, gaps=(gap(BEGIN + 9 * HOUR + 600, BEGIN + 10 * HOUR),)),
+        frame(10, FrameStatus.MISSING, gaps=(gap(BEGIN + 10 * HOUR, BEGIN + 11 * HOUR),)),
+        frame(11, FrameStatus.PARTIAL, gaps=(gap(BEGIN + 11 * HOUR, BEGIN + 11 * HOUR + 600),)),
+    ]
+    # when
+    with pytest.raises(ReportRefusedError) as refused:
+        compute("projA", MONTH, frames)
+    # then
+    assert len(refused.value.holes) == 1
+    assert "projA: cpu from prom: 2026-01-05 09:10 to 2026-01-05 11:10 UTC (2 h): no complete" in str(refused.value)
+    assert refused.value.exit_status == 3
+
+
+def test_holes_of_different_metrics_and_reasons_are_named_apart() -> None:
+    # given
+    spot = (BEGIN, BEGIN + HOUR)
+    quarantined = QuarantinedPoint("disk", "", "n/a", "is no number", {}, {})
+    frames = [
+        frame(0, FrameStatus.PARTIAL, gaps=(gap(*spot, "cpu"), gap(*spot, "disk")), quarantined=(quarantined,)),
+        frame(1, FrameStatus.FAILED),
+    ]
+    # when
+    with pytest.raises(ReportRefusedError) as refused:
+        compute("projA", MONTH, frames)
+    # then
+    assert [(hole.metric, hole.source) for hole in refused.value.holes] == [
+        ("cpu", "prom"),
+        ("disk", ""),
+        ("disk", "prom"),
+        ("", ""),
+    ]
+    assert "projA: disk: 2026-01-05 00:00 to 2026-01-05 01:00 UTC (1 h): quarantined 'n/a': is no" in str(refused.value)
+
+
+@pytest.mark.parametrize("status", [FrameStatus.MISSING, FrameStatus.PARTIAL, FrameStatus.FAILED])
+def test_every_unsound_status_refuses_even_without_a_gap(status: FrameStatus) -> None:
+    with pytest.raises(ReportRefusedError, match="everything: 2026-01-05 00:00 to 2026-01-05 01:00"):
+        compute("projA", MONTH, [frame(0, status)])
+
+
+def test_a_frame_that_is_not_there_between_others_refuses() -> None:
+    with pytest.raises(ReportRefusedError, match=r"01:00 to 2026-01-05 03:00 UTC \(2 h\): its frame is not closed yet"):
+        compute("projA", MONTH, [frame(0), frame(3)])
+
+
+def test_a_break_around_the_span_refuses_and_is_cut_to_the_span() -> None:
+    # given frames on both sides of the span and none in it
+    span = Interval(BEGIN + 2 * HOUR, BEGIN + 4 * HOUR)
+    # when
+    with pytest.raises(ReportRefusedError) as refused:
+        compute("projA", span, [frame(0), frame(9)])
+    # then
+    assert [(hole.begin, hole.end) for hole in refused.value.holes] == [span]
+
+
+def test_holes_outside_the_span_do_not_count() -> None:
+    # given
+    frames = [frame(0, FrameStatus.FAILED), frame(1, totals=(total(),)), frame(2), frame(3, FrameStatus.MISSING)]
+    # when
+    report = compute("projA", Interval(BEGIN + HOUR, BEGIN + 3 * HOUR), frames)
+    # then
+    assert (report.frames, report.price) == (2, Decimal("0.1"))
+
+
+def test_no_frames_at_all_is_an_error_of_its_own() -> None:
+    with pytest.raises(NoFramesError, match="nothing is known of scope 'projA'"):
+        compute("projA", MONTH, [])
+
+
+def test_holes_of_seconds_are_told_in_seconds() -> None:
+    hole = Hole(BEGIN, BEGIN + 61, "cpu", "", "why")
+    assert hole.text("projA") == "projA: cpu: 2026-01-05 00:00 to 2026-01-05 00:01:01 UTC (1 min 1 s): why"
+
+
+@pytest.mark.parametrize(
+    ("text", "begin", "days"), [("2026-01", 1_767_225_600, 31), ("2024-02", 1_706_745_600, 29), ("2026-12", None, 31)]
+)
+def test_months_are_intervals(text: str, begin: int | None, days: int) -> None:
+    span = month_interval(text)
+    assert span.end - span.begin == days * 24 * HOUR
+    assert begin in (None, span.begin)
+
+
+@pytest.mark.parametrize("text", ["2026-13", "2026-00", "2026-1", "26-01", "january", "9999-12", "2026-01-01", ""])
+def test_what_is_no_month_is_refused(text: str) -> None:
+    with pytest.raises(MonthError, match="2026-01"):
+        month_interval(text)
