@@ -34,8 +34,8 @@ def main() -> int:
             _make(clear=_is_unusable(made, wanted))
         except subprocess.CalledProcessError as failed:
             sys.stderr.write(
-                f"error: .venv could not be made: `python {' '.join(failed.cmd[1:4])}` exited {failed.returncode} and says "
-                "above why. pip needs the network or the mirror that its configuration names; `rm -rf .venv` starts anew\n"
+                f"error: .venv could not be made: `python {' '.join(failed.cmd[1:4])}` exited {failed.returncode} and "
+                "says above why. pip needs the network, or the mirror that its configuration names\n"
             )
             return 1
         STAMP.write_text(json.dumps(wanted))
