@@ -14,7 +14,7 @@ from rater.engine.state import FOREVER, Frame, OutboxItem, PartitionState, Produ
 from rater.model.codec import content_type, decode_usage, rejected_headers
 from rater.model.errors import RaterError, RejectedError
 from rater.model.interval import Interval, clip, overlaps, period_of, periods_of, subtract, union
-from rater.model.labels import canonical_series, line_id
+from rater.model.labels import canonical_series, check_labels, line_id
 from rater.model.metric import Coverage, MetricSpec
 from rater.model.partition import partition_of
 from rater.model.rated import RejectedHeaders
@@ -131,6 +131,9 @@ def _take_collection(state: PartitionState, record: Record, part: Collection, co
     if spec.proof is Coverage.SAMPLES:
         _check_within_periods(part, state.period)
     series = [canonical_series(entry.groupby, entry.metadata) for entry in part.series]
+    for item in part.quarantined:
+        check_labels(item.groupby)
+        check_labels(item.metadata)
     scope = _scope(state, part.scope_id)
     late = [period for period in periods if _is_evicted(scope, period)]
     targets = [

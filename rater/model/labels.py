@@ -16,12 +16,13 @@ import msgspec
 
 from rater.model.errors import RejectedError
 
-__all__ = ["LabelValue", "Labels", "canonical_series", "label_text", "line_id", "series_labels"]
+__all__ = ["LabelValue", "Labels", "canonical_series", "check_labels", "label_text", "line_id", "series_labels"]
 
 LabelValue: TypeAlias = str | int | float | bool | None
 Labels: TypeAlias = dict[str, LabelValue]
 
 LINE_ID_BYTES = 16
+_LOW, _HIGH = -(2**63), 2**64 - 1  # of msgpack
 
 _encode = msgspec.json.Encoder(order="deterministic").encode
 _decode_series = msgspec.json.Decoder(tuple[Labels, Labels]).decode
@@ -32,17 +33,22 @@ def label_text(value: LabelValue) -> str:
     return value if isinstance(value, str) else str(value)
 
 
+def check_labels(labels: Mapping[str, LabelValue]) -> None:
+    """Raises RejectedError for a number that not every format here can write: not finite, or beyond 64 bits."""
+    for name, value in labels.items():
+        if (type(value) is float and not math.isfinite(value)) or (type(value) is int and not _LOW <= value <= _HIGH):
+            raise RejectedError(
+                f"label {name!r} is {value}: a label must be a text, a finite number of 64 bits, a boolean or null"
+            )
+
+
 def canonical_series(groupby: Mapping[str, LabelValue], metadata: Mapping[str, LabelValue]) -> bytes:
     """One byte string per distinct series: a JSON array of both maps, keys sorted, no white space, UTF-8.
 
-    Raises RejectedError for a number that is not finite, since JSON has no text for it.
+    Raises RejectedError as `check_labels` does.
     """
-    for labels in (groupby, metadata):
-        for name, value in labels.items():
-            if type(value) is float and not math.isfinite(value):
-                raise RejectedError(
-                    f"label {name!r} is {value}: a label must be a text, a finite number, a boolean or null"
-                )
+    check_labels(groupby)
+    check_labels(metadata)
     return _encode((groupby, metadata))
 
 

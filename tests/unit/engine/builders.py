@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from decimal import Decimal
 from itertools import count
+from typing import Any
 
-from rater.engine import EngineContext, EngineSettings, PartitionState, Record, apply, decide
-from rater.model.codec import CONTENT_TYPE, JSON, decode_alert, decode_rated, encode_json
+import msgspec
+
+from rater.engine import EngineContext, EngineSettings, OutboxItem, PartitionState, Record, apply, decide
+from rater.model.codec import CONTENT_TYPE, JSON, MSGPACK, decode_alert, decode_rated, encode_json, encode_msgpack
 from rater.model.interval import Interval
 from rater.model.metric import Aggregation, Catalog, Coverage, MetricSpec
 from rater.model.rated import Alert, AlertKind, RatedFrame
 from rater.model.rules import (
-    FieldCreated,
     Field,
+    FieldCreated,
     MappingCreated,
     MappingRule,
     ModuleSet,
@@ -22,11 +25,24 @@ from rater.model.rules import (
     ThresholdCreated,
     ThresholdRule,
 )
-from rater.model.usage import Collection, Sample, Series, UsageRecord
+from rater.model.usage import (
+    Collection,
+    CollectionFailed,
+    FrameForced,
+    QuarantinedItem,
+    Sample,
+    ScopePlan,
+    Series,
+    UsageRecord,
+)
 from rater.rating import Compiler, RuleBook
 
 HOUR = 3600
 T = 1_767_225_600  # 2026-01-01T00:00:00Z
+GRACE = 3 * HOUR  # the hour in which a frame closes that nothing delays: its period and two more
+VM1 = Series({"id": "vm1"}, {"flavor": "tiny"})
+VM2 = Series({"id": "vm2"}, {"flavor": "tiny"})
+HUGE = Series({"id": "vm3"}, {"flavor": "huge"})
 _sequence = count()
 
 CATALOG = Catalog(
@@ -39,34 +55,56 @@ CATALOG = Catalog(
 )
 
 
-def context(**settings: object) -> EngineContext:
-    return EngineContext(EngineSettings(**settings), CATALOG)  # type: ignore[arg-type]  # kwargs of the tests
+def context(**settings: Any) -> EngineContext:
+    return EngineContext(msgspec.convert(settings, EngineSettings), CATALOG)
 
 
-def state(partitions: int = 1) -> PartitionState:
-    return PartitionState(0, partitions, HOUR)
+def state(partition: int = 0, partitions: int = 1) -> PartitionState:
+    return PartitionState(partition, partitions, HOUR)
 
 
-def sample(begin: int, qty: str, end: int | None = None, series: int = 0) -> Sample:
+def sample(begin: int, qty: str = "1", end: int | None = None, series: int = 0) -> Sample:
     return Sample(series, begin, begin if end is None else end, Decimal(qty))
 
 
-def collection(begin: int = T, end: int = T + HOUR, qty: str | None = "1", **changes: object) -> Collection:
-    fields: dict[str, object] = {
-        "source": "prom",
-        "scope_id": "A",
-        "metric": "cpu",
-        "begin": begin,
-        "end": end,
-        "attempt": 1,
-        "collection_id": f"c{begin}-{end}",
-        "producer_id": "p",
-        "sequence": next(_sequence),
-        "covers": [Interval(begin, end)],
-        "series": [Series({"id": "vm1"}, {"flavor": "tiny"})] if qty is not None else [],
-        "samples": [sample(begin, qty, end)] if qty is not None else [],
-    }
-    return Collection(**{**fields, **changes})  # type: ignore[arg-type]  # kwargs of the tests
+def collection(begin: int = T, end: int = T + HOUR, qty: str | None = "1", **changes: Any) -> Collection:
+    """A complete answer for scope A and metric cpu: one sample of vm1 over all of the range, or an empty one."""
+    part = Collection(
+        source="prom",
+        scope_id="A",
+        metric="cpu",
+        begin=begin,
+        end=end,
+        attempt=1,
+        collection_id=f"c{begin}-{end}",
+        producer_id="p",
+        sequence=next(_sequence),
+        covers=[Interval(begin, end)],
+        series=[VM1] if qty is not None else [],
+        samples=[sample(begin, qty, end)] if qty is not None else [],
+    )
+    return msgspec.structs.replace(part, **changes)
+
+
+def push(*samples: Sample, begin: int = T, end: int = T + HOUR, **changes: Any) -> Collection:
+    """Samples that a source without plan or proof pushes: metric net."""
+    return collection(begin, end, metric="net", source="push", covers=[], samples=list(samples), **changes)
+
+
+def plan(*metrics: str, begin: int = T, until: int | None = None, source: str = "prom") -> ScopePlan:
+    return ScopePlan(source, "A", begin, until, list(metrics))
+
+
+def failed(begin: int = T, end: int = T + HOUR, reason: str = "timeout", metric: str = "cpu") -> CollectionFailed:
+    return CollectionFailed("prom", "A", metric, begin, end, reason)
+
+
+def forced(period_begin: int = T) -> FrameForced:
+    return FrameForced("A", period_begin, "kim", "month end")
+
+
+def not_a_number(value: str = "NaN", **labels: str) -> QuarantinedItem:
+    return QuarantinedItem(value, "not a finite number", labels)
 
 
 class Log:
@@ -76,8 +114,9 @@ class Log:
         self.records: list[Record] = []
         self.at = T + HOUR
 
-    def add(self, record: UsageRecord) -> Record:
-        return self.raw(encode_json(record), record.scope_id.encode())
+    def add(self, record: UsageRecord, form: str = JSON) -> Record:
+        encode = encode_msgpack if form == MSGPACK else encode_json
+        return self.raw(encode(record), record.scope_id.encode(), form)
 
     def raw(self, value: bytes, key: bytes | None = b"A", form: str = JSON) -> Record:
         made = Record(len(self.records), self.at * 1000, key, value, ((CONTENT_TYPE, form.encode()),))
@@ -88,17 +127,17 @@ class Log:
 class Bench:
     """A state with its log: apply what is given, decide at a given hour, read what came out."""
 
-    def __init__(self, rules: Compiler | None = None, **settings: object) -> None:
+    def __init__(self, rules: Compiler | None = None, **settings: Any) -> None:
         self.context = context(**settings)
         self.state = state()
         self.log = Log()
         self.rules = rules or price_list()
 
-    def take(self, *records: UsageRecord, at: int | None = None) -> None:
+    def take(self, *records: UsageRecord, at: int | None = None, form: str = JSON) -> None:
         if at is not None:
             self.log.at = at
         for record in records:
-            apply(self.state, self.log.add(record), self.context)
+            apply(self.state, self.log.add(record, form), self.context)
 
     def take_raw(self, value: bytes, key: bytes | None = b"A", form: str = JSON) -> None:
         apply(self.state, self.log.raw(value, key, form), self.context)
@@ -106,19 +145,35 @@ class Bench:
     def decide(self, now: int) -> list[RatedFrame]:
         """Decides; the frames published since the last call. Alerts and refusals stay for `alerts`, `rejected`."""
         decide(self.state, now, self.rules, self.context)
-        found = [decode_rated(i.value, JSON) for i in self.state.outbox if i.topic == "rated"]
-        self.state.outbox[:] = [i for i in self.state.outbox if i.topic != "rated"]
-        return found
+        return [decode_rated(item.value, JSON) for item in self._drain("rated")]
+
+    def one(self, now: int) -> RatedFrame:
+        """The same for the case that exactly one part of a frame is published."""
+        (frame,) = self.decide(now)
+        return frame
 
     def alerts(self, kind: AlertKind | None = None) -> list[Alert]:
-        found = [decode_alert(i.value, JSON) for i in self.state.outbox if i.topic == "alerts"]
-        self.state.outbox[:] = [i for i in self.state.outbox if i.topic != "alerts"]
+        found = [decode_alert(item.value, JSON) for item in self._drain("alerts")]
         return [alert for alert in found if kind is None or alert.kind is kind]
 
     def rejected(self) -> list[str]:
-        found = [dict(i.headers)["reason"].decode() for i in self.state.outbox if i.topic == "rejected"]
-        self.state.outbox[:] = [i for i in self.state.outbox if i.topic != "rejected"]
+        """The reasons of what was refused since the last call."""
+        return [dict(item.headers)["reason"].decode() for item in self._drain("rejected")]
+
+    def _drain(self, topic: str) -> list[OutboxItem]:
+        found = [item for item in self.state.outbox if item.topic == topic]
+        self.state.outbox[:] = [item for item in self.state.outbox if item.topic != topic]
         return found
+
+
+def quantities(frame: RatedFrame) -> dict[str, Decimal]:
+    """Quantity by label `id`, of the lines of all metrics."""
+    return {str(line.groupby["id"]): line.qty for line in frame.lines}
+
+
+def holes(frame: RatedFrame) -> list[tuple[int, int]]:
+    """Gaps of the frame in minutes after T."""
+    return [((gap.begin - T) // 60, (gap.end - T) // 60) for gap in frame.gaps]
 
 
 def _uuid(number: int) -> str:
@@ -126,7 +181,7 @@ def _uuid(number: int) -> str:
 
 
 def price_list() -> Compiler:
-    """cpu: 0.1 a unit, and 7 more for flavor `huge`; disk: a threshold on label `size`, which text cannot pass."""
+    """cpu: 0.1 a unit, and 7 for flavor `huge`; disk: a threshold on label `size`, which text cannot pass."""
     changes = (
         ModuleSet("hashmap", True),
         ServiceCreated(Service(_uuid(1), "cpu")),
@@ -137,7 +192,7 @@ def price_list() -> Compiler:
         FieldCreated(Field(_uuid(6), _uuid(5), "size")),
         ThresholdCreated(ThresholdRule(_uuid(7), level=Decimal(1), cost=Decimal(2), field_id=_uuid(6))),
     )
-    event = RuleEvent(expected_version=0, author="test", reason="", created_at=0, changes=list(changes))
+    event = RuleEvent(expected_version=0, author="test", reason="", created_at=0, changes=changes)
     book, outcome = RuleBook.empty().apply(event)
     assert book.version == 1, outcome
     return Compiler(book)
