@@ -69,7 +69,8 @@ class Generator:
                     if rng.random() < 0.1:
                         await self._collect(rng, scope, metric, hour, attempt=2)
                 await asyncio.sleep(self.pause)
-            for missed in rng.sample(late, k=min(len(late), 4)):
+            old = [missed for missed in late if missed[2] < hour - 8]  # most are closed with a gap by then
+            for missed in rng.sample(old, k=min(len(old), 4)):
                 late.remove(missed)
                 await self._collect(rng, *missed, attempt=3)
         rng.shuffle(late)

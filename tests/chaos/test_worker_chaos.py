@@ -34,8 +34,8 @@ async def kafka(kafka: LaptopKafka, tmp_path: Path) -> KafkaSettings:
     return settings
 
 
-async def run(fleet: Fleet, faults: Callable[[], Awaitable[None]], limit: float = 90) -> Verdict:
-    """Usage comes as long as faults happen; then everybody may settle, and the outcome is compared."""
+async def outcome(fleet: Fleet, faults: Callable[[], Awaitable[None]], limit: float = 90) -> Verdict:
+    """Usage comes as long as faults happen; then everybody may settle, and what came out is compared."""
     generator = Generator(fleet.kafka, SEED)
     async with fleet:
         happening = asyncio.ensure_future(faults())
@@ -45,12 +45,15 @@ async def run(fleet: Fleet, faults: Callable[[], Awaitable[None]], limit: float 
             hour += HOURS
         await happening
         verdict = await settled(fleet.kafka, limit)
-    counts = f"{fleet.kills + len(fleet.hit)} faults, {generator.sent} records"
-    print(
-        f"\nchaos: {counts} ({fleet.kills} kill -9, {fleet.stops} stops, {len(fleet.hit)} at named points); {verdict}"
-    )
-    assert verdict.ok, f"{verdict}\n{fleet.logs()}"
+    faults_text = f"{fleet.kills} kill -9, {fleet.stops} SIGSTOP, {len(fleet.hit)} at named points"
+    print(f"\nchaos: {faults_text}; {generator.sent} records; {verdict}")
     return verdict
+
+
+async def run(fleet: Fleet, faults: Callable[[], Awaitable[None]], limit: float = 90) -> None:
+    """The same, and nothing may be wrong."""
+    verdict = await outcome(fleet, faults, limit)
+    assert verdict.ok, f"{verdict}\n{fleet.logs()}"
 
 
 async def test_kill_at_every_named_point(kafka: KafkaSettings, tmp_path: Path) -> None:
@@ -89,8 +92,8 @@ async def test_random_kills_and_zombies(kafka: KafkaSettings, tmp_path: Path) ->
     assert fleet.stops == 4
 
 
-async def test_a_stall_before_the_commit_is_fenced(kafka: KafkaSettings, tmp_path: Path) -> None:
-    fleet = Fleet(kafka, tmp_path, size=2, faults=["before_commit:3:stall=14", "before_commit:4:stall=14"])
+async def test_a_freeze_before_the_commit_is_fenced(kafka: KafkaSettings, tmp_path: Path) -> None:
+    fleet = Fleet(kafka, tmp_path, size=2, faults=["before_commit:3:freeze=14", "before_commit:4:freeze=14"])
 
     async def until_all_happened() -> None:
         await asyncio.sleep(25)
@@ -100,6 +103,32 @@ async def test_a_stall_before_the_commit_is_fenced(kafka: KafkaSettings, tmp_pat
     await run(fleet, until_all_happened)
 
     assert len(fleet.hit) == 2, fleet.hit
+
+
+@pytest.mark.parametrize(
+    ("mutation", "faults"),
+    [
+        ("no_fence", ["before_commit:3:freeze=14", "before_commit:4:freeze=14"]),
+        ("publish_first", [f"published_early:{hit}:kill" for hit in (2, 3, 4, 5)]),
+    ],
+)
+async def test_the_suite_finds_a_defect(kafka: KafkaSettings, tmp_path: Path, mutation: str, faults: list[str]) -> None:
+    # given workers without the fence, or that publish before they commit
+    fleet = Fleet(kafka, tmp_path, size=2, faults=list(faults), mutation=mutation)
+
+    async def until_all_happened() -> None:
+        while fleet.faults:
+            await asyncio.sleep(0.5)
+            if mutation == "no_fence" and fleet.seconds() > 25:
+                fleet.kill(0)
+        await asyncio.sleep(20 if mutation == "no_fence" else 3)
+
+    # when they are frozen or killed at the points where that matters
+    verdict = await outcome(fleet, until_all_happened)
+
+    # then the same frame was said twice in different words, and the comparison sees it
+    assert fleet.hit
+    assert verdict.conflicting
 
 
 async def test_broker_killed(own_kafka: OwnKafka, tmp_path: Path) -> None:
@@ -114,6 +143,7 @@ async def test_broker_killed(own_kafka: OwnKafka, tmp_path: Path) -> None:
         for pause in (6, 8):
             await asyncio.sleep(pause)
             await asyncio.to_thread(broker.kill)
+            fleet.kills += 1
             await asyncio.sleep(1)
             await asyncio.to_thread(broker.start)
         await asyncio.sleep(5)

@@ -1,7 +1,7 @@
 """A worker process for the chaos runs: the production worker, with faults at named points, or a deliberate defect.
 
 Usage: python -m tests.chaos.worker_main JSON, with the keys that tests/chaos/fleet.py gives.
-A fault is POINT:HIT:kill or POINT:HIT:stall=SECONDS; the hit counts over all partitions from 1.
+A fault is POINT:HIT:kill or POINT:HIT:freeze=SECONDS; the hit counts over all partitions from 1.
 """
 
 from __future__ import annotations
@@ -11,9 +11,10 @@ import json
 import logging
 import os
 import signal
+import subprocess
 import sys
-import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import faust
@@ -21,7 +22,7 @@ import faust
 from rater.engine import EngineContext, EngineSettings, OutboxItem
 from rater.kafka import KafkaSettings, Topic
 from rater.model.metric import Catalog, MetricSpec
-from rater.stream.interfaces import Committed, Log, Pin, Register
+from rater.stream.interfaces import Committed, FencedError, Log, Pin, Register
 from rater.stream.keeper import Keeper
 from rater.stream.register import FaustRegister
 from rater.stream.settings import WorkerSettings
@@ -29,7 +30,7 @@ from rater.stream.worker import Parts, Worker
 
 
 class Fault:
-    """Kills or stalls this process at the n-th hit of one named point."""
+    """Kills or freezes this process at the n-th hit of one named point."""
 
     def __init__(self, text: str) -> None:
         self._point, hit, self._action = text.split(":") if text else ("", "0", "")
@@ -43,20 +44,26 @@ class Fault:
             print(f"FAULT {point} {self._action} partition {partition}", flush=True)
             if self._action == "kill":
                 os.kill(os.getpid(), signal.SIGKILL)
-            time.sleep(float(self._action.removeprefix("stall=")))
+            self._freeze(float(self._action.removeprefix("freeze=")))
+
+    def _freeze(self, seconds: float) -> None:
+        """Stops all threads, the one with the heartbeats too; a child wakes the process again."""
+        subprocess.Popen(["/bin/sh", "-c", f"sleep {seconds}; kill -CONT {os.getpid()}"])
+        os.kill(os.getpid(), signal.SIGSTOP)
 
 
 class UnpinnedRegister(FaustRegister):
-    """The defect `no_fence`: commits under whatever membership is current, as aiokafka's own commit() does."""
+    """The defect `no_fence`: commits under whatever membership is current, as often as it takes."""
 
     async def commit(self, partition: int, committed: Committed, pin: Pin) -> None:
         while True:
             coordinator = self._coordinator()
             current = Pin(int(coordinator.generation), str(coordinator.member_id))
             if current.generation > 0 and current.member_id:
-                break
+                with suppress(FencedError):
+                    await super().commit(partition, committed, current)
+                    return
             await asyncio.sleep(0.1)
-        await super().commit(partition, committed, current)
 
 
 class EagerKeeper(Keeper):
@@ -87,7 +94,7 @@ class Defective(Parts):
 
 async def main(options: dict[str, Any]) -> None:
     kafka = KafkaSettings(bootstrap=options["bootstrap"], prefix=options["prefix"], partitions=options["partitions"])
-    context = EngineContext(EngineSettings(settle=3), Catalog([MetricSpec("cpu"), MetricSpec("disk")]))
+    context = EngineContext(EngineSettings(settle=1), Catalog([MetricSpec("cpu"), MetricSpec("disk")]))
     settings = WorkerSettings(checkpoint_interval=0.5, session_timeout=options["session_timeout"])
     worker = Worker(kafka, context, settings, parts=Defective(kafka, Fault(options["fault"]), options["mutation"]))
     stop = asyncio.Event()
