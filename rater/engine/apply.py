@@ -294,14 +294,17 @@ def _take_plan(state: PartitionState, record: Record, plan: ScopePlan, context: 
     finite = _spans(window, state.period) if plan.until is not None else []
     scope = _scope(state, plan.scope_id)
     before = scope.plans.get(plan.source, {})
+    seen = scope.seen.pop(plan.source, {})
+    for metric, since in seen.items():  # what was owed for being seen stays owed until the first plan begins
+        before[metric] = union([Interval(since, plan.begin)])
     after = {metric: left for metric, held in before.items() if (left := subtract(held, [window]))}
     for metric in plan.metrics:
         after[metric] = union([*after.get(metric, []), window])
-    scope.seen.pop(plan.source, None)
     if after == before and plan.source in scope.plans:
         return
     scope.plans[plan.source] = after
-    _expectations_changed(scope, window, state.period, record.timestamp_ms)
+    changed = Interval(min([window.begin, *seen.values()]), FOREVER if seen else window.end)
+    _expectations_changed(scope, changed, state.period, record.timestamp_ms)
     for period in finite:
         if plan.metrics and not _is_evicted(scope, period):
             _touch(scope, period, record.timestamp_ms)
