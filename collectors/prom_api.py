@@ -1,0 +1,215 @@
+"""The HTTP side of Prometheus: one question, one whole answer, or an error that says why not.
+
+An answer counts only if it is whole: status 200, `status: success`, no warnings, nothing marked as partial, not larger
+than allowed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import msgspec
+
+from collectors.errors import SettingsError, SourceAwayError, SourceError
+from collectors.settings import PrometheusSettings
+from collectors.times import iso
+
+__all__ = ["Item", "PrometheusApi"]
+
+_LONG_QUERY = 2000  # longer ones go as a form, since servers and proxies limit the length of a URL
+_CHUNK = 64 * 1024
+_CONNECT_SECONDS = 10.0
+_MAX_SHOWN = 300
+
+
+class Item(msgspec.Struct, frozen=True):
+    """One series of an answer: `value` of an instant vector, `values` of a range; (seconds since the epoch, text)."""
+
+    metric: dict[str, str] = {}
+    value: tuple[float, str] | None = None
+    values: list[tuple[float, str]] = []
+
+
+class _Data(msgspec.Struct):
+    resultType: str = ""  # noqa: N815 - as Prometheus spells it
+    result: msgspec.Raw = msgspec.Raw(b"[]")
+
+
+class _Body(msgspec.Struct):
+    status: str = ""
+    data: _Data | None = None
+    error: str = ""
+    warnings: list[str] | None = None
+    isPartial: bool = False  # noqa: N815 - as VictoriaMetrics spells it
+
+
+class _Anything(msgspec.Struct):
+    status: str = ""
+    data: Any = None
+
+
+_decode_body = msgspec.json.Decoder(_Body).decode
+_decode_items = msgspec.json.Decoder(list[Item]).decode
+_decode_anything = msgspec.json.Decoder(_Anything).decode
+
+
+class PrometheusApi:
+    """A client of one server. Connects when first asked."""
+
+    def __init__(self, settings: PrometheusSettings, concurrency: int) -> None:
+        """Raises SettingsError if the URL is missing or a file of credentials cannot be read."""
+        if not settings.url:
+            raise SettingsError("collect.prometheus.url is missing: give it with /api/v1 at its end")
+        self.url = settings.url.rstrip("/")
+        self._settings = settings
+        self._headers, self._auth = _credentials(settings)
+        self._ssl = _ssl_context(settings)
+        self._room = asyncio.Semaphore(concurrency)
+        self._session: aiohttp.ClientSession | None = None
+
+    async def close(self) -> None:
+        """Close the connections."""
+        session, self._session = self._session, None
+        if session is not None:
+            await session.close()
+
+    async def query(self, expression: str, at: float) -> list[Item]:
+        """An instant query; gives a vector, or a matrix if the expression is a range. Raises SourceError."""
+        return await self._ask("query", {"query": expression, "time": _time(at)})
+
+    async def query_range(self, expression: str, begin: float, end: float, step: float) -> list[Item]:
+        """A range query; gives a matrix. Raises SourceError."""
+        parameters = {"query": expression, "start": _time(begin), "end": _time(end), "step": f"{step:g}"}
+        return await self._ask("query_range", parameters)
+
+    async def look_up(self, path: str, parameters: dict[str, str]) -> Any:
+        """`data` of another endpoint; None if this server has no such endpoint or refuses it. Raises SourceError."""
+        status, body = await self._fetch("GET", path, parameters)
+        if status != 200:
+            return None
+        try:
+            answer = _decode_anything(body)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            return None
+        return answer.data if answer.status == "success" else None
+
+    async def _ask(self, path: str, parameters: dict[str, str]) -> list[Item]:
+        parameters = {**parameters, **self._settings.parameters}
+        method = "POST" if len(parameters["query"]) > _LONG_QUERY else "GET"
+        status, body = await self._fetch(method, path, parameters)
+        return _whole_answer(status, body, parameters["query"])
+
+    async def _fetch(self, method: str, path: str, parameters: dict[str, str]) -> tuple[int, bytes]:
+        params, form = ({}, parameters) if method == "POST" else (parameters, None)
+        url = f"{self.url}/{path}"
+        try:
+            async with (
+                self._room,
+                self._open().request(method, url, params=params, data=form, allow_redirects=False) as response,
+            ):
+                self._check_access(response)
+                return response.status, await self._read(response)
+        except TimeoutError as fault:
+            seconds = f"{self._settings.timeout:g}"
+            if isinstance(fault, aiohttp.ConnectionTimeoutError):
+                raise SourceAwayError(f"Prometheus at {self.url} cannot be reached: no connection in time") from None
+            raise SourceError(f"Prometheus at {self.url} gave no answer within {seconds} s") from None
+        except aiohttp.ClientPayloadError as fault:
+            raise SourceError(f"the answer of Prometheus at {self.url} broke off: {fault}") from fault
+        except aiohttp.ClientError as fault:
+            raise SourceAwayError(f"Prometheus at {self.url} cannot be reached: {fault}") from fault
+
+    def _open(self) -> aiohttp.ClientSession:
+        if self._session is None:
+            self._session = aiohttp.ClientSession(
+                headers=self._headers,
+                auth=self._auth,
+                connector=aiohttp.TCPConnector(ssl=self._ssl),
+                timeout=aiohttp.ClientTimeout(total=self._settings.timeout, connect=_CONNECT_SECONDS),
+                trust_env=False,
+            )
+        return self._session
+
+    def _check_access(self, response: aiohttp.ClientResponse) -> None:
+        if response.status in (401, 403):
+            raise SourceAwayError(
+                f"Prometheus at {self.url} refuses us (status {response.status}): check collect.prometheus.username, "
+                "password_file and bearer_file"
+            )
+        if 300 <= response.status < 400:
+            raise SourceAwayError(
+                f"Prometheus at {self.url} sends us elsewhere (status {response.status}): set collect.prometheus.url "
+                f"to {response.headers.get('location', 'where it is')[:_MAX_SHOWN]}"
+            )
+
+    async def _read(self, response: aiohttp.ClientResponse) -> bytes:
+        limit = self._settings.max_answer_bytes
+        chunks: list[bytes] = []
+        size = 0
+        async for chunk in response.content.iter_chunked(_CHUNK):
+            size += len(chunk)
+            if size > limit:
+                raise SourceError(
+                    f"the answer of Prometheus at {self.url} has more than {limit} bytes "
+                    "(collect.prometheus.max_answer_bytes)"
+                )
+            chunks.append(chunk)
+        return b"".join(chunks)
+
+
+def _whole_answer(status: int, body: bytes, query: str) -> list[Item]:
+    """The series of an answer that is whole. Raises SourceError."""
+    asked = f" to {query[:_MAX_SHOWN]}"
+    try:
+        answer = _decode_body(body)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        kind = SourceAwayError if status >= 500 else SourceError  # a proxy speaks, Prometheus itself gives JSON
+        raise kind(f"Prometheus answered status {status} and no JSON of its kind{asked}") from None
+    if status != 200 or answer.status != "success" or answer.data is None:
+        raise SourceError(f"Prometheus answered status {status}, {answer.error[:_MAX_SHOWN]!r}{asked}")
+    warnings = [text for text in answer.warnings or () if not text.startswith("PromQL info")]
+    if warnings:
+        raise SourceError(f"Prometheus gave an answer with a warning, {warnings[0][:_MAX_SHOWN]!r}{asked}")
+    if answer.isPartial:
+        raise SourceError(f"Prometheus gave a partial answer{asked}")
+    if answer.data.resultType not in ("vector", "matrix"):
+        raise SourceError(f"Prometheus answered a {answer.data.resultType[:20] or 'nothing'}, not a vector{asked}")
+    try:
+        return _decode_items(answer.data.result)
+    except (msgspec.DecodeError, UnicodeDecodeError) as fault:
+        raise SourceError(f"Prometheus answered a vector that cannot be read ({fault}){asked}") from None
+
+
+def _time(at: float) -> str:
+    """ISO 8601 for whole seconds, as CloudKitty sends it; else seconds with milliseconds."""
+    return iso(at) if at == int(at) else f"{at:.3f}"
+
+
+def _credentials(settings: PrometheusSettings) -> tuple[dict[str, str], aiohttp.BasicAuth | None]:
+    headers = dict(settings.headers)
+    if settings.bearer_file:
+        headers["Authorization"] = f"Bearer {_secret('bearer_file', settings.bearer_file)}"
+    if settings.username:
+        password = _secret("password_file", settings.password_file)
+        return headers, aiohttp.BasicAuth(settings.username, password, "utf-8")
+    return headers, None
+
+
+def _secret(key: str, path: str) -> str:
+    try:
+        return Path(path).read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as fault:
+        raise SettingsError(f"collect.prometheus.{key} {path!r} cannot be read: {fault}") from fault
+
+
+def _ssl_context(settings: PrometheusSettings) -> ssl.SSLContext | bool:
+    if not settings.ca_file:
+        return True
+    try:
+        return ssl.create_default_context(cafile=settings.ca_file)
+    except OSError as fault:
+        raise SettingsError(f"collect.prometheus.ca_file {settings.ca_file!r} cannot be used: {fault}") from fault
