@@ -134,6 +134,7 @@ def _take_collection(state: PartitionState, record: Record, part: Collection, co
     for item in part.quarantined:
         check_labels(item.groupby)
         check_labels(item.metadata)
+    _check_begin(state, record, part, context)
     scope = _scope(state, part.scope_id)
     late = [period for period in periods if _is_evicted(scope, period)]
     targets = [
@@ -164,6 +165,18 @@ def _check_within_periods(part: Collection, period_seconds: int) -> None:
                 f"samples[{number}] spans periods: [{sample.begin}, {sample.end}). A sample of a metric with "
                 "`proof: samples` must lie within one period: split it at the period's end"
             )
+
+
+def _check_begin(state: PartitionState, record: Record, part: Collection, context: EngineContext) -> None:
+    """A source without a plan owes answers from its first collection on: a wrong date must not make it owe decades."""
+    scope = state.scopes.get(part.scope_id)
+    if (scope is not None and part.source in scope.plans) or not context.expects_seen(part.source):
+        return
+    if record.timestamp_ms // 1000 - part.begin > MAX_PERIODS * state.period:
+        raise RejectedError(
+            f"source {part.source!r} has no plan and would owe everything since {part.begin}, more than {MAX_PERIODS} "
+            "periods: correct the date, or send a plan for this time first"
+        )
 
 
 def _seen_before(scope: Scope, part: Collection, timestamp_ms: int) -> bool:
