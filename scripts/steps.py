@@ -1,7 +1,8 @@
 """Runs `make` targets one after another, each within a time limit, and sums them up: `make test` is one call of this.
 
-Every step runs even after one failed, so that one run tells everything; a step that was not reached in the whole
-budget counts as failed, and so does a skipped test where CI=true: nothing is left out silently.
+Every step runs even after one failed, so that one run tells everything; only without those of `--first` there is no
+point in going on. A step that was not reached in the whole budget counts as failed, and so does a skipped test where
+CI=true: nothing is left out silently.
 """
 
 from __future__ import annotations
@@ -13,13 +14,11 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 from xml.etree import ElementTree
 
 ROOT = Path(__file__).resolve().parent.parent
-REPORTS = ROOT / ".cache" / "reports"
 
 # How long a process group may take to end after each signal: pytest stops brokers and engines when interrupted.
 _ENDINGS = ((signal.SIGINT, 45.0), (signal.SIGTERM, 10.0), (signal.SIGKILL, 10.0))
@@ -56,23 +55,35 @@ def main() -> int:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.default_int_handler)  # also where a shell started us with SIGINT ignored
     deadline = time.monotonic() + options.minutes * 60
-    for report in REPORTS.glob("*.xml"):
-        report.unlink()
+    for old in options.reports.glob("*.xml"):
+        old.unlink()
+    steps: list[tuple[str, float]] = [*options.first, *options.steps]
     results: list[Result] = []
     try:
-        for step, limit in options.steps:
-            results.append(_run(options.make, step, min(limit, deadline - time.monotonic())))
+        for step, limit in steps:
+            report = options.reports / f"{step}.xml"
+            command = [options.make, "--no-print-directory", step]
+            results.append(_run(command, report, min(limit, deadline - time.monotonic())))
+            if len(results) <= len(options.first) and results[-1].verdict != "ok":
+                break
     except KeyboardInterrupt:
         print("interrupted", flush=True)
         return 130
     finally:
-        _sum_up(results, [step for step, _ in options.steps[len(results) :]])
+        results += [Result(step, "NOT RUN", 0.0, None) for step, _ in steps[len(results) :]]
+        _sum_up(results)
     return 0 if all(result.verdict == "ok" for result in results) else 1
 
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else None)
     parser.add_argument("--make", default="make", help="the make to call; default: %(default)s")
+    parser.add_argument(
+        "--reports", type=Path, default=ROOT / ".cache" / "reports", help="where pytest's TARGET.xml lie"
+    )
+    parser.add_argument(
+        "--first", action="append", type=_step, default=[], metavar="TARGET:SECONDS", help="what all others need"
+    )
     parser.add_argument("--minutes", type=float, required=True, help="budget of all steps together")
     parser.add_argument("steps", nargs="+", type=_step, metavar="TARGET:SECONDS")
     return parser.parse_args()
@@ -83,13 +94,13 @@ def _step(text: str) -> tuple[str, float]:
     return target, float(seconds)
 
 
-def _run(make: str, step: str, limit: float) -> Result:
+def _run(command: list[str], report: Path, limit: float) -> Result:
+    step = command[-1]
     if limit <= 0:
         return Result(step, "NOT RUN: the time of all steps was used up", 0.0, None)
     print(f"\n=== {step} (at most {limit:.0f} s)", flush=True)
     environment = {name: value for name, value in os.environ.items() if name not in _OUTER_MAKE}
     begun = time.monotonic()
-    command = [make, "--no-print-directory", step]
     process = subprocess.Popen(command, cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, start_new_session=True)
     try:
         code = process.wait(limit)
@@ -98,7 +109,7 @@ def _run(make: str, step: str, limit: float) -> Result:
         verdict = f"FAILED (not done in {limit:.0f} s)"
     finally:
         _end(process)
-    tests = _tests(REPORTS / f"{step}.xml")
+    tests = _tests(report)
     if verdict == "ok" and tests and tests.skipped and os.environ.get("CI") == "true":
         verdict = "FAILED (skipped tests)"
     seconds = time.monotonic() - begun
@@ -114,7 +125,7 @@ def _end(process: subprocess.Popen[bytes]) -> None:
         os.killpg(process.pid, number)
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(patience)
-    with contextlib.suppress(ProcessLookupError):  # the usual case: nobody is left
+    with contextlib.suppress(ProcessLookupError, PermissionError):  # nobody is left, as Linux and macOS say it
         os.killpg(process.pid, signal.SIGKILL)
 
 
@@ -129,8 +140,7 @@ def _tests(report: Path) -> Tests | None:
     return total
 
 
-def _sum_up(results: list[Result], missing: Iterable[str]) -> None:
-    results = [*results, *(Result(step, "NOT RUN", 0.0, None) for step in missing)]
+def _sum_up(results: list[Result]) -> None:
     print("\n=== summary")
     total = Tests()
     for step, verdict, seconds, tests in results:
