@@ -13,7 +13,7 @@ from rater.engine.settings import EngineContext
 from rater.engine.state import FOREVER, Frame, OutboxItem, PartitionState, Producer, Record, Scope, Slice
 from rater.model.codec import content_type, decode_usage, rejected_headers
 from rater.model.errors import RaterError, RejectedError
-from rater.model.interval import Interval, clip, overlaps, period_of, periods_of, subtract, union
+from rater.model.interval import Interval, clip, holds, overlaps, period_of, periods_of, subtract, union
 from rater.model.labels import canonical_series, check_labels, line_id
 from rater.model.metric import Coverage, MetricSpec
 from rater.model.partition import partition_of
@@ -249,10 +249,6 @@ def _add(target: Slice, part: Collection, samples: list[Sample], ids: list[bytes
     for number, of_series in by_series.items():
         identity = ids[number]
         target.points[identity] = add_samples(spec.aggregation, target.points.get(identity), of_series)
-    if samples:
-        begins = [s.begin for s in samples]
-        target.first_begin = min(target.first_begin, *begins)
-        target.last_begin = max(target.last_begin, *begins)
     target.samples += len(samples)
     if target.begin <= part.begin < target.end:  # of several periods, the first one bears them
         target.quarantined = [*target.quarantined, *part.quarantined]
@@ -264,6 +260,13 @@ def _add(target: Slice, part: Collection, samples: list[Sample], ids: list[bytes
             target.proof = "weak"
     else:
         _add_number(target.received, part.part)
+        strays = [] if _is_whole(target) else [s.begin for s in samples if not holds(target.covers, s.begin)]
+        target.first_stray = min(target.first_stray, *strays, FOREVER)
+        target.last_stray = max(target.last_stray, *strays, -1)
+
+
+def _is_whole(target: Slice) -> bool:
+    return target.covers == [(target.begin, target.end)]
 
 
 def _settle(scope: Scope, part: Collection, period: Interval, target: Slice) -> None:

@@ -16,7 +16,7 @@ def winners(slices: list[Slice]) -> list[Slice]:
     """The collections of one source that hold, in order of time: no instant is taken from two of them.
 
     Wider ranges come first, then higher attempts; one that conflicts with an earlier choice is left out. Two
-    ranges that overlap do not conflict as long as neither proves or holds anything inside the other: so a missing
+    ranges that overlap do not conflict as long as one of them proves and holds nothing inside the other: so a missing
     stretch may be collected on its own.
     """
     chosen: list[Slice] = []
@@ -33,13 +33,15 @@ def _preference(candidate: Slice) -> tuple[int, int, str, int]:
 def _conflict(one: Slice, other: Slice) -> bool:
     if not overlaps(Interval(one.begin, one.end), Interval(other.begin, other.end)):
         return False
-    return _reaches_into(one, other) or _reaches_into(other, one) or (one.begin, one.end) == (other.begin, other.end)
+    if (one.begin, one.end) == (other.begin, other.end):
+        return True
+    return _reaches_into(one, other) and _reaches_into(other, one)
 
 
 def _reaches_into(one: Slice, other: Slice) -> bool:
-    held = Interval(one.first_begin, one.last_begin + 1)
+    strays = Interval(one.first_stray, one.last_stray + 1)
     within = Interval(other.begin, other.end)
-    return overlaps(held, within) or any(overlaps(part, within) for part in one.covers)
+    return overlaps(strays, within) or any(overlaps(part, within) for part in one.covers)
 
 
 def covered(chosen: list[Slice]) -> list[Interval]:

@@ -53,8 +53,9 @@ class Slice(msgspec.Struct, array_like=True):
     covers: list[Interval]
     proof: Literal["proven", "weak"]
     samples: int = 0
-    first_begin: int = FOREVER
-    last_begin: int = -1
+    first_stray: int = FOREVER
+    last_stray: int = -1
+    """Begins of the first and the last sample outside `covers`; with `covers` they say what the slice takes."""
     quarantined: list[QuarantinedItem] = []
     points: dict[bytes, Acc] = {}
     """By line id."""

@@ -6,12 +6,15 @@ two members overlap or touch; every function here returns normal lists, whatever
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Sequence
+from operator import attrgetter
 from typing import NamedTuple
 
 __all__ = [
     "Interval",
     "clip",
+    "holds",
     "overlaps",
     "period_of",
     "periods_of",
@@ -20,6 +23,9 @@ __all__ = [
     "uncovered",
     "union",
 ]
+
+
+_begin = attrgetter("begin")
 
 
 class Interval(NamedTuple):
@@ -67,6 +73,12 @@ def subtract(whole: Iterable[Interval], removed: Iterable[Interval]) -> list[Int
 def clip(intervals: Iterable[Interval], bounds: Interval) -> list[Interval]:
     """The parts of `intervals` inside `bounds`."""
     return union(Interval(max(begin, bounds.begin), min(end, bounds.end)) for begin, end in intervals)
+
+
+def holds(normal: Sequence[Interval], instant: int) -> bool:
+    """Whether an interval of a normal list holds `instant`."""
+    before = bisect_right(normal, instant, key=_begin)
+    return before > 0 and instant < normal[before - 1].end
 
 
 def overlaps(one: Interval, other: Interval) -> bool:
