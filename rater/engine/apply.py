@@ -212,14 +212,15 @@ def _slice_for(scope: Scope, part: Collection, period: Interval, spec: MetricSpe
     covers = clip(part.covers, period)
     rank = (part.attempt, part.collection_id)
     for known in slices:
-        if known.rank == rank and (known.begin, known.end) == (begin, end):
-            if (known.parts, known.covers, known.proof) != (part.parts, covers, part.proof):
+        is_same = (known.begin, known.end) == (begin, end)
+        if known.rank == rank and (is_same or max(known.parts, part.parts) > 1):
+            if not is_same or (known.parts, known.covers, known.proof) != (part.parts, covers, part.proof):
                 raise RejectedError(
-                    f"part {part.part} contradicts an earlier part of collection {part.collection_id}: parts, covers "
-                    "and proof must be the same in all parts"
+                    f"part {part.part} contradicts an earlier part of collection {part.collection_id}: range, parts, "
+                    "covers and proof must be the same in all parts"
                 )
             return None if any(begin <= part.part < end for begin, end in known.received) else known
-        if (known.begin, known.end) == (begin, end) and known.complete and known.rank > rank:
+        if is_same and known.complete and known.rank > rank:
             return None
     return Slice(begin, end, part.attempt, part.collection_id, part.parts, [], covers, part.proof)
 

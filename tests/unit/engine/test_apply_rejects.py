@@ -309,24 +309,30 @@ def test_a_scope_of_this_partition_is_taken() -> None:
 
 @pytest.mark.parametrize(
     "change",
-    [{"parts": 3}, {"covers": [Interval(T, T + HALF)]}, {"proof": "weak"}],
-    ids=["parts", "covers", "proof"],
+    [
+        {"parts": 3},
+        {"covers": [Interval(T, T + HALF)]},
+        {"proof": "weak"},
+        {"begin": T + 60, "covers": [Interval(T + 60, T + HOUR)], "samples": []},
+        {"end": T + HALF, "covers": [Interval(T, T + HALF)]},
+    ],
+    ids=["parts", "covers", "proof", "begin", "end"],
 )
 def test_a_part_that_contradicts_an_earlier_one_is_refused(change: dict[str, Any]) -> None:
     # given the first of two parts
     bench = Bench()
-    bench.take(collection(part=0, parts=2))
+    bench.take(collection(part=0, parts=2, collection_id="one"))
     before = _image(bench.state)
 
     # when a second one says something else of the whole, twice
-    wrong = collection(**{"part": 1, "parts": 2, **change})
+    wrong = collection(**{"part": 1, "parts": 2, "collection_id": "one", **change})
     bench.take(wrong, wrong)
 
     # then both are refused, and the right one still completes the collection
     reason = "part 1 contradicts an earlier part of collection"
     assert [reason in text for text in bench.rejected()] == [True, True]
     assert _image(bench.state) == before
-    bench.take(collection(part=1, parts=2, qty="4"))
+    bench.take(collection(part=1, parts=2, qty="4", collection_id="one"))
     assert bench.one(T + HOUR).lines[0].qty == 5
 
 

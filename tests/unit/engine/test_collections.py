@@ -60,6 +60,16 @@ def test_a_collection_with_a_missing_part_proves_and_bills_nothing() -> None:
     assert (healed.revision, quantities(healed), healed.gaps) == (1, {"vm1": 3}, [])
 
 
+def test_whole_collections_may_share_an_id_if_their_ranges_differ() -> None:
+    # given a pusher that gives every quarter of an hour the same id
+    bench = Bench()
+    quarters = [(T + start, T + start + 900) for start in range(0, HOUR, 900)]
+    bench.take(*(collection(begin, end, collection_id="mine") for begin, end in quarters))
+
+    # when, then
+    assert quantities(bench.one(T + HOUR)) == {"vm1": 4}
+
+
 def test_a_part_that_comes_twice_under_another_number_counts_once() -> None:
     # given a publisher that was restarted and sends the same collection again
     bench = Bench()
