@@ -158,6 +158,7 @@ class SettingsReader:
         bare = _bare(kind)
         if get_origin(bare) is dict and node.kind == "map":
             items = [(name.text, value) for name, value in node.entries]
+            self._check_names(node, found, get_args(bare)[0], path)
             return self._members(items, found, get_args(bare)[1], path)
         if get_origin(bare) in (list, tuple) and node.kind == "list":
             one = get_args(bare)[0]
@@ -165,6 +166,13 @@ class SettingsReader:
             values = [self._item(item, found, one, where) for where, item in numbered]
             return msgspec.UNSET if msgspec.UNSET in values else get_origin(bare)(values)
         return self._leaf(found, kind, path)
+
+    def _check_names(self, node: Node, found: _Found, kind: Any, path: str) -> None:
+        for name, _ in node.entries:
+            try:
+                msgspec.convert(name.text, kind)
+            except msgspec.ValidationError:
+                self._fault(found.where, path, f"{_shown(path, name)} is no name for it: must be {allowed(kind)}")
 
     def _members(self, items: list[tuple[str, Node]], found: _Found, kind: Any, path: str) -> Any:
         values = {name: self._item(node, found, kind, member_path(path, name)) for name, node in items}

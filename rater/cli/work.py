@@ -6,13 +6,21 @@ import asyncio
 import logging
 import signal
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-__all__ = ["run", "until_signal"]
+import click
+
+if TYPE_CHECKING:
+    from rater.config import Config
+
+__all__ = ["listen_option", "observed", "run", "until_signal"]
 
 T = TypeVar("T")
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
+listen_option = click.option(
+    "--listen", metavar="HOST:PORT", help="Where /healthz, /readyz and /metrics are. Default: observe.listen."
+)
 _CLIENTS = ("aiokafka", "kafka", "faust", "mode", "asyncio")
 
 
@@ -41,3 +49,17 @@ def until_signal(service: Callable[[asyncio.Event], Awaitable[None]]) -> None:
         await service(stop)
 
     asyncio.run(main())
+
+
+def observed(config: Config, listen: str | None) -> Config:
+    """The settings of a service about to run: `--listen` in place, logs set up."""
+    import msgspec
+
+    from rater.observe import setup_logging
+
+    observe = config.settings.observe
+    if listen is not None:
+        observe = msgspec.structs.replace(observe, listen=listen)
+    setup_logging(observe)
+    settings = msgspec.structs.replace(config.settings, observe=observe)
+    return msgspec.structs.replace(config, settings=settings)

@@ -1,6 +1,6 @@
 """The report of one scope: what its frames add up to, or why they must not be added up.
 
-Pure: the frames and gaps come from the store, one moment's view of it. A report is refused as long as one frame of it
+Pure: the frames come from the store, one moment's view of it. A report is refused as long as one frame of it
 is missing, partial, failed or not there although its neighbours say that it was expected; then every hole is named.
 """
 
@@ -9,16 +9,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from decimal import ROUND_HALF_EVEN, Context, Decimal
-from itertools import pairwise
 
 import msgspec
 
 from rater.model.errors import RaterError
-from rater.model.interval import Interval, clip
-from rater.model.rated import FrameStatus, Gap, MetricTotal, QuarantinedPoint
+from rater.model.interval import Interval, clip, subtract
+from rater.model.rated import FrameStatus, MetricTotal
+from rater.store import FrameRow
 
 __all__ = [
-    "FrameFacts",
     "Hole",
     "MetricRow",
     "NoFramesError",
@@ -37,20 +36,6 @@ _REASONS = {
     FrameStatus.PARTIAL: "a part of it was not collected or cannot be rated",
     FrameStatus.FAILED: "a rating script failed",
 }
-
-
-class FrameFacts(msgspec.Struct, frozen=True):
-    """What a report needs of the newest revision of a frame. Seconds since the epoch, UTC."""
-
-    period_begin: int
-    period_end: int
-    revision: int
-    status: FrameStatus
-    weak: bool
-    rule_version: int
-    totals: Sequence[MetricTotal]
-    gaps: Sequence[Gap]
-    quarantined: Sequence[QuarantinedPoint]
 
 
 class Hole(msgspec.Struct, frozen=True, order=True):
@@ -118,60 +103,51 @@ class ReportRefusedError(RaterError):
         )
 
 
-def compute(scope_id: str, span: Interval, frames: Iterable[FrameFacts]) -> Report:
-    """The report of a scope over `span`, from the newest revisions of its frames.
+def compute(scope_id: str, span: Interval, known: Interval | None, frames: Sequence[FrameRow]) -> Report:
+    """The report of a scope over `span`, from the newest revisions of its frames that begin there.
 
-    `frames` may reach beyond `span`: a frame before and one after show whether something between them is not there.
-    Raises ReportRefusedError, and NoFramesError if there is no frame within `span` and none on both sides.
+    `known` reaches from the scope's first frame to its last, also outside `span`; None if it has no frame at all.
+    Raises ReportRefusedError, and NoFramesError if nothing is known of the scope within `span`.
     """
-    known = sorted(frames, key=lambda frame: frame.period_begin)
-    holes = holes_of(known, span)
+    holes = holes_of(span, known, frames)
     if holes:
         raise ReportRefusedError(scope_id, *span, holes)
-    within = [frame for frame in known if span.begin <= frame.period_begin < span.end]
-    if not within:
+    if not frames:
         raise NoFramesError(
             f"nothing is known of scope {scope_id!r} from {_clock(span.begin)} to {_clock(span.end)} UTC: "
             "`rater frames list` shows which scopes and periods there are"
         )
-    metrics = _sums(total for frame in within for total in frame.totals)
+    metrics = _sums(total for frame in frames for total in frame.totals)
     return Report(
         scope_id=scope_id,
         begin=span.begin,
         end=span.end,
-        known_begin=within[0].period_begin,
-        known_end=within[-1].period_end,
-        frames=len(within),
-        empty_frames=sum(frame.status is FrameStatus.EMPTY for frame in within),
-        weak_frames=sum(frame.weak for frame in within),
-        revised_frames=sum(frame.revision > 0 for frame in within),
-        rule_versions=sorted({frame.rule_version for frame in within}),
+        known_begin=frames[0].period_begin,
+        known_end=frames[-1].period_end,
+        frames=len(frames),
+        empty_frames=sum(frame.status is FrameStatus.EMPTY for frame in frames),
+        weak_frames=sum(frame.weak for frame in frames),
+        revised_frames=sum(frame.revision > 0 for frame in frames),
+        rule_versions=sorted({frame.rule_version for frame in frames}),
         price=_sum(row.price for row in metrics),
         metrics=metrics,
     )
 
 
-def holes_of(frames: Sequence[FrameFacts], span: Interval) -> list[Hole]:
+def holes_of(span: Interval, known: Interval | None, frames: Sequence[FrameRow]) -> list[Hole]:
     """What is missing within `span`, adjoining holes of one metric, source and reason made one. Sorted by time.
 
-    Time between two frames is a hole; time before the first and after the last frame is not, since nobody knows
-    whether anything was expected there. `frames` are sorted by period.
+    Time without a frame is a hole if the scope has frames before and after it. Before its first and after its last
+    frame it is not, since nobody knows whether anything was expected there.
     """
-    found: list[Hole] = []
-    for frame in frames:
-        found += _holes_in(frame)
-    for before, after in pairwise(frames):
-        if before.period_end < after.period_begin:
-            found.append(Hole(before.period_end, after.period_begin, "", "", _NOT_THERE))
-    cut = [
-        msgspec.structs.replace(hole, begin=part.begin, end=part.end)
-        for hole in found
-        for part in clip([Interval(hole.begin, hole.end)], span)
-    ]
-    return _joined(cut)
+    found = [hole for frame in frames for hole in _holes_in(frame)]
+    expected = clip([known], span) if known else []
+    there = [Interval(frame.period_begin, frame.period_end) for frame in frames]
+    found += [Hole(*absent, "", "", _NOT_THERE) for absent in subtract(expected, there)]
+    return _joined(found)
 
 
-def _holes_in(frame: FrameFacts) -> list[Hole]:
+def _holes_in(frame: FrameRow) -> list[Hole]:
     if frame.status in _SOUND:
         return []
     period = (frame.period_begin, frame.period_end)

@@ -1,0 +1,176 @@
+"""`rater frames` and `rater gaps`: what was closed how, and what is missing in it."""
+
+from __future__ import annotations
+
+import getpass
+from typing import TYPE_CHECKING
+
+import click
+
+from rater.cli.app import session
+from rater.cli.output import Cell, Column, instant, out_option, remark, rows
+from rater.cli.times import Instant, chosen_span, span_options
+from rater.cli.work import run
+
+if TYPE_CHECKING:
+    from rater.store import FrameRow, GapRow
+
+__all__ = ["frames", "gaps"]
+
+_STATUSES = ("rated", "empty", "partial", "missing", "failed")
+_FRAMES = [
+    Column("scope_id", "Scope"),
+    Column("period_begin", "Period (UTC)"),
+    Column("period_end", "to", wide=False),
+    Column("revision", "Rev.", right=True),
+    Column("status", "Status"),
+    Column("weak", "Weak"),
+    Column("closed_by", "Closed by"),
+    Column("closed_at", "at (UTC)"),
+    Column("lines", "Lines", right=True),
+    Column("price", "Price", right=True),
+    Column("gaps", "Gaps", right=True),
+    Column("quarantined", "Quarantined", right=True),
+    Column("rule_version", "Rules", right=True),
+]
+_GAPS = [
+    Column("scope_id", "Scope"),
+    Column("metric", "Metric"),
+    Column("source", "Source"),
+    Column("begin", "From (UTC)"),
+    Column("end", "to"),
+    Column("state", "State"),
+    Column("opened_at", "Opened (UTC)"),
+    Column("resolved_at", "Resolved (UTC)"),
+    Column("reason", "Reason"),
+    Column("gap_id", "Id", wide=False),
+]
+
+
+@click.group()
+def frames() -> None:
+    """List frames (a scope's usage in one period), or close one by force.
+
+    \b
+    Examples:
+      rater frames list --scope projA --month 2026-01
+      rater frames list --status partial --status missing
+      rater frames close --scope projA --period 2026-01-05T09:00 --reason "meter lost"
+    """
+
+
+@frames.command("list")
+@span_options
+@click.option("--status", "statuses", type=click.Choice(_STATUSES), multiple=True, help="Only these; repeatable.")
+@out_option
+@click.pass_context
+def frames_list(
+    context: click.Context,
+    scope_id: str | None,
+    month: str | None,
+    begin: int | None,
+    end: int | None,
+    statuses: tuple[str, ...],
+    out: str,
+) -> None:
+    """List frames in their newest revision, by scope and period.
+
+    \b
+    Example:
+      rater frames list --month 2026-01 --status partial --out json
+    """
+    from rater.model.rated import FrameStatus
+    from rater.reports import Selection, open_view
+
+    span = chosen_span(month, begin, end)
+    chosen = Selection(scope_id, *span, tuple(map(FrameStatus, statuses)))
+    with open_view(session(context).config.settings.store) as view:
+        if not rows(out, _FRAMES, map(_frame, view.frames(chosen))):
+            remark("no frames")
+
+
+def _frame(frame: FrameRow) -> tuple[Cell, ...]:
+    from rater.store import plain_text
+
+    return (
+        frame.scope_id,
+        instant(frame.period_begin),
+        instant(frame.period_end),
+        frame.revision,
+        frame.status.value,
+        "weak" if frame.weak else "",
+        frame.closed_by.value,
+        instant(frame.closed_at),
+        frame.line_count,
+        plain_text(sum(total.price for total in frame.totals)),
+        len(frame.gaps),
+        len(frame.quarantined),
+        frame.rule_version,
+    )
+
+
+@frames.command("close")
+@click.option("--scope", "scope_id", required=True, help="The scope.")
+@click.option("--period", "period_begin", type=Instant(), required=True, help="The begin of the period (UTC).")
+@click.option("--author", help="Who decides this. Default: your user name.")
+@click.option("--reason", required=True, help="Why; kept with the request.")
+@click.pass_context
+def frames_close(context: click.Context, scope_id: str, period_begin: int, author: str | None, reason: str) -> None:
+    """Ask the worker to close a frame now, with whatever gaps it has.
+
+    \b
+    Example:
+      rater frames close --scope projA --period 2026-01-05T09:00 --reason "meter lost"
+    """
+    from rater.model.usage import FrameForced
+    from rater.stream.operate import force_frame
+
+    settings = session(context).config.settings
+    if period_begin % settings.engine.period:
+        raise click.UsageError(f"{instant(period_begin)} does not begin a period of {settings.engine.period} s")
+    run(force_frame(settings.kafka, FrameForced(scope_id, period_begin, author or getpass.getuser(), reason)))
+    click.echo(f"asked to close {scope_id} {instant(period_begin)}: see `rater frames list --scope {scope_id}`")
+
+
+@click.command()
+@span_options
+@click.option("--all", "every", is_flag=True, help="Also the gaps that were resolved.")
+@out_option
+@click.pass_context
+def gaps(
+    context: click.Context,
+    scope_id: str | None,
+    month: str | None,
+    begin: int | None,
+    end: int | None,
+    every: bool,
+    out: str,
+) -> None:
+    """List the open gaps: which time of which metric is missing from which source, to the minute.
+
+    \b
+    Examples:
+      rater gaps
+      rater gaps --scope projA --month 2026-01 --all
+    """
+    from rater.reports import Selection, open_view
+
+    chosen = Selection(scope_id, *chosen_span(month, begin, end), open_only=not every)
+    with open_view(session(context).config.settings.store) as view:
+        if not rows(out, _GAPS, map(_gap, view.gaps(chosen))):
+            remark("no gaps" if every else "no open gaps")
+
+
+def _gap(gap: GapRow) -> tuple[Cell, ...]:
+    return (
+        gap.scope_id,
+        gap.metric,
+        gap.source,
+        instant(gap.begin),
+        instant(gap.end),
+        "open" if gap.is_open else "resolved",
+        None if gap.opened_at is None else instant(gap.opened_at),
+        None if gap.resolved_at is None else instant(gap.resolved_at),
+        gap.reason,
+        gap.gap_id,
+    )

@@ -1,0 +1,57 @@
+"""Options that say which time and which scope a command is about."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any, TypeVar
+
+import click
+
+from rater.model.interval import Interval
+
+__all__ = ["Instant", "chosen_span", "span_options"]
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class Instant(click.ParamType):
+    """A time on the command line: `2026-01-05` or `2026-01-05T09:00`, UTC unless it has an offset."""
+
+    name = "time"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Seconds since the epoch, UTC."""
+        if isinstance(value, int):
+            return value
+        try:
+            instant = datetime.fromisoformat(value)
+        except ValueError:
+            self.fail(f"{value!r} is no time: write it as 2026-01-05T09:00 (UTC)", param, ctx)
+        if instant.tzinfo is None:
+            instant = instant.replace(tzinfo=UTC)
+        return int(instant.timestamp())
+
+
+def span_options(command: F) -> F:
+    """Adds --scope, --month, --from and --to."""
+    for option in (
+        click.option("--to", "end", type=Instant(), help="Periods that begin before this time (UTC)."),
+        click.option("--from", "begin", type=Instant(), help="Periods that begin at this time (UTC) or later."),
+        click.option("--month", metavar="YYYY-MM", help="Instead of --from and --to: a month, UTC."),
+        click.option("--scope", "scope_id", help="Only this scope."),
+    ):
+        command = option(command)
+    return command
+
+
+def chosen_span(month: str | None, begin: int | None, end: int | None) -> tuple[int | None, int | None]:
+    """Begin and end as the options give them. Raises UsageError, MonthError."""
+    if month is None:
+        return begin, end
+    if begin is not None or end is not None:
+        raise click.UsageError("give either --month, or --from and --to")
+    from rater.reports import month_interval
+
+    span: Interval = month_interval(month)
+    return span.begin, span.end

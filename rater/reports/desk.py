@@ -1,0 +1,202 @@
+"""The holder's side of the Unix socket: answers readers of the embedded engine while this process has it open.
+
+Only reading is offered, and only to the user that owns the directory: the socket has mode 0600.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import logging
+import os
+import socket
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from aiohttp import web
+
+from rater.model.errors import RaterError
+from rater.reports._unix import socket_address
+from rater.reports.requests import ExportRequest, Selection
+from rater.reports.view import View
+
+__all__ = ["serve_desk"]
+
+log = logging.getLogger(__name__)
+
+MAX_REQUEST_BYTES = 64 * 1024
+BLOCK_BYTES = 128 * 1024
+READERS = 3  # at the same time; more wait for their turn
+STOP_SECONDS = 2.0  # that readers get to the end when the holder stops
+WAITING_BLOCKS = 8  # between the thread that reads the store and a slow reader
+
+
+class _GoneError(RaterError):
+    """The reader hung up."""
+
+
+class _Pipe(io.RawIOBase):
+    """A file that a thread writes and the event loop reads in blocks; `None` is the end."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._blocks: asyncio.Queue[bytes | None] = asyncio.Queue(WAITING_BLOCKS)
+        self._gone = False
+        self._gathered = bytearray()
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        self._gathered += data
+        if len(self._gathered) >= BLOCK_BYTES:
+            self._send()
+        return len(data)
+
+    def end(self) -> None:
+        """Hands on the rest and the end. In the thread."""
+        self._send()
+        self._put(None)
+
+    def end_early(self) -> None:
+        """Hands on the end after a fault. In the thread."""
+        with suppress(_GoneError):
+            self._put(None)
+
+    def _send(self) -> None:
+        if self._gathered:
+            self._put(bytes(self._gathered))
+            self._gathered.clear()
+
+    def _put(self, block: bytes | None) -> None:
+        if self._gone:
+            raise _GoneError("the reader hung up")
+        asyncio.run_coroutine_threadsafe(self._blocks.put(block), self._loop).result()
+
+    async def next_block(self) -> bytes | None:
+        """The next block, None at the end. In the event loop."""
+        return await self._blocks.get()
+
+    def hang_up(self) -> None:
+        """Nobody reads any more: the thread meets _GoneError at its next block. In the event loop."""
+        self._gone = True
+        while not self._blocks.empty():
+            self._blocks.get_nowait()
+
+
+@asynccontextmanager
+async def serve_desk(view: View, path: Path) -> AsyncIterator[None]:
+    """Answers readers on the socket `path` while the block runs. Raises SocketPathError, OSError."""
+    with ThreadPoolExecutor(READERS, "desk") as threads:
+        runner = web.AppRunner(_application(view, threads), access_log=None, shutdown_timeout=STOP_SECONDS)
+        await runner.setup()
+        listener = _listen(path)
+        try:
+            await web.SockSite(runner, listener).start()
+            yield
+        finally:
+            await runner.cleanup()
+            _remove(path)
+
+
+def _application(view: View, threads: Executor) -> web.Application:
+    application = web.Application(client_max_size=MAX_REQUEST_BYTES)
+    answers: list[tuple[str, Any, Callable[[Any, Any], None]]] = [
+        ("frames", Selection, lambda chosen, out: _rows(view.frames(chosen), out)),
+        ("gaps", Selection, lambda chosen, out: _rows(view.gaps(chosen), out)),
+        ("scopes", type(None), lambda _, out: _rows(view.scopes(), out)),
+        ("export", ExportRequest, view.export),
+    ]
+    application.add_routes([web.post("/ping", _ping)])
+    application.add_routes([web.post(f"/{name}", _handler(kind, run, threads)) for name, kind, run in answers])
+    return application
+
+
+def _listen(path: Path) -> socket.socket:
+    """A listening socket that only this user may use. One that a killed process left behind is replaced.
+
+    Whoever calls this has the engine's directory locked, so nobody else can be serving there.
+    """
+    _remove(path)
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    before = os.umask(0o177)
+    try:
+        with socket_address(path) as address:
+            listener.bind(address)
+    except (OSError, RaterError):
+        listener.close()
+        raise
+    finally:
+        os.umask(before)
+    return listener
+
+
+def _remove(path: Path) -> None:
+    with suppress(FileNotFoundError):
+        path.unlink()
+
+
+async def _ping(_: web.Request) -> web.Response:
+    return web.Response()
+
+
+def _rows(found: Any, out: Any) -> None:
+    encode = msgspec.json.Encoder().encode
+    for row in found:
+        out.write(encode(row) + b"\n")
+
+
+def _handler(kind: Any, answer: Callable[[Any, Any], None], threads: Executor) -> Callable[[web.Request], Any]:
+    """Runs `answer(request, file)` in a thread and streams what it writes."""
+    decode = msgspec.json.Decoder(kind).decode
+
+    async def handle(request: web.Request) -> web.StreamResponse:
+        try:
+            asked = decode(await request.read())
+        except msgspec.DecodeError as fault:
+            return web.Response(status=400, text=f"the request cannot be read: {fault}")
+        loop = asyncio.get_running_loop()
+        pipe = _Pipe(loop)
+        work = loop.run_in_executor(threads, _run, answer, asked, pipe)
+        try:
+            return await _stream(request, pipe, work)
+        finally:
+            pipe.hang_up()
+            await asyncio.gather(work, return_exceptions=True)
+
+    return handle
+
+
+def _run(answer: Callable[[Any, Any], None], asked: Any, pipe: _Pipe) -> None:
+    try:
+        answer(asked, pipe)
+    except BaseException:
+        pipe.end_early()
+        raise
+    pipe.end()
+
+
+async def _stream(request: web.Request, pipe: _Pipe, work: asyncio.Future[None]) -> web.StreamResponse:
+    """The answer block by block; a fault before the first block is told, one after it breaks the connection off."""
+    response = web.StreamResponse()
+    while (block := await pipe.next_block()) is not None:
+        if not response.prepared:
+            await response.prepare(request)
+        await response.write(block)
+    try:
+        await work
+    except RaterError as fault:
+        if not response.prepared:
+            return web.Response(status=500, text=str(fault))
+        log.warning("a reader's answer broke off: %s", fault)
+        if request.transport is not None:
+            request.transport.abort()
+        raise
+    if not response.prepared:
+        await response.prepare(request)
+    await response.write_eof()
+    return response

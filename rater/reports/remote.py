@@ -1,0 +1,109 @@
+"""The reader's side of the Unix socket: the same answers as the store, from the process that holds it."""
+
+from __future__ import annotations
+
+import http.client
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO, TypeVar
+
+import msgspec
+
+from rater.reports._unix import socket_address
+from rater.reports.requests import ExportRequest, Selection
+from rater.store import FrameRow, GapRow, ScopeRow, StoreError, StoreUnavailableError
+
+__all__ = ["RemoteView"]
+
+CONNECT_SECONDS = 5.0
+ANSWER_SECONDS = 300.0
+CHUNK_BYTES = 256 * 1024
+T = TypeVar("T")
+
+
+class _UnixConnection(http.client.HTTPConnection):
+    """HTTP to a Unix socket."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__("rater", timeout=ANSWER_SECONDS)
+        self._path = path
+
+    def connect(self) -> None:
+        """Connects, at most CONNECT_SECONDS long."""
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            self.sock.settimeout(CONNECT_SECONDS)
+            with socket_address(self._path) as address:
+                self.sock.connect(address)
+            self.sock.settimeout(ANSWER_SECONDS)
+        except OSError:
+            self.sock.close()
+            raise
+
+
+class RemoteView:
+    """A view of a store that another process has open."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def answers(self) -> bool:
+        """Whether somebody serves there."""
+        try:
+            with self._ask("ping", None):
+                return True
+        except StoreUnavailableError:
+            return False
+
+    def frames(self, selection: Selection) -> Iterator[FrameRow]:
+        """Frames by scope and period, newest revisions."""
+        return self._rows("frames", selection, FrameRow)
+
+    def gaps(self, selection: Selection) -> Iterator[GapRow]:
+        """Gaps by scope and period."""
+        return self._rows("gaps", selection, GapRow)
+
+    def scopes(self) -> list[ScopeRow]:
+        """Scopes that have frames."""
+        return list(self._rows("scopes", None, ScopeRow))
+
+    def export(self, request: ExportRequest, target: BinaryIO) -> None:
+        """Writes an export to a file."""
+        with self._ask("export", request) as answer:
+            while chunk := self._read(answer):
+                target.write(chunk)
+
+    def _rows(self, what: str, selection: Selection | None, kind: type[T]) -> Iterator[T]:
+        decode = msgspec.json.Decoder(kind).decode
+        rest = b""
+        with self._ask(what, selection) as answer:
+            while chunk := self._read(answer):
+                *whole, rest = (rest + chunk).split(b"\n")
+                yield from map(decode, whole)
+
+    def _read(self, answer: http.client.HTTPResponse) -> bytes:
+        try:
+            return answer.read1(CHUNK_BYTES)
+        except (OSError, http.client.HTTPException) as fault:
+            raise StoreUnavailableError(
+                f"the process that holds the store broke off ({fault!r}): its log says why, ask again"
+            ) from fault
+
+    @contextmanager
+    def _ask(self, what: str, body: msgspec.Struct | None) -> Iterator[http.client.HTTPResponse]:
+        connection = _UnixConnection(self._path)
+        try:
+            try:
+                connection.request("POST", f"/{what}", msgspec.json.encode(body))
+                answer = connection.getresponse()
+            except (OSError, http.client.HTTPException) as fault:
+                raise StoreUnavailableError(
+                    f"the process that holds the store does not answer at {self._path}: {fault}"
+                ) from fault
+            if answer.status != http.HTTPStatus.OK:
+                raise StoreError(answer.read(10_000).decode("utf-8", "replace"))
+            yield answer
+        finally:
+            connection.close()

@@ -1,0 +1,34 @@
+"""What a reader may ask of the store, as values that also travel to the process that holds the embedded engine."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, TypeAlias
+
+import msgspec
+from msgspec import Meta
+
+from rater.model.rated import FrameStatus
+
+What: TypeAlias = Literal["lines", "frames", "gaps"]
+Form: TypeAlias = Literal["jsonl", "csv", "parquet"]
+Instant: TypeAlias = Annotated[int, Meta(ge=0, le=2**32)]
+
+
+class Selection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Which rows: of a scope, of periods that begin within `[begin, end)`; None is every scope, any time."""
+
+    scope_id: Annotated[str, Meta(max_length=255)] | None = None
+    begin: Instant | None = None
+    end: Instant | None = None
+    status: tuple[FrameStatus, ...] = ()
+    """Of frames; empty: any."""
+    open_only: bool = False
+    """Of gaps: leave out those that were resolved."""
+
+
+class ExportRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """An export as one stream of bytes."""
+
+    what: What
+    form: Form
+    selection: Selection = Selection()

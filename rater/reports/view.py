@@ -1,0 +1,118 @@
+"""Read access to the store for commands: straight, or through the process that has the embedded engine open.
+
+The embedded engine belongs to one process. While `rater up` or a sink holds it, that process answers readers on a
+Unix socket in the engine's directory (`rater.reports.desk`), and `open_view` gives a view that asks there.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO, Protocol
+
+from rater.reports.remote import RemoteView
+from rater.reports.requests import ExportRequest, Selection
+from rater.store import (
+    EmbeddedTarget,
+    FrameRow,
+    GapRow,
+    ScopeRow,
+    Store,
+    StoreLockedError,
+    StoreSettings,
+    StoreUnavailableError,
+    frames,
+    gaps,
+    scopes,
+    write_export,
+)
+
+__all__ = ["StoreView", "View", "open_view", "socket_of"]
+
+WAIT_SECONDS = 10.0  # for another reader, which has the directory for a moment, or for a service that starts
+PAUSE_SECONDS = 0.25
+
+
+class View(Protocol):
+    """What may be read. Every method raises StoreError."""
+
+    def frames(self, selection: Selection) -> Iterator[FrameRow]:
+        """Frames by scope and period, newest revisions."""
+
+    def gaps(self, selection: Selection) -> Iterator[GapRow]:
+        """Gaps by scope and period."""
+
+    def scopes(self) -> list[ScopeRow]:
+        """Scopes that have frames."""
+
+    def export(self, request: ExportRequest, target: BinaryIO) -> None:
+        """Writes an export to a file, which need not be able to seek."""
+
+
+class StoreView:
+    """A view of a store that this process has open."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def frames(self, selection: Selection) -> Iterator[FrameRow]:
+        """Frames by scope and period, newest revisions."""
+        return frames(self._store, selection.scope_id, selection.begin, selection.end, selection.status or None)
+
+    def gaps(self, selection: Selection) -> Iterator[GapRow]:
+        """Gaps by scope and period."""
+        return gaps(self._store, selection.scope_id, selection.begin, selection.end, open_only=selection.open_only)
+
+    def scopes(self) -> list[ScopeRow]:
+        """Scopes that have frames."""
+        return scopes(self._store)
+
+    def export(self, request: ExportRequest, target: BinaryIO) -> None:
+        """Writes an export to a file, which need not be able to seek."""
+        chosen = request.selection
+        write_export(self._store, request.what, request.form, target, chosen.scope_id, chosen.begin, chosen.end)
+
+
+def socket_of(directory: Path) -> Path:
+    """Where the process that holds the engine in `directory` answers readers."""
+    return directory / "rater.sock"
+
+
+@contextmanager
+def open_view(settings: StoreSettings) -> Iterator[View]:
+    """A view of the store, wherever it is open. Raises StoreError, also for a directory that is no store yet."""
+    store = Store(settings)
+    target = store.target
+    directory = target.directory if isinstance(target, EmbeddedTarget) else None
+    if directory is not None and not directory.is_dir():
+        raise StoreUnavailableError(f"there is no store in {directory}: run `rater migrate`, or correct store.dsn")
+    with store:
+        if directory is None:
+            yield StoreView(store)
+        else:
+            yield _embedded(store, directory)
+
+
+def _embedded(store: Store, directory: Path) -> View:
+    """The store itself if its directory is free, else its holder; waits a little for either."""
+    deadline = time.monotonic() + WAIT_SECONDS
+    remote = RemoteView(socket_of(directory))
+    while True:
+        try:
+            store.ping()
+        except StoreLockedError:
+            if remote.answers():
+                return remote
+            if time.monotonic() >= deadline:
+                raise
+            time.sleep(PAUSE_SECONDS)
+        else:
+            return StoreView(store)
+
+
+def report_of(view: View, scope_id: str, span: Interval) -> Report:
+    """The report of a scope over `span`. Raises ReportRefusedError, NoFramesError, StoreError."""
+    known = next((Interval(scope.begin, scope.end) for scope in view.scopes() if scope.scope_id == scope_id), None)
+    return compute(scope_id, span, known, list(view.frames(Selection(scope_id, *span))))

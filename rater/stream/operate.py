@@ -1,0 +1,69 @@
+"""What an operator's commands do on the topics beside the services: close a frame by force, read what was said."""
+
+from __future__ import annotations
+
+import asyncio
+
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.errors import KafkaError
+
+from rater.kafka import REJECTED_MESSAGE_BYTES, KafkaSettings, Topic, TopicsError, client_options, partitions_of
+from rater.model.codec import CONTENT_TYPE, JSON, encode_json
+from rater.model.partition import partition_of
+from rater.model.usage import FrameForced
+from rater.stream.interfaces import StreamUnavailableError
+
+__all__ = ["force_frame", "read_values"]
+
+READ_SECONDS = 60.0
+
+
+async def force_frame(settings: KafkaSettings, forced: FrameForced) -> None:
+    """Asks the worker to close a frame now. Raises TopicsError, StreamUnavailableError."""
+    count = (await partitions_of(settings)).get(Topic.USAGE)
+    if count is None:
+        raise TopicsError(f"topic {settings.topic(Topic.USAGE)} is missing: run `rater topics create`")
+    key = forced.scope_id.encode()
+    producer = AIOKafkaProducer(**client_options(settings), acks="all", enable_idempotence=True)
+    try:
+        await producer.start()
+        await producer.send_and_wait(
+            settings.topic(Topic.USAGE),
+            encode_json(forced),
+            key=key,
+            partition=partition_of(key, count),
+            headers=[(CONTENT_TYPE, JSON.encode())],
+        )
+    except KafkaError as fault:
+        raise StreamUnavailableError(f"Kafka at {settings.bootstrap} did not take the request: {fault!r}") from fault
+    finally:
+        await producer.stop()
+
+
+async def read_values(settings: KafkaSettings, topic: Topic) -> list[bytes]:
+    """The values of all records of a small topic, partition by partition, in order.
+
+    Raises TopicsError if it is missing, StreamUnavailableError.
+    """
+    consumer = AIOKafkaConsumer(
+        **client_options(settings), enable_auto_commit=False, max_partition_fetch_bytes=REJECTED_MESSAGE_BYTES
+    )
+    name = settings.topic(topic)
+    try:
+        await consumer.start()
+        if name not in await consumer.topics():
+            raise TopicsError(f"topic {name} is missing: run `rater topics create`")
+        keys = [TopicPartition(name, number) for number in sorted(consumer.partitions_for_topic(name) or ())]
+        consumer.assign(keys)
+        await consumer.seek_to_beginning(*keys)
+        ends = await consumer.end_offsets(keys)
+        found: dict[TopicPartition, list[bytes]] = {key: [] for key in keys}
+        async with asyncio.timeout(READ_SECONDS):
+            while any([await consumer.position(key) < ends[key] for key in keys]):
+                for key, records in (await consumer.getmany(timeout_ms=500)).items():
+                    found[key] += [record.value or b"" for record in records]
+        return [value for key in keys for value in found[key]]
+    except (KafkaError, TimeoutError) as fault:
+        raise StreamUnavailableError(f"Kafka at {settings.bootstrap}: {name} cannot be read: {fault!r}") from fault
+    finally:
+        await consumer.stop()
