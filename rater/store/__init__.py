@@ -1,0 +1,60 @@
+"""The store: tables in ClickHouse, what writes them and what reads them. The only package that knows ClickHouse."""
+
+from rater.store.client import Column, Store
+from rater.store.errors import (
+    ReadConflictError,
+    StoreAccessError,
+    StoreError,
+    StoreLockedError,
+    StoreSchemaError,
+    StoreSettingsError,
+    StoreUnavailableError,
+    UnstorableError,
+)
+from rater.store.export import ExportFormat, Progress, export_frames, export_gaps, export_lines
+from rater.store.migrate import Migration, check_schema, migrate, migrations, missing_migrations
+from rater.store.prune import delete_superseded
+from rater.store.queries import counts, frames, gaps, lines, revision_of, scopes, totals
+from rater.store.rows import FrameRow, GapRow, LineRow, ScopeRow, TotalRow, plain_text
+from rater.store.settings import StoreSettings
+from rater.store.writer import Batch, write
+
+__all__ = [
+    "Batch",
+    "Column",
+    "ExportFormat",
+    "FrameRow",
+    "GapRow",
+    "LineRow",
+    "Migration",
+    "Progress",
+    "ReadConflictError",
+    "ScopeRow",
+    "Store",
+    "StoreAccessError",
+    "StoreError",
+    "StoreLockedError",
+    "StoreSchemaError",
+    "StoreSettings",
+    "StoreSettingsError",
+    "StoreUnavailableError",
+    "TotalRow",
+    "UnstorableError",
+    "check_schema",
+    "counts",
+    "delete_superseded",
+    "export_frames",
+    "export_gaps",
+    "export_lines",
+    "frames",
+    "gaps",
+    "lines",
+    "migrate",
+    "migrations",
+    "missing_migrations",
+    "plain_text",
+    "revision_of",
+    "scopes",
+    "totals",
+    "write",
+]

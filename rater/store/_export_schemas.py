@@ -1,0 +1,128 @@
+"""The columns of exported files, as Arrow schemas: JSON lines and CSV follow the same ones."""
+
+from __future__ import annotations
+
+import pyarrow as pa
+
+__all__ = ["FRAMES", "GAPS", "LINES", "holds_time"]
+
+_TIME = pa.timestamp("s", tz="UTC")
+_AMOUNT = pa.decimal256(76, 38)
+_LABELS = pa.map_(pa.string(), pa.string())
+_INTERVALS = pa.list_(pa.struct([("begin", _TIME), ("end", _TIME)]))
+
+LINES = pa.schema(
+    [
+        ("scope_id", pa.string()),
+        ("period_begin", _TIME),
+        ("revision", pa.uint32()),
+        ("metric", pa.string()),
+        ("line_id", pa.string()),
+        ("qty", _AMOUNT),
+        ("price", _AMOUNT),
+        ("unit", pa.string()),
+        ("groupby", _LABELS),
+        ("metadata", _LABELS),
+        ("rule_version", pa.uint32()),
+    ]
+)
+
+_TOTALS = pa.list_(
+    pa.struct(
+        [("metric", pa.string()), ("unit", pa.string()), ("qty", _AMOUNT), ("price", _AMOUNT), ("n", pa.uint32())]
+    )
+)
+_COLLECTIONS = pa.list_(
+    pa.struct(
+        [
+            ("collection_id", pa.string()),
+            ("attempt", pa.uint64()),
+            ("begin", _TIME),
+            ("end", _TIME),
+            ("samples", pa.uint64()),
+        ]
+    )
+)
+_COVERAGE = pa.list_(
+    pa.struct(
+        [
+            ("metric", pa.string()),
+            ("source", pa.string()),
+            ("proof", pa.string()),
+            ("expected", _INTERVALS),
+            ("covered", _INTERVALS),
+            ("collections", _COLLECTIONS),
+        ]
+    )
+)
+_HOLES = pa.list_(
+    pa.struct(
+        [
+            ("gap_id", pa.string()),
+            ("metric", pa.string()),
+            ("source", pa.string()),
+            ("begin", _TIME),
+            ("end", _TIME),
+            ("reason", pa.string()),
+        ]
+    )
+)
+_QUARANTINED = pa.list_(
+    pa.struct(
+        [
+            ("metric", pa.string()),
+            ("source", pa.string()),
+            ("value", pa.string()),
+            ("reason", pa.string()),
+            ("groupby", _LABELS),
+            ("metadata", _LABELS),
+        ]
+    )
+)
+
+FRAMES = pa.schema(
+    [
+        ("scope_id", pa.string()),
+        ("period_begin", _TIME),
+        ("period_end", _TIME),
+        ("revision", pa.uint32()),
+        ("status", pa.string()),
+        ("closed_by", pa.string()),
+        ("weak", pa.bool_()),
+        ("rule_version", pa.uint32()),
+        ("closed_at", _TIME),
+        ("line_count", pa.uint32()),
+        ("totals", _TOTALS),
+        ("coverage", _COVERAGE),
+        ("gaps", _HOLES),
+        ("quarantined", _QUARANTINED),
+    ]
+)
+
+GAPS = pa.schema(
+    [
+        ("scope_id", pa.string()),
+        ("period_begin", _TIME),
+        ("metric", pa.string()),
+        ("source", pa.string()),
+        ("begin", _TIME),
+        ("end", _TIME),
+        ("gap_id", pa.string()),
+        ("is_open", pa.bool_()),
+        ("opened_revision", pa.uint32()),
+        ("opened_at", _TIME),
+        ("reason", pa.string()),
+        ("resolved_revision", pa.uint32()),
+        ("resolved_at", _TIME),
+        ("resolution", pa.string()),
+    ]
+)
+
+
+def holds_time(kind: pa.DataType) -> bool:
+    """Whether a value of this type is or holds a time."""
+    if pa.types.is_list(kind):
+        return holds_time(kind.value_type)
+    if pa.types.is_struct(kind):
+        return any(holds_time(field.type) for field in kind)
+    return bool(pa.types.is_timestamp(kind))

@@ -1,0 +1,97 @@
+"""The statements of `queries`, whole: what is asked for comes as parameters, never as text.
+
+Their common range: `first_scope` and `last_scope` (empty: no bound), `begin <= period_begin < end`.
+Times leave as integers, numbers as the engine's plain text: exact, and read by Decimal in C.
+"""
+
+FRAMES = """
+SELECT scope_id, toUInt32(period_begin), toUInt32(period_end), revision, status, closed_by, weak, rule_version,
+    toUInt32(closed_at), line_count, totals.metric, totals.unit, arrayMap(x -> toString(x), totals.qty),
+    arrayMap(x -> toString(x), totals.price), totals.n, coverage, gaps, quarantined
+FROM frames FINAL
+WHERE scope_id >= {first_scope:String} AND ({last_scope:String} = '' OR scope_id <= {last_scope:String})
+    AND period_begin >= {begin:UInt32} AND period_begin < {end:UInt32}
+    AND status IN {status:Array(String)}
+ORDER BY scope_id, period_begin
+"""
+
+HEADS = """
+SELECT scope_id, toUInt32(period_begin), revision, line_count
+FROM frames FINAL
+WHERE scope_id >= {first_scope:String} AND ({last_scope:String} = '' OR scope_id <= {last_scope:String})
+    AND period_begin >= {begin:UInt32} AND period_begin < {end:UInt32}
+ORDER BY scope_id, period_begin
+"""
+
+HEADS_OF = """
+SELECT scope_id, toUInt32(period_begin), revision, line_count
+FROM frames FINAL
+WHERE (scope_id, period_begin) IN {keys:Array(Tuple(String, UInt32))}
+ORDER BY scope_id, period_begin
+"""
+
+LINES_OF = """
+SELECT scope_id, toUInt32(period_begin), revision, metric, lower(hex(line_id)), toString(qty), toString(price), unit,
+    groupby, metadata, rule_version
+FROM lines FINAL
+WHERE (scope_id, period_begin, revision) IN {keys:Array(Tuple(String, UInt32, UInt32))}
+ORDER BY scope_id, period_begin, metric, line_id
+"""
+
+GAPS = """
+SELECT scope_id, toUInt32(period_begin), metric, source, toUInt32(gap_begin), toUInt32(gap_end), lower(hex(gap_id)),
+    is_open, opened_revision, toUInt32(opened_at), reason, resolved_revision, toUInt32(resolved_at), resolution
+FROM gaps FINAL
+WHERE scope_id >= {first_scope:String} AND ({last_scope:String} = '' OR scope_id <= {last_scope:String})
+    AND period_begin >= {begin:UInt32} AND period_begin < {end:UInt32}
+    AND (is_open OR NOT {open_only:Bool})
+ORDER BY scope_id, period_begin, metric, source, gap_begin, gap_end, gap_id
+"""
+
+TOTALS = """
+SELECT metric, unit, toString(sum(qty)), toString(sum(price)), sum(n)
+FROM totals
+WHERE scope_id >= {first_scope:String} AND ({last_scope:String} = '' OR scope_id <= {last_scope:String})
+    AND period_begin >= {begin:UInt32} AND period_begin < {end:UInt32}
+GROUP BY metric, unit
+ORDER BY metric, unit
+"""
+
+COUNTS = """
+SELECT count(), sum(line_count)
+FROM frames FINAL
+WHERE scope_id >= {first_scope:String} AND ({last_scope:String} = '' OR scope_id <= {last_scope:String})
+    AND period_begin >= {begin:UInt32} AND period_begin < {end:UInt32}
+"""
+
+FRAMES_PER_MONTH = """
+SELECT scope_id, toUInt32(toDateTime(toStartOfMonth(period_begin), 'UTC')) AS month_begin, count()
+FROM frames
+WHERE scope_id >= {first_scope:String} AND ({last_scope:String} = '' OR scope_id <= {last_scope:String})
+    AND period_begin >= {begin:UInt32} AND period_begin < {end:UInt32}
+GROUP BY scope_id, month_begin
+ORDER BY scope_id, month_begin
+"""
+
+GAPS_PER_MONTH = """
+SELECT scope_id, toUInt32(toDateTime(toStartOfMonth(period_begin), 'UTC')) AS month_begin, count()
+FROM gaps
+WHERE scope_id >= {first_scope:String} AND ({last_scope:String} = '' OR scope_id <= {last_scope:String})
+    AND period_begin >= {begin:UInt32} AND period_begin < {end:UInt32}
+GROUP BY scope_id, month_begin
+ORDER BY scope_id, month_begin
+"""
+
+SCOPES = """
+SELECT scope_id, toUInt32(min(period_begin)), toUInt32(max(period_end)), uniqExact(period_begin)
+FROM frames
+GROUP BY scope_id
+ORDER BY scope_id
+"""
+
+REVISION = """
+SELECT max(revision)
+FROM frames
+WHERE scope_id = {scope_id:String} AND period_begin = {period_begin:UInt32}
+HAVING count() > 0
+"""

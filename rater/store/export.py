@@ -1,0 +1,290 @@
+"""Lines, frames and gaps as files: JSON lines, CSV or Parquet, in constant memory, the same values in each.
+
+Numbers are exact: plain text without exponent and without trailing zeros in JSON lines and CSV, decimal256(76, 38) in
+Parquet. Times are ISO 8601 in UTC with a `Z`, or timestamps of seconds in UTC. Labels and other nested values are
+objects in JSON lines, their JSON text in CSV, maps and structs in Parquet.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from decimal import Decimal
+from enum import Enum
+from functools import lru_cache
+from itertools import islice
+from pathlib import Path
+from time import gmtime, strftime
+from typing import IO, Any, Protocol, TypeAlias
+
+import msgspec
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from rater.model.labels import label_text
+from rater.model.rated import FrameStatus, MetricCoverage, QuarantinedPoint
+from rater.store import _export_schemas as schemas
+from rater.store.client import Store
+from rater.store.queries import counts, frames, gaps, line_columns
+from rater.store.rows import FrameRow, plain_text
+
+__all__ = ["ExportFormat", "Progress", "export_frames", "export_gaps", "export_lines"]
+
+Progress: TypeAlias = Callable[[int, int | None], None]
+"""Told after each block: rows written so far, and how many there are, if that is known."""
+
+Block: TypeAlias = list[Sequence[Any]]
+
+FRAMES_PER_BLOCK = 500
+_json = msgspec.json.Encoder().encode
+
+
+class ExportFormat(Enum):
+    """What a file is written as."""
+
+    JSONL = "jsonl"
+    CSV = "csv"
+    PARQUET = "parquet"
+
+
+def export_lines(
+    store: Store,
+    out: ExportFormat,
+    target: Path | IO[bytes],
+    *,
+    scope_id: str | None = None,
+    begin: int | None = None,
+    end: int | None = None,
+    progress: Progress | None = None,
+) -> int:
+    """Writes the lines that `queries.lines` answers; how many. A path is replaced when all is written, or not at all.
+
+    Raises StoreError, and OSError if the target cannot be written.
+    """
+    _, total = counts(store, scope_id, begin, end)
+    return _export(line_columns(store, scope_id, begin, end), schemas.LINES, out, target, total, progress)
+
+
+def export_frames(
+    store: Store,
+    out: ExportFormat,
+    target: Path | IO[bytes],
+    *,
+    scope_id: str | None = None,
+    begin: int | None = None,
+    end: int | None = None,
+    status: FrameStatus | None = None,
+    progress: Progress | None = None,
+) -> int:
+    """Writes the frames that `queries.frames` answers; how many. Otherwise as `export_lines`."""
+    total = counts(store, scope_id, begin, end)[0] if status is None else None
+    rows = map(_frame_values, frames(store, scope_id, begin, end, status))
+    return _export(_blocks(rows), schemas.FRAMES, out, target, total, progress)
+
+
+def export_gaps(
+    store: Store,
+    out: ExportFormat,
+    target: Path | IO[bytes],
+    *,
+    scope_id: str | None = None,
+    begin: int | None = None,
+    end: int | None = None,
+    open_only: bool = False,
+    progress: Progress | None = None,
+) -> int:
+    """Writes the gaps that `queries.gaps` answers; how many. Otherwise as `export_lines`."""
+    rows = map(msgspec.structs.astuple, gaps(store, scope_id, begin, end, open_only=open_only))
+    return _export(_blocks(rows), schemas.GAPS, out, target, None, progress)
+
+
+def _export(
+    blocks: Iterable[Block],
+    schema: pa.Schema,
+    out: ExportFormat,
+    target: Path | IO[bytes],
+    total: int | None,
+    progress: Progress | None,
+) -> int:
+    written = 0
+    with _opened(target) as stream:
+        writer = _WRITERS[out](stream, schema)
+        for block in blocks:
+            if block and len(block[0]):
+                writer.write(block)
+                written += len(block[0])
+                if progress:
+                    progress(written, total)
+        writer.close()
+    return written
+
+
+@contextmanager
+def _opened(target: Path | IO[bytes]) -> Iterator[IO[bytes]]:
+    """The stream to write to; a path gets its content under another name first."""
+    if not isinstance(target, Path):
+        yield target
+        return
+    beside = target.with_name(target.name + ".part")
+    try:
+        with beside.open("wb") as stream:
+            yield stream
+        beside.replace(target)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+class _Writer(Protocol):
+    def __init__(self, stream: IO[bytes], schema: pa.Schema) -> None: ...
+
+    def write(self, block: Block) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class _JsonLines:
+    def __init__(self, stream: IO[bytes], schema: pa.Schema) -> None:
+        self._stream, self._schema = stream, schema
+
+    def write(self, block: Block) -> None:
+        names = self._schema.names
+        rows = zip(*_readable_block(block, self._schema), strict=True)
+        self._stream.write(b"".join([_json(dict(zip(names, row, strict=True))) + b"\n" for row in rows]))
+
+    def close(self) -> None:
+        self._stream.flush()
+
+
+class _Csv:
+    def __init__(self, stream: IO[bytes], schema: pa.Schema) -> None:
+        self._stream, self._schema = stream, schema
+        self._write_rows([schema.names])
+
+    def write(self, block: Block) -> None:
+        columns = _readable_block(block, self._schema)
+        for number, column in enumerate(columns):
+            if pa.types.is_nested(self._schema.types[number]):
+                columns[number] = [_json(value).decode() for value in column]
+            elif pa.types.is_boolean(self._schema.types[number]):
+                columns[number] = ["true" if value else "false" for value in column]
+        self._write_rows(zip(*columns, strict=True))
+
+    def close(self) -> None:
+        self._stream.flush()
+
+    def _write_rows(self, rows: Iterable[Sequence[Any]]) -> None:
+        text = io.StringIO(newline="")
+        csv.writer(text, lineterminator="\n").writerows(rows)
+        self._stream.write(text.getvalue().encode())
+
+
+class _Parquet:
+    def __init__(self, stream: IO[bytes], schema: pa.Schema) -> None:
+        self._schema = schema
+        self._writer = pq.ParquetWriter(stream, schema, compression="zstd")
+
+    def write(self, block: Block) -> None:
+        arrays = [
+            pa.array([_arrow(value, kind) for value in column], kind)
+            for column, kind in zip(block, self._schema.types, strict=True)
+        ]
+        self._writer.write_batch(pa.record_batch(arrays, schema=self._schema))
+
+    def close(self) -> None:
+        self._writer.close()
+
+
+_WRITERS: dict[ExportFormat, type[_Writer]] = {
+    ExportFormat.JSONL: _JsonLines,
+    ExportFormat.CSV: _Csv,
+    ExportFormat.PARQUET: _Parquet,
+}
+
+
+def _readable_block(block: Block, schema: pa.Schema) -> Block:
+    return [
+        [_readable(value, kind) for value in column] if schemas.holds_time(kind) else column
+        for column, kind in zip(block, schema.types, strict=True)
+    ]
+
+
+def _readable(value: Any, kind: pa.DataType) -> Any:
+    """The value with its times as text."""
+    if value is None:
+        return None
+    if pa.types.is_timestamp(kind):
+        return _iso(value)
+    if pa.types.is_list(kind):
+        return [_readable(item, kind.value_type) for item in value]
+    if pa.types.is_struct(kind):
+        return {field.name: _readable(value[field.name], field.type) for field in kind}
+    return value
+
+
+def _arrow(value: Any, kind: pa.DataType) -> Any:
+    """The value as pyarrow takes it: numbers as Decimal, maps as pairs."""
+    if value is None:
+        return None
+    if pa.types.is_decimal(kind):
+        return Decimal(value)
+    if pa.types.is_map(kind):
+        return list(value.items())
+    if pa.types.is_list(kind):
+        return [_arrow(item, kind.value_type) for item in value]
+    if pa.types.is_struct(kind):
+        return {field.name: _arrow(value[field.name], field.type) for field in kind}
+    return value
+
+
+@lru_cache(maxsize=4096)
+def _iso(instant: int) -> str:
+    return strftime("%Y-%m-%dT%H:%M:%SZ", gmtime(instant))
+
+
+def _blocks(rows: Iterable[Sequence[Any]]) -> Iterator[Block]:
+    remaining = iter(rows)
+    while part := list(islice(remaining, FRAMES_PER_BLOCK)):
+        yield list(zip(*part, strict=True))
+
+
+def _frame_values(frame: FrameRow) -> tuple[Any, ...]:
+    """The frame in the order of its schema, numbers as text, times as integers."""
+    return (
+        frame.scope_id,
+        frame.period_begin,
+        frame.period_end,
+        frame.revision,
+        frame.status.value,
+        frame.closed_by.value,
+        frame.weak,
+        frame.rule_version,
+        frame.closed_at,
+        frame.line_count,
+        [
+            {**msgspec.structs.asdict(total), "qty": plain_text(total.qty), "price": plain_text(total.price)}
+            for total in frame.totals
+        ],
+        [_coverage_values(entry) for entry in frame.coverage],
+        [msgspec.structs.asdict(gap) for gap in frame.gaps],
+        [_quarantined_values(point) for point in frame.quarantined],
+    )
+
+
+def _coverage_values(entry: MetricCoverage) -> dict[str, Any]:
+    return {
+        "metric": entry.metric,
+        "source": entry.source,
+        "proof": entry.proof,
+        "expected": [part._asdict() for part in entry.expected],
+        "covered": [part._asdict() for part in entry.covered],
+        "collections": [msgspec.structs.asdict(reference) for reference in entry.collections],
+    }
+
+
+def _quarantined_values(point: QuarantinedPoint) -> dict[str, Any]:
+    values = msgspec.structs.asdict(point)
+    for labels in ("groupby", "metadata"):
+        values[labels] = {name: label_text(value) for name, value in values[labels].items()}
+    return values

@@ -1,0 +1,91 @@
+"""Puts rows into the tables so that no reader ever sees half a frame: lines first, the frame's row after them.
+
+One insert is one block of one month: stored wholly or not at all. Repeating a whole write, or any part of it, after a
+crash changes nothing, since the keys of the tables are those of the content.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+
+from rater.model.rated import Alert, RatedFrame
+from rater.model.usage import Collection
+from rater.store.blocks import (
+    FRAMES,
+    GAPS,
+    LINES,
+    USAGE,
+    LineColumns,
+    Row,
+    Table,
+    frame_row,
+    gap_row,
+    month_of,
+    usage_rows,
+)
+from rater.store.client import Column, Store
+
+__all__ = ["Batch", "write"]
+
+
+class Batch:
+    """Rows to be written together, kept apart by table and month. Each `add_…` takes all of its rows or none."""
+
+    def __init__(self) -> None:
+        self._lines: defaultdict[int, LineColumns] = defaultdict(LineColumns)
+        self._frames: defaultdict[int, list[Row]] = defaultdict(list)
+        self._usage: defaultdict[int, list[Row]] = defaultdict(list)
+        self._gaps: list[Row] = []
+        self.rows = 0
+
+    def add_lines(self, frame: RatedFrame, keep: int | None = None) -> None:
+        """The lines of this part of a frame, or only its first `keep`. Raises UnstorableError."""
+        lines = frame.lines if keep is None else frame.lines[:keep]
+        self._lines[month_of(frame.period_begin)].add(frame, lines)
+        self.rows += len(lines)
+
+    def add_frame(self, frame: RatedFrame, line_count: int) -> None:
+        """The frame's own row, which makes its `line_count` lines count: they must be in this batch or stored."""
+        self._frames[month_of(frame.period_begin)].append(frame_row(frame, line_count))
+        self.rows += 1
+
+    def add_alert(self, alert: Alert) -> bool:
+        """An alert; False if it is not about a gap and therefore not kept. Raises UnstorableError."""
+        row = gap_row(alert)
+        if row is None:
+            return False
+        self._gaps.append(row)
+        self.rows += 1
+        return True
+
+    def add_collection(self, part: Collection) -> None:
+        """One part of a collection, for the audit trail. Raises UnstorableError."""
+        rows = usage_rows(part)
+        self._usage[month_of(part.begin)] += rows
+        self.rows += len(rows)
+
+    def blocks(self) -> Iterator[tuple[Table, int, list[Column]]]:
+        """(table, month, block) in the order in which they must be inserted; none is empty."""
+        for month, parts in sorted(self._usage.items()):
+            yield USAGE, month, USAGE.block(zip(*parts, strict=True))
+        for month, lines in sorted(self._lines.items()):
+            if len(lines):
+                yield LINES, month, lines.block()
+        for month, frames in sorted(self._frames.items()):
+            yield FRAMES, month, FRAMES.block(zip(*frames, strict=True))
+        if self._gaps:
+            yield GAPS, 0, GAPS.block(zip(*self._gaps, strict=True))
+
+
+def write(store: Store, batch: Batch, token: str = "") -> dict[str, int]:
+    """Inserts the batch and returns when all of it is stored; rows by table.
+
+    `token` names the content of the batch: an insert that is repeated with it is dropped while the engine remembers,
+    which saves work and nothing else. Raises StoreError; the whole write may then be repeated.
+    """
+    written: Counter[str] = Counter()
+    for table, month, block in batch.blocks():
+        store.insert(table.name, block, f"{token}/{month}" if token else "")
+        written[table.name] += len(block[0].values)
+    return written
