@@ -11,18 +11,20 @@ from rater.store.errors import (
     StoreUnavailableError,
     UnstorableError,
 )
-from rater.store.export import ExportFormat, Progress, export_frames, export_gaps, export_lines
+from rater.store.export import ExportForm, ExportWhat, Progress, export_frames, export_gaps, export_lines, write_export
 from rater.store.migrate import Migration, check_schema, migrate, migrations, missing_migrations
 from rater.store.prune import delete_superseded
 from rater.store.queries import counts, frames, gaps, lines, revision_of, scopes, totals
 from rater.store.rows import FrameRow, GapRow, LineRow, ScopeRow, TotalRow, plain_text
-from rater.store.settings import StoreSettings
+from rater.store.settings import EmbeddedTarget, ServerTarget, StoreSettings
 from rater.store.writer import Batch, write
 
 __all__ = [
     "Batch",
     "Column",
-    "ExportFormat",
+    "EmbeddedTarget",
+    "ExportForm",
+    "ExportWhat",
     "FrameRow",
     "GapRow",
     "LineRow",
@@ -30,6 +32,7 @@ __all__ = [
     "Progress",
     "ReadConflictError",
     "ScopeRow",
+    "ServerTarget",
     "Store",
     "StoreAccessError",
     "StoreError",
@@ -57,4 +60,5 @@ __all__ = [
     "scopes",
     "totals",
     "write",
+    "write_export",
 ]

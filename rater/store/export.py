@@ -9,15 +9,12 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from decimal import Decimal
-from enum import Enum
 from functools import lru_cache
 from itertools import islice
-from pathlib import Path
 from time import gmtime, strftime
-from typing import IO, Any, Protocol, TypeAlias
+from typing import IO, Any, Literal, Protocol, TypeAlias
 
 import msgspec
 import pyarrow as pa
@@ -30,36 +27,45 @@ from rater.store.client import Store
 from rater.store.queries import counts, frames, gaps, line_columns
 from rater.store.rows import FrameRow, plain_text
 
-__all__ = ["ExportFormat", "Progress", "export_frames", "export_gaps", "export_lines"]
+__all__ = ["ExportForm", "ExportWhat", "Progress", "export_frames", "export_gaps", "export_lines", "write_export"]
 
 Progress: TypeAlias = Callable[[int, int | None], None]
 """Told after each block: rows written so far, and how many there are, if that is known."""
 
+ExportForm: TypeAlias = Literal["jsonl", "csv", "parquet"]
+ExportWhat: TypeAlias = Literal["lines", "frames", "gaps"]
 Block: TypeAlias = list[Sequence[Any]]
 
 FRAMES_PER_BLOCK = 500
 _json = msgspec.json.Encoder().encode
 
 
-class ExportFormat(Enum):
-    """What a file is written as."""
-
-    JSONL = "jsonl"
-    CSV = "csv"
-    PARQUET = "parquet"
-
-
-def export_lines(
+def write_export(
     store: Store,
-    out: ExportFormat,
-    target: Path | IO[bytes],
-    *,
+    what: ExportWhat,
+    out: ExportForm,
+    target: IO[bytes],
     scope_id: str | None = None,
     begin: int | None = None,
     end: int | None = None,
     progress: Progress | None = None,
 ) -> int:
-    """Writes the lines that `queries.lines` answers; how many. A path is replaced when all is written, or not at all.
+    """`export_lines`, `export_frames` or `export_gaps`, chosen by name."""
+    export = {"lines": export_lines, "frames": export_frames, "gaps": export_gaps}[what]
+    return export(store, out, target, scope_id, begin, end, progress=progress)
+
+
+def export_lines(
+    store: Store,
+    out: ExportForm,
+    target: IO[bytes],
+    scope_id: str | None = None,
+    begin: int | None = None,
+    end: int | None = None,
+    *,
+    progress: Progress | None = None,
+) -> int:
+    """Writes the lines that `queries.lines` answers; how many. `target` needs no more than `write` and `flush`.
 
     Raises StoreError, and OSError if the target cannot be written.
     """
@@ -69,13 +75,13 @@ def export_lines(
 
 def export_frames(
     store: Store,
-    out: ExportFormat,
-    target: Path | IO[bytes],
-    *,
+    out: ExportForm,
+    target: IO[bytes],
     scope_id: str | None = None,
     begin: int | None = None,
     end: int | None = None,
-    status: FrameStatus | None = None,
+    *,
+    status: FrameStatus | Collection[FrameStatus] | None = None,
     progress: Progress | None = None,
 ) -> int:
     """Writes the frames that `queries.frames` answers; how many. Otherwise as `export_lines`."""
@@ -86,12 +92,12 @@ def export_frames(
 
 def export_gaps(
     store: Store,
-    out: ExportFormat,
-    target: Path | IO[bytes],
-    *,
+    out: ExportForm,
+    target: IO[bytes],
     scope_id: str | None = None,
     begin: int | None = None,
     end: int | None = None,
+    *,
     open_only: bool = False,
     progress: Progress | None = None,
 ) -> int:
@@ -103,37 +109,22 @@ def export_gaps(
 def _export(
     blocks: Iterable[Block],
     schema: pa.Schema,
-    out: ExportFormat,
-    target: Path | IO[bytes],
+    out: ExportForm,
+    target: IO[bytes],
     total: int | None,
     progress: Progress | None,
 ) -> int:
     written = 0
-    with _opened(target) as stream:
-        writer = _WRITERS[out](stream, schema)
-        for block in blocks:
-            if block and len(block[0]):
-                writer.write(block)
-                written += len(block[0])
-                if progress:
-                    progress(written, total)
-        writer.close()
+    writer = _WRITERS[out](target, schema)
+    for block in blocks:
+        if block and len(block[0]):
+            writer.write(block)
+            written += len(block[0])
+            if progress:
+                progress(written, total)
+    writer.close()
+    target.flush()
     return written
-
-
-@contextmanager
-def _opened(target: Path | IO[bytes]) -> Iterator[IO[bytes]]:
-    """The stream to write to; a path gets its content under another name first."""
-    if not isinstance(target, Path):
-        yield target
-        return
-    beside = target.with_name(target.name + ".part")
-    try:
-        with beside.open("wb") as stream:
-            yield stream
-        beside.replace(target)
-    finally:
-        beside.unlink(missing_ok=True)
 
 
 class _Writer(Protocol):
@@ -154,7 +145,7 @@ class _JsonLines:
         self._stream.write(b"".join([_json(dict(zip(names, row, strict=True))) + b"\n" for row in rows]))
 
     def close(self) -> None:
-        self._stream.flush()
+        pass
 
 
 class _Csv:
@@ -172,7 +163,7 @@ class _Csv:
         self._write_rows(zip(*columns, strict=True))
 
     def close(self) -> None:
-        self._stream.flush()
+        pass
 
     def _write_rows(self, rows: Iterable[Sequence[Any]]) -> None:
         text = io.StringIO(newline="")
@@ -183,7 +174,7 @@ class _Csv:
 class _Parquet:
     def __init__(self, stream: IO[bytes], schema: pa.Schema) -> None:
         self._schema = schema
-        self._writer = pq.ParquetWriter(stream, schema, compression="zstd")
+        self._writer = pq.ParquetWriter(_Positioned(stream), schema, compression="zstd")
 
     def write(self, block: Block) -> None:
         arrays = [
@@ -196,11 +187,25 @@ class _Parquet:
         self._writer.close()
 
 
-_WRITERS: dict[ExportFormat, type[_Writer]] = {
-    ExportFormat.JSONL: _JsonLines,
-    ExportFormat.CSV: _Csv,
-    ExportFormat.PARQUET: _Parquet,
-}
+class _Positioned(io.RawIOBase):
+    """A stream that knows its position, which Parquet needs and a pipe does not have."""
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        self._stream, self._position = stream, 0
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        self._stream.write(data)
+        self._position += len(data)
+        return len(data)
+
+    def tell(self) -> int:
+        return self._position
+
+
+_WRITERS: dict[ExportForm, type[_Writer]] = {"jsonl": _JsonLines, "csv": _Csv, "parquet": _Parquet}
 
 
 def _readable_block(block: Block, schema: pa.Schema) -> Block:
