@@ -74,7 +74,9 @@ class CompletenessSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=Tr
     """Seconds after the end of a period before it is asked for; default two scrape intervals, at least two minutes."""
     scrape_interval: Seconds | None = None
     """Default: the median distance of the `up` samples of each target."""
-    target_labels: Annotated[list[Label], Meta(min_length=1, max_length=5)] = ["job", "instance"]
+    target_labels: Annotated[list[Label], Meta(min_length=1, max_length=5)] = msgspec.field(
+        default_factory=lambda: ["job", "instance"]
+    )
     """What names a target, on the metrics and on `up` alike."""
     up: MetricName = "up"
     max_lost_scrapes: Annotated[int, Meta(ge=0)] = 1
