@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -11,10 +10,10 @@ from rater.cli import exits
 from rater.cli.app import session
 from rater.cli.output import instant, progress, remark
 from rater.cli.times import Instant
-from rater.cli.work import listen_option, observed, run, until_signal
+from rater.cli.work import run
 
 if TYPE_CHECKING:
-    from collectors import ReplayReport
+    from collectors.replay import ReplayReport
     from rater.config import Config
     from rater.model.interval import Interval
 
@@ -70,7 +69,7 @@ def collect_replay(context: click.Context, files: tuple[str, ...], covers: tuple
       rater collect replay usage.jsonl
       rater collect replay jan.csv feb.csv --covers 2026-01-01/2026-03-01
     """
-    from collectors import ReplayOptions
+    from collectors.replay import ReplayOptions
 
     config = session(context).config
     options = ReplayOptions(period_seconds=config.settings.engine.period, source=source, covers=tuple(covers))
@@ -90,7 +89,7 @@ def collect_replay(context: click.Context, files: tuple[str, ...], covers: tuple
 
 
 def _replay(file: str, config: Config, options: Any) -> ReplayReport:
-    from collectors import ReplayProgress, replay_file
+    from collectors.replay import ReplayProgress, replay_file
 
     with progress(f"reading {file}", "bytes") as reading, progress(f"publishing {file}", "samples") as publishing:
 

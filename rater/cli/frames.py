@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+from decimal import Decimal
 from typing import TYPE_CHECKING
 
 import click
@@ -102,7 +103,7 @@ def _frame(frame: FrameRow) -> tuple[Cell, ...]:
         frame.closed_by.value,
         instant(frame.closed_at),
         frame.line_count,
-        plain_text(sum(total.price for total in frame.totals)),
+        plain_text(sum((total.price for total in frame.totals), Decimal(0))),
         len(frame.gaps),
         len(frame.quarantined),
         frame.rule_version,

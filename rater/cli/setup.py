@@ -71,4 +71,12 @@ def migrate(context: click.Context) -> None:
     Example:
       rater migrate
     """
-    raise NotImplementedError
+    from rater.store import Store
+    from rater.store import migrate as apply_migrations
+
+    with Store(session(context).config.settings.store) as store:
+        applied = apply_migrations(store)
+        for migration in applied:
+            click.echo(f"applied {migration.number:04}_{migration.name}")
+        if not applied:
+            remark(f"the tables in {store.target} are up to date")

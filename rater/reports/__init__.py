@@ -1,8 +1,9 @@
 """Reports over closed frames: what a scope's month adds up to, or which holes forbid to add it up."""
 
 from rater.reports.months import MonthError, month_interval
+from rater.reports.remote import RemoteView
+from rater.reports.requests import ExportRequest, Selection
 from rater.reports.statement import (
-    FrameFacts,
     Hole,
     MetricRow,
     NoFramesError,
@@ -11,16 +12,24 @@ from rater.reports.statement import (
     compute,
     holes_of,
 )
+from rater.reports.view import StoreView, View, open_view, report_of, socket_of
 
 __all__ = [
-    "FrameFacts",
+    "ExportRequest",
     "Hole",
     "MetricRow",
     "MonthError",
     "NoFramesError",
+    "RemoteView",
     "Report",
     "ReportRefusedError",
+    "Selection",
+    "StoreView",
+    "View",
     "compute",
     "holes_of",
     "month_interval",
+    "open_view",
+    "report_of",
+    "socket_of",
 ]

@@ -13,7 +13,7 @@ import msgspec
 
 from rater.reports._unix import socket_address
 from rater.reports.requests import ExportRequest, Selection
-from rater.store import FrameRow, GapRow, ScopeRow, StoreError, StoreUnavailableError
+from rater.store import FrameRow, GapRow, Progress, ScopeRow, StoreError, StoreUnavailableError
 
 __all__ = ["RemoteView"]
 
@@ -69,8 +69,8 @@ class RemoteView:
         """Scopes that have frames."""
         return list(self._rows("scopes", None, ScopeRow))
 
-    def export(self, request: ExportRequest, target: BinaryIO) -> None:
-        """Writes an export to a file."""
+    def export(self, request: ExportRequest, target: BinaryIO, progress: Progress | None = None) -> None:
+        """Writes an export to a file; `progress` is not told anything."""
         with self._ask("export", request) as answer:
             while chunk := self._read(answer):
                 target.write(chunk)

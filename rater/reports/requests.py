@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, TypeAlias
 
 import msgspec
 from msgspec import Meta
 
 from rater.model.rated import FrameStatus
+from rater.store import ExportForm, ExportWhat
 
-What: TypeAlias = Literal["lines", "frames", "gaps"]
-Form: TypeAlias = Literal["jsonl", "csv", "parquet"]
 Instant: TypeAlias = Annotated[int, Meta(ge=0, le=2**32)]
 
 
@@ -29,6 +28,6 @@ class Selection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class ExportRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """An export as one stream of bytes."""
 
-    what: What
-    form: Form
+    what: ExportWhat
+    form: ExportForm
     selection: Selection = Selection()

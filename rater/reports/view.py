@@ -12,12 +12,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
+from rater.model.interval import Interval
 from rater.reports.remote import RemoteView
 from rater.reports.requests import ExportRequest, Selection
+from rater.reports.statement import Report, compute
 from rater.store import (
     EmbeddedTarget,
     FrameRow,
     GapRow,
+    Progress,
     ScopeRow,
     Store,
     StoreLockedError,
@@ -29,7 +32,7 @@ from rater.store import (
     write_export,
 )
 
-__all__ = ["StoreView", "View", "open_view", "socket_of"]
+__all__ = ["StoreView", "View", "open_view", "report_of", "socket_of"]
 
 WAIT_SECONDS = 10.0  # for another reader, which has the directory for a moment, or for a service that starts
 PAUSE_SECONDS = 0.25
@@ -47,8 +50,8 @@ class View(Protocol):
     def scopes(self) -> list[ScopeRow]:
         """Scopes that have frames."""
 
-    def export(self, request: ExportRequest, target: BinaryIO) -> None:
-        """Writes an export to a file, which need not be able to seek."""
+    def export(self, request: ExportRequest, target: BinaryIO, progress: Progress | None = None) -> None:
+        """Writes an export to a file, which need not be able to seek. `progress` may go unused."""
 
 
 class StoreView:
@@ -69,10 +72,11 @@ class StoreView:
         """Scopes that have frames."""
         return scopes(self._store)
 
-    def export(self, request: ExportRequest, target: BinaryIO) -> None:
+    def export(self, request: ExportRequest, target: BinaryIO, progress: Progress | None = None) -> None:
         """Writes an export to a file, which need not be able to seek."""
         chosen = request.selection
-        write_export(self._store, request.what, request.form, target, chosen.scope_id, chosen.begin, chosen.end)
+        bounds = (chosen.scope_id, chosen.begin, chosen.end)
+        write_export(self._store, request.what, request.form, target, *bounds, progress=progress)
 
 
 def socket_of(directory: Path) -> Path:

@@ -7,8 +7,9 @@ from decimal import Decimal
 import pytest
 
 from rater.model.interval import Interval
-from rater.model.rated import FrameStatus, Gap, MetricTotal, QuarantinedPoint
-from rater.reports import FrameFacts, Hole, MonthError, NoFramesError, ReportRefusedError, compute, month_interval
+from rater.model.rated import ClosedBy, FrameStatus, Gap, MetricTotal, QuarantinedPoint
+from rater.reports import Hole, MonthError, NoFramesError, Report, ReportRefusedError, compute, month_interval
+from rater.store import FrameRow
 
 BEGIN = 1_767_571_200  # 2026-01-05T00:00:00Z
 HOUR = 3600
@@ -32,9 +33,30 @@ def frame(
     quarantined: tuple[QuarantinedPoint, ...] = (),
     weak: bool = False,
     revision: int = 0,
-) -> FrameFacts:
+) -> FrameRow:
     begin = BEGIN + hour * HOUR
-    return FrameFacts(begin, begin + HOUR, revision, status, weak, 3, totals, gaps, quarantined)
+    return FrameRow(
+        scope_id="projA",
+        period_begin=begin,
+        period_end=begin + HOUR,
+        revision=revision,
+        status=status,
+        closed_by=ClosedBy.COMPLETE,
+        weak=weak,
+        rule_version=3,
+        closed_at=begin + HOUR,
+        line_count=sum(one.n for one in totals),
+        totals=list(totals),
+        coverage=[],
+        gaps=list(gaps),
+        quarantined=list(quarantined),
+    )
+
+
+def report(frames: list[FrameRow], span: Interval = MONTH) -> Report:
+    """As `report_of` asks: the frames of the span, and how far the scope's frames reach in all."""
+    known = Interval(frames[0].period_begin, frames[-1].period_end) if frames else None
+    return compute("projA", span, known, [one for one in frames if span.begin <= one.period_begin < span.end])
 
 
 def test_sums_are_exact_and_grouped_by_metric_and_unit() -> None:
@@ -45,16 +67,16 @@ def test_sums_are_exact_and_grouped_by_metric_and_unit() -> None:
         frame(2, FrameStatus.EMPTY),
     ]
     # when
-    report = compute("projA", MONTH, frames)
+    found = report(frames)
     # then
-    assert [(row.metric, row.unit, str(row.price), row.lines) for row in report.metrics] == [
+    assert [(row.metric, row.unit, str(row.price), row.lines) for row in found.metrics] == [
         ("cpu", "core", "1000000000000000000000.00000000000000000000000000000001", 5),
         ("disk", "GiB", "1", 1),
     ]
-    assert str(report.price) == "1000000000000000000001.00000000000000000000000000000001"
-    assert (report.frames, report.empty_frames, report.weak_frames, report.revised_frames) == (3, 1, 1, 1)
-    assert (report.known_begin, report.known_end) == (BEGIN, BEGIN + 3 * HOUR)
-    assert report.rule_versions == [3]
+    assert str(found.price) == "1000000000000000000001.00000000000000000000000000000001"
+    assert (found.frames, found.empty_frames, found.weak_frames, found.revised_frames) == (3, 1, 1, 1)
+    assert (found.known_begin, found.known_end) == (BEGIN, BEGIN + 3 * HOUR)
+    assert found.rule_versions == [3]
 
 
 def test_a_hole_over_several_frames_is_named_once_to_the_minute() -> None:
@@ -67,7 +89,7 @@ def test_a_hole_over_several_frames_is_named_once_to_the_minute() -> None:
     ]
     # when
     with pytest.raises(ReportRefusedError) as refused:
-        compute("projA", MONTH, frames)
+        report(frames)
     # then
     assert len(refused.value.holes) == 1
     assert "projA: cpu from prom: 2026-01-05 09:10 to 2026-01-05 11:10 UTC (2 h): no complete" in str(refused.value)
@@ -84,7 +106,7 @@ def test_holes_of_different_metrics_and_reasons_are_named_apart() -> None:
     ]
     # when
     with pytest.raises(ReportRefusedError) as refused:
-        compute("projA", MONTH, frames)
+        report(frames)
     # then
     assert [(hole.metric, hole.source) for hole in refused.value.holes] == [
         ("cpu", "prom"),
@@ -98,12 +120,12 @@ def test_holes_of_different_metrics_and_reasons_are_named_apart() -> None:
 @pytest.mark.parametrize("status", [FrameStatus.MISSING, FrameStatus.PARTIAL, FrameStatus.FAILED])
 def test_every_unsound_status_refuses_even_without_a_gap(status: FrameStatus) -> None:
     with pytest.raises(ReportRefusedError, match="everything: 2026-01-05 00:00 to 2026-01-05 01:00"):
-        compute("projA", MONTH, [frame(0, status)])
+        report([frame(0, status)])
 
 
 def test_a_frame_that_is_not_there_between_others_refuses() -> None:
     with pytest.raises(ReportRefusedError, match=r"01:00 to 2026-01-05 03:00 UTC \(2 h\): its frame is not closed yet"):
-        compute("projA", MONTH, [frame(0), frame(3)])
+        report([frame(0), frame(3)])
 
 
 def test_a_break_around_the_span_refuses_and_is_cut_to_the_span() -> None:
@@ -111,7 +133,7 @@ def test_a_break_around_the_span_refuses_and_is_cut_to_the_span() -> None:
     span = Interval(BEGIN + 2 * HOUR, BEGIN + 4 * HOUR)
     # when
     with pytest.raises(ReportRefusedError) as refused:
-        compute("projA", span, [frame(0), frame(9)])
+        report([frame(0), frame(9)], span)
     # then
     assert [(hole.begin, hole.end) for hole in refused.value.holes] == [span]
 
@@ -120,14 +142,14 @@ def test_holes_outside_the_span_do_not_count() -> None:
     # given
     frames = [frame(0, FrameStatus.FAILED), frame(1, totals=(total(),)), frame(2), frame(3, FrameStatus.MISSING)]
     # when
-    report = compute("projA", Interval(BEGIN + HOUR, BEGIN + 3 * HOUR), frames)
+    found = report(frames, Interval(BEGIN + HOUR, BEGIN + 3 * HOUR))
     # then
-    assert (report.frames, report.price) == (2, Decimal("0.1"))
+    assert (found.frames, found.price) == (2, Decimal("0.1"))
 
 
 def test_no_frames_at_all_is_an_error_of_its_own() -> None:
     with pytest.raises(NoFramesError, match="nothing is known of scope 'projA'"):
-        compute("projA", MONTH, [])
+        report([])
 
 
 def test_holes_of_seconds_are_told_in_seconds() -> None:

@@ -1,0 +1,105 @@
+"""`rater doctor`: one line for each thing that has to be right, with what to do where it is not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING
+
+import click
+
+from rater.cli import exits
+from rater.cli.app import Session, session
+from rater.cli.work import run
+from rater.model.errors import RaterError
+
+if TYPE_CHECKING:
+    from rater.config import Config
+
+__all__ = ["doctor"]
+
+
+@click.command()
+@click.pass_context
+def doctor(context: click.Context) -> int:
+    """Check settings, Kafka, topics, rules, metrics and store. Exit status 1 if something is red.
+
+    \b
+    Example:
+      rater doctor
+    """
+    config = _config(session(context))
+    if config is None:
+        return exits.FAILED
+    checks: list[tuple[str, Callable[[Config], str]]] = [
+        ("metrics", _metrics),
+        ("kafka", _kafka),
+        ("rules", _rules),
+        ("store", _store),
+    ]
+    sound = [_line(name, partial(check, config)) for name, check in checks]
+    return exits.OK if all(sound) else exits.FAILED
+
+
+def _config(found: Session) -> Config | None:
+    def read() -> str:
+        return f"{found.config.path or 'no file, defaults'}"
+
+    return found.config if _line("settings", read) else None
+
+
+def _line(name: str, check: Callable[[], str]) -> bool:
+    try:
+        text, sound = check(), True
+    except RaterError as fault:
+        text, sound = str(fault).replace("\n", f"\n{'':17}"), False
+    click.echo(click.style("ok  " if sound else "RED ", fg="green" if sound else "red") + f" {name:<10}  {text}")
+    return sound
+
+
+class _UnsoundError(RaterError):
+    """Something works, and is not as it must be."""
+
+
+def _metrics(config: Config) -> str:
+    if not len(config.catalog):
+        raise _UnsoundError("no metric is declared, so all usage would be rejected: set metrics_conf or metrics")
+    return f"{len(config.catalog)} declared"
+
+
+def _kafka(config: Config) -> str:
+    from rater.kafka import Topic, partitions_of
+
+    kafka = config.settings.kafka
+    found = run(partitions_of(kafka))
+    missing = [kafka.topic(topic) for topic in Topic if topic not in found]
+    if missing:
+        raise _UnsoundError(f"{kafka.bootstrap} answers; missing {', '.join(missing)}: run `rater topics create`")
+    if found[Topic.USAGE] != kafka.partitions:
+        raise _UnsoundError(
+            f"topic {kafka.topic(Topic.USAGE)} has {found[Topic.USAGE]} partitions, kafka.partitions says "
+            f"{kafka.partitions}: set it to what the topic has"
+        )
+    return f"{kafka.bootstrap} answers, all topics are there"
+
+
+def _rules(config: Config) -> str:
+    from rater.stream.rules_log import read_rules
+
+    book = run(read_rules(config.settings.kafka))
+    services = sorted(service.name for service in book.services.values())
+    unknown = [name for name in services if config.catalog.get(name) is None]
+    if not services:
+        raise _UnsoundError("there are no rules, so every price is 0: run `rater rules apply FILE`")
+    if unknown:
+        raise _UnsoundError(f"rules for metrics that nobody declared: {', '.join(unknown)}: see metrics_conf")
+    return f"version {book.version}, prices for {', '.join(services)}"
+
+
+def _store(config: Config) -> str:
+    from rater.reports import RemoteView, open_view
+
+    with open_view(config.settings.store) as view:
+        scopes = view.scopes()
+        where = "answers by way of the process that has it open" if isinstance(view, RemoteView) else "answers"
+        return f"{config.settings.store.dsn} {where}, {len(scopes)} scopes"
