@@ -157,10 +157,10 @@ def _rate_metric(
 
 
 def _price(plan: Plan, metric: str, qty: Decimal, groupby: Labels, metadata: Labels) -> Decimal:
-    if abs(qty) > MAX_MAGNITUDE:
+    if not -MAX_MAGNITUDE <= qty <= MAX_MAGNITUDE:
         raise UnratableError(metric, f"the quantity is beyond {MAX_MAGNITUDE}")
     price = plan.price(metric, qty, groupby, metadata)
-    if not price.is_finite() or abs(price) > MAX_MAGNITUDE:
+    if not price.is_finite() or not -MAX_MAGNITUDE <= price <= MAX_MAGNITUDE:
         raise UnratableError(metric, f"its price {price} is beyond {MAX_MAGNITUDE}")
     return canonical(price)
 
