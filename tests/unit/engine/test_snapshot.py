@@ -1,0 +1,123 @@
+"""The state as bytes and back, and the snapshots that nobody may go on from."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+
+from rater.engine import EngineSettings, PartitionState, SnapshotError, apply, decide, decode_snapshot, encode_snapshot
+from rater.engine.snapshot import SNAPSHOT_VERSION
+from rater.model.errors import RaterError
+from tests.unit.engine.builders import (
+    GRACE,
+    HOUR,
+    VM1,
+    VM2,
+    Bench,
+    T,
+    collection,
+    failed,
+    forced,
+    not_a_number,
+    plan,
+    push,
+    sample,
+)
+
+SETTINGS = EngineSettings()
+
+
+def full_bench() -> Bench:
+    """Something in every field of the state."""
+    bench = Bench(late_horizon_periods=0)
+    bench.take(plan("cpu"), collection(), at=T + HOUR)
+    bench.decide(T + HOUR)
+    bench.take(collection(T + HOUR, T + HOUR + 60, quarantined=[not_a_number()]), failed(T + HOUR, T + 2 * HOUR))
+    bench.take(push(sample(T + HOUR, "2.50"), begin=T + HOUR, end=T + 2 * HOUR), forced(T + 2 * HOUR))
+    bench.take(collection(T + HOUR, T + 2 * HOUR, metric="m_delta", part=1, parts=3, series=[VM1, VM2]))
+    decide(bench.state, T + HOUR + GRACE, bench.rules, bench.context)
+    bench.take(collection(T, T + HOUR, attempt=7), at=T + HOUR + GRACE)
+    bench.take_raw(b"nonsense")
+    return bench
+
+
+def test_a_state_comes_back_as_it_was() -> None:
+    # given
+    state = full_bench().state
+    scope = state.scopes["A"]
+    for name in ("frames", "series", "plans", "seen", "producers", "evicted"):
+        assert getattr(scope, name), f"nothing in {name}: the test lost its point"
+    assert {item.topic for item in state.outbox} == {"alerts", "rejected", "rated"}
+
+    # when
+    raw = encode_snapshot(state)
+    copy = decode_snapshot(raw, 0, 1, SETTINGS)
+
+    # then
+    assert copy == state
+    assert encode_snapshot(copy) == raw
+
+
+def test_a_state_that_came_back_goes_on_like_the_other() -> None:
+    # given
+    bench = full_bench()
+    copy = decode_snapshot(encode_snapshot(bench.state), 0, 1, SETTINGS)
+
+    # when the same records come to both
+    for record in (collection(T + HOUR, T + 2 * HOUR, attempt=2, qty="3"), failed(), push(sample(T + HOUR + 90))):
+        added = bench.log.add(record)
+        for state in (bench.state, copy):
+            apply(state, added, bench.context)
+
+    # then
+    counts = [decide(state, T + 9 * HOUR, bench.rules, bench.context) for state in (bench.state, copy)]
+    assert counts[0] == counts[1] > 0
+    assert copy.outbox == bench.state.outbox
+    assert copy == bench.state
+
+
+def test_the_empty_state_comes_back() -> None:
+    state = PartitionState(3, 8, 3600)
+    assert decode_snapshot(encode_snapshot(state), 3, 8, SETTINGS) == state
+
+
+@pytest.mark.parametrize(
+    ("raw", "reason"),
+    [
+        (b"", "is broken: Input data was truncated"),
+        (b"\xc1", "is broken"),
+        (b"{}", "is broken: Expected `array`, got `int`"),
+        (encode_snapshot(PartitionState(3, 8, 3600))[:-1], "is broken: Input data was truncated"),
+        (msgspec.msgpack.encode([1, "state"]), "is broken: Expected `array`, got `str`"),
+        (msgspec.msgpack.encode([1]), "is broken"),
+    ],
+)
+def test_a_broken_snapshot_is_refused(raw: bytes, reason: str) -> None:
+    with pytest.raises(SnapshotError, match="the snapshot of partition 3 is broken") as caught:
+        decode_snapshot(raw, 3, 8, SETTINGS)
+    assert reason in str(caught.value)
+    assert str(caught.value).endswith("See `rater recover`")
+
+
+@pytest.mark.parametrize("version", [0, SNAPSHOT_VERSION + 1])
+def test_a_snapshot_of_another_release_is_refused_before_it_is_read(version: int) -> None:
+    raw = msgspec.msgpack.encode([version, {"anything": 1}])
+    with pytest.raises(SnapshotError, match=f"has version {version}, this rater reads version {SNAPSHOT_VERSION}"):
+        decode_snapshot(raw, 3, 8, SETTINGS)
+
+
+@pytest.mark.parametrize(
+    ("state", "reason"),
+    [
+        (PartitionState(4, 8, 3600), "the snapshot for partition 3 is one of partition 4"),
+        (PartitionState(3, 4, 3600), "topic usage had 4 partitions and now has 8"),
+        (PartitionState(3, 8, 300), "the state was built with engine.period 300, rater.yaml says 3600"),
+    ],
+)
+def test_a_snapshot_made_under_other_terms_is_refused(state: PartitionState, reason: str) -> None:
+    with pytest.raises(SnapshotError, match=reason):
+        decode_snapshot(encode_snapshot(state), 3, 8, SETTINGS)
+
+
+def test_snapshot_errors_stand_in_the_tree_of_errors() -> None:
+    assert issubclass(SnapshotError, RaterError)
