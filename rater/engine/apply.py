@@ -72,7 +72,7 @@ def _take(state: PartitionState, record: Record, context: EngineContext) -> None
             _take_plan(state, record, usage, context)
         case CollectionFailed():
             _take_failure(state, record, usage, context)
-        case FrameForced():
+        case _:
             _take_force(state, record, usage)
 
 

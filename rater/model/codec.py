@@ -14,7 +14,7 @@ import msgspec
 
 from rater.model.errors import RejectedError
 from rater.model.rated import Alert, RatedFrame, RejectedHeaders
-from rater.model.usage import FORMAT_VERSION, Collection, CollectionFailed, ScopePlan, UsageRecord
+from rater.model.usage import FORMAT_VERSION, Collection, CollectionFailed, Sample, ScopePlan, UsageRecord
 
 __all__ = [
     "CONTENT_TYPE",
@@ -140,18 +140,20 @@ def _check_collection(record: Collection) -> None:
 
 
 def _first_fault(record: Collection) -> str:
-    known = len(record.series)
-    for number, sample in enumerate(record.samples):
-        if sample.series >= known:
-            return f"samples[{number}] names series {sample.series} of {known}"
-        if not record.begin <= sample.begin < record.end:
-            return f"samples[{number}] begins at {sample.begin}, outside the range [{record.begin}, {record.end})"
-        if sample.end < sample.begin:
-            return f"samples[{number}] ends at {sample.end}, before it begins at {sample.begin}"
-        fault = quantity_fault(sample.qty)
-        if fault:
-            return f"samples[{number}] has a quantity that {fault}"
-    raise AssertionError("called only for a part with a fault")
+    """Of a part that has one."""
+    faults = ((number, _sample_fault(record, sample)) for number, sample in enumerate(record.samples))
+    return next(f"samples[{number}] {fault}" for number, fault in faults if fault)
+
+
+def _sample_fault(record: Collection, sample: Sample) -> str:
+    if sample.series >= len(record.series):
+        return f"names series {sample.series} of {len(record.series)}"
+    if not record.begin <= sample.begin < record.end:
+        return f"begins at {sample.begin}, outside the range [{record.begin}, {record.end})"
+    if sample.end < sample.begin:
+        return f"ends at {sample.end}, before it begins at {sample.begin}"
+    fault = quantity_fault(sample.qty)
+    return f"has a quantity that {fault}" if fault else ""
 
 
 def _all_taken(quantities: list[Decimal]) -> bool:
