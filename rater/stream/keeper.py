@@ -57,6 +57,7 @@ class Keeper:
         self._pin: Pin | None = None
         self._state: PartitionState | None = None
         self._committed_offset = -1
+        self._committed_items = 0
         self._lock = asyncio.Lock()
 
     @property
@@ -94,7 +95,8 @@ class Keeper:
         self._state = state
         self._committed_offset = committed.offset
         self.checkpointed_at = self._clock()
-        await self._publish(len(state.outbox))
+        self._committed_items = len(state.outbox)
+        await self._publish(self._committed_items)
 
     async def _begin(self, partitions: int, pin: Pin) -> Committed:
         """The first start of a partition: the pointer to the empty state, before anything else is written."""
@@ -130,9 +132,14 @@ class Keeper:
         return apply(self.state, record, self._context)
 
     def is_due(self) -> bool:
-        """Whether a checkpoint would write anything: records, output, or a snapshot that grows old."""
+        """Whether a checkpoint would write anything: records, output, or a snapshot that grows old.
+
+        One whose output is published by now is renewed too, so that a quiet partition's output is not repeated by
+        whoever restores it.
+        """
         state = self.state
         changed = state.next_offset != self._committed_offset or bool(state.outbox)
+        changed = changed or self._committed_items > 0
         return changed or self._clock() - self.checkpointed_at > MAX_IDLE_SECONDS
 
     async def checkpoint(self, rules: Compiler) -> None:
@@ -153,6 +160,7 @@ class Keeper:
             self.snapshot_bytes = len(raw)
             pointer = await self._write(raw, self._state.partitions)
             await self._commit(Committed(offset, encode_pointer(pointer)))
+            self._committed_items = items
             await self._publish(items)
 
     async def _write(self, raw: bytes, partitions: int) -> Pointer:

@@ -46,7 +46,10 @@ async def read_values(settings: KafkaSettings, topic: Topic) -> list[bytes]:
     Raises TopicsError if it is missing, StreamUnavailableError.
     """
     consumer = AIOKafkaConsumer(
-        **client_options(settings), enable_auto_commit=False, max_partition_fetch_bytes=REJECTED_MESSAGE_BYTES
+        **client_options(settings),
+        enable_auto_commit=False,
+        auto_offset_reset="earliest",
+        max_partition_fetch_bytes=REJECTED_MESSAGE_BYTES,
     )
     name = settings.topic(topic)
     try:

@@ -71,7 +71,7 @@ async def inspect(kafka: KafkaSettings, settings: EngineSettings) -> list[Remain
     if count is None:
         raise TopicsError(f"topic {kafka.topic(Topic.USAGE)} is missing: run `rater topics create`")
     admin = AIOKafkaAdminClient(**client_options(kafka))
-    reader = AIOKafkaConsumer(**client_options(kafka), enable_auto_commit=False)
+    reader = AIOKafkaConsumer(**client_options(kafka), enable_auto_commit=False, auto_offset_reset="earliest")
     try:
         await admin.start()
         await reader.start()
