@@ -166,6 +166,20 @@ class Bench:
         return found
 
 
+def full_bench() -> Bench:
+    """Something in every field of the state."""
+    bench = Bench(late_horizon_periods=0)
+    bench.take(plan("cpu"), collection(), at=T + HOUR)
+    bench.decide(T + HOUR)
+    bench.take(collection(T + HOUR, T + HOUR + 60, quarantined=[not_a_number()]), failed(T + HOUR, T + 2 * HOUR))
+    bench.take(push(sample(T + HOUR, "2.50"), begin=T + HOUR, end=T + 2 * HOUR), forced(T + 2 * HOUR))
+    bench.take(collection(T + HOUR, T + 2 * HOUR, metric="m_delta", part=1, parts=3, series=[VM1, VM2]))
+    decide(bench.state, T + HOUR + GRACE, bench.rules, bench.context)
+    bench.take(collection(T, T + HOUR, attempt=7), at=T + HOUR + GRACE)
+    bench.take_raw(b"nonsense")
+    return bench
+
+
 def quantities(frame: RatedFrame) -> dict[str, Decimal]:
     """Quantity by label `id`, of the lines of all metrics."""
     return {str(line.groupby["id"]): line.qty for line in frame.lines}

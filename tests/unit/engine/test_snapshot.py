@@ -8,37 +8,9 @@ import pytest
 from rater.engine import EngineSettings, PartitionState, SnapshotError, apply, decide, decode_snapshot, encode_snapshot
 from rater.engine.snapshot import SNAPSHOT_VERSION
 from rater.model.errors import RaterError
-from tests.unit.engine.builders import (
-    GRACE,
-    HOUR,
-    VM1,
-    VM2,
-    Bench,
-    T,
-    collection,
-    failed,
-    forced,
-    not_a_number,
-    plan,
-    push,
-    sample,
-)
+from tests.unit.engine.builders import HOUR, T, collection, failed, full_bench, push, sample
 
 SETTINGS = EngineSettings()
-
-
-def full_bench() -> Bench:
-    """Something in every field of the state."""
-    bench = Bench(late_horizon_periods=0)
-    bench.take(plan("cpu"), collection(), at=T + HOUR)
-    bench.decide(T + HOUR)
-    bench.take(collection(T + HOUR, T + HOUR + 60, quarantined=[not_a_number()]), failed(T + HOUR, T + 2 * HOUR))
-    bench.take(push(sample(T + HOUR, "2.50"), begin=T + HOUR, end=T + 2 * HOUR), forced(T + 2 * HOUR))
-    bench.take(collection(T + HOUR, T + 2 * HOUR, metric="m_delta", part=1, parts=3, series=[VM1, VM2]))
-    decide(bench.state, T + HOUR + GRACE, bench.rules, bench.context)
-    bench.take(collection(T, T + HOUR, attempt=7), at=T + HOUR + GRACE)
-    bench.take_raw(b"nonsense")
-    return bench
 
 
 def test_a_state_comes_back_as_it_was() -> None:
