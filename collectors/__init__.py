@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from collectors.metrics_yml import Metric, MetricsFile
     from collectors.publisher import CollectionDraft, Publisher, UsageLog
     from collectors.replay import LineFault, ReplayOptions, ReplayProgress, ReplayReport, replay_file
+    from collectors.runner import CollectorStatus
+    from collectors.service import CheckReport, check_source, run_collector
     from collectors.settings import CollectorSettings
     from collectors.source import Answer, PeriodSession, ScopeFetcher, Source, SourceContext
 
@@ -36,6 +38,8 @@ _HOMES = {
     "collectors.metrics_yml": ("Metric", "MetricsFile"),
     "collectors.publisher": ("CollectionDraft", "Publisher", "UsageLog"),
     "collectors.replay": ("LineFault", "ReplayOptions", "ReplayProgress", "ReplayReport", "replay_file"),
+    "collectors.runner": ("CollectorStatus",),
+    "collectors.service": ("CheckReport", "check_source", "run_collector"),
     "collectors.settings": ("CollectorSettings",),
     "collectors.source": ("Answer", "PeriodSession", "ScopeFetcher", "Source", "SourceContext"),
 }
@@ -43,9 +47,11 @@ _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 
 __all__ = [
     "Answer",
+    "CheckReport",
     "CollectionDraft",
     "CollectorError",
     "CollectorSettings",
+    "CollectorStatus",
     "LineFault",
     "Metric",
     "MetricsFile",
@@ -65,7 +71,9 @@ __all__ = [
     "SourceError",
     "UnfitSourceError",
     "UsageLog",
+    "check_source",
     "replay_file",
+    "run_collector",
 ]
 
 

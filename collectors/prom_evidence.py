@@ -10,6 +10,7 @@ import asyncio
 
 import msgspec
 
+from collectors.bounded import remembered
 from collectors.darkness import Darkness
 from collectors.errors import NotSettledError
 from collectors.evidence import (
@@ -55,7 +56,7 @@ class PrometheusEvidence:
         """What is known of a metric; asked once. Raises SourceError, NotSettledError if it is too early to know."""
         future = self._found.get(metric.name)
         if future is None:
-            future = self._found[metric.name] = asyncio.ensure_future(self._gather(metric))
+            future = self._found[metric.name] = remembered(self._gather(metric))
         return await asyncio.shield(future)
 
     async def _gather(self, metric: Metric) -> MetricEvidence:

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from functools import partial
 from typing import Literal
 
 import msgspec
 
+from collectors.bounded import run_all
 from collectors.claims import Claims, pieces
 from collectors.errors import ReplayError
 from collectors.history import read_history
@@ -112,7 +113,9 @@ async def replay(
             for plan in plans.additions(options.source, scope_id, span, intake.units):
                 await log.plan(plan)
         collections = await _publish(intake, log, options, attempt, watcher)
-        await _all_of(partial(log.reject, refusal.raw, refusal.headers(path)) for refusal in intake.refusals())
+        await run_all(
+            (partial(log.reject, refusal.raw, refusal.headers(path)) for refusal in intake.refusals()), _AT_ONCE
+        )
         return ReplayReport(
             source=options.source,
             attempt=attempt,
@@ -145,29 +148,7 @@ async def _publish(intake: Intake, log: UsageLog, options: ReplayOptions, attemp
         if watcher:
             watcher(ReplayProgress("publishing", samples, intake.samples))
 
-    return await _all_of(partial(deliver, draft) for draft in drafts(intake, options, attempt))
-
-
-async def _all_of(jobs: Iterable[Callable[[], Awaitable[None]]]) -> int:
-    """Runs jobs, some at a time, and returns how many there were; the first that fails ends all of them."""
-    room = asyncio.Semaphore(_AT_ONCE)
-    count = 0
-
-    async def run(job: Callable[[], Awaitable[None]]) -> None:
-        try:
-            await job()
-        finally:
-            room.release()
-
-    try:
-        async with asyncio.TaskGroup() as tasks:
-            for job in jobs:
-                tasks.create_task(run(job))
-                count += 1
-                await room.acquire()
-    except ExceptionGroup as faults:
-        raise faults.exceptions[0] from None
-    return count
+    return await run_all((partial(deliver, draft) for draft in drafts(intake, options, attempt)), _AT_ONCE)
 
 
 def drafts(intake: Intake, options: ReplayOptions, attempt: int) -> Iterator[CollectionDraft]:

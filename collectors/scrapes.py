@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from functools import cached_property
 from statistics import median_low
 
+from collectors.bounded import remembered
 from collectors.errors import SourceError
 from collectors.evidence import Sight, Target, dark_intervals, interval_of, lost_scrapes
 from collectors.prom_api import Item, PrometheusApi
@@ -88,7 +89,7 @@ class Scrapes:
         """The samples of one job, and how many seconds before and after the period they reach."""
         future = self._jobs.get(job)
         if future is None:
-            future = self._jobs[job] = asyncio.ensure_future(self._ask_window(job))
+            future = self._jobs[job] = remembered(self._ask_window(job))
         return await asyncio.shield(future)
 
     async def _ask_window(self, job: str) -> tuple[_Window, float]:

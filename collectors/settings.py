@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Annotated, Literal, TypeAlias
 
 import msgspec
@@ -124,6 +125,18 @@ class CollectorSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True)
     completeness: CompletenessSettings = CompletenessSettings()
     options: dict[str, str] = {}
     """For sources and fetchers that others provide."""
+
+    def __post_init__(self) -> None:
+        if self.since:
+            try:
+                _ = self.since_instant
+            except ValueError as fault:
+                raise ValueError(f"since {self.since!r} is no time ({fault}): write 2026-01-01T00:00:00Z") from None
+
+    @property
+    def since_instant(self) -> int:
+        """`since` in seconds since the epoch."""
+        return int(datetime.fromisoformat(self.since).timestamp())
 
     @property
     def source_name(self) -> str:

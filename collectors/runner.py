@@ -1,0 +1,302 @@
+"""The collector as a service: asks for every period of every scope and metric that is not proven yet, oldest first.
+
+It keeps nothing: what is proven is read back from what it published, so it can stop, crash or move at any time. What
+stays open is asked again with growing pauses, until it is covered or the source no longer has it.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from itertools import groupby
+from typing import NamedTuple
+
+import msgspec
+
+from collectors.bounded import run_all
+from collectors.errors import NotSettledError, SourceAwayError, SourceError
+from collectors.history import History
+from collectors.metrics_yml import Metric
+from collectors.parts import CollectionDraft
+from collectors.publisher import UsageLog
+from collectors.roster import Roster
+from collectors.settings import CollectorSettings, EvidenceSettings
+from collectors.source import Answer, PeriodSession, ScopeFetcher, Source
+from collectors.times import iso
+from rater.model.interval import Interval, period_of, seconds, subtract
+from rater.model.usage import CollectionFailed
+
+__all__ = ["Collector", "CollectorStatus"]
+
+log = logging.getLogger(__name__)
+
+_FETCH_SECONDS = 300
+_OLDEST_SECONDS = 3600
+_FIRST_ASK = 120  # seconds after the end of a period, where `completeness.settle` says nothing
+_SOON = 30
+_FIRST_PAUSE, _LONGEST_PAUSE = 60, 6 * 3600
+_AWAY_PAUSE = (5, 10, 20, 40, 60)
+_TOLD_AT_ONCE = 64
+_PERIODS_TOLD = 3  # of a source that is away, the failure is told of the latest periods only
+
+
+class CollectorStatus(msgspec.Struct, frozen=True):
+    """What a health endpoint may want to know. Times in seconds since the epoch."""
+
+    scopes: int = 0
+    published: int = 0
+    failed: int = 0
+    open_periods: int = 0
+    """Periods of a scope and metric that are not proven whole."""
+    oldest_open: int = 0
+    reached: int = 0
+    fault: str = ""
+    """Why the last round did not come to its end; empty if it did."""
+
+
+class _Work(NamedTuple):
+    """One thing to ask."""
+
+    period: Interval
+    metric: Metric
+    scope_id: str
+
+    @property
+    def key(self) -> tuple[str, str, int]:
+        return self.scope_id, self.metric.name, self.period.begin
+
+
+class _Attempts(msgspec.Struct):
+    """How often something was asked in vain, and when to ask again."""
+
+    count: int = 0
+    again_at: float = 0.0
+    reason: str = ""
+
+
+class Collector:
+    """One source and its scopes. `round` does what is due now."""
+
+    def __init__(
+        self,
+        settings: CollectorSettings,
+        metrics: Iterable[Metric],
+        period_seconds: int,
+        source: Source,
+        fetcher: ScopeFetcher,
+        usage: UsageLog,
+        history: History,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        """`history` is what this source has published so far, from `read_history`."""
+        self.status = CollectorStatus(reached=history.progress.reached)
+        self._settings = settings
+        self._name = settings.source_name
+        self._metrics = tuple(metrics)
+        self._period = period_seconds
+        self._source = source
+        self._fetcher = fetcher
+        self._usage = usage
+        self._progress = history.progress
+        expected = [metric.name for metric in self._metrics if self._is_expected(metric)]
+        self._roster = Roster(self._name, history.plans, expected, period_seconds, settings.gone_after)
+        self._clock = clock
+        self._attempts: dict[tuple[str, str, int], _Attempts] = {}
+        self._fetch_at = self._ask_oldest_at = self._away_until = 0.0
+        self._times_away = 0
+        self._oldest = 0
+        self._published = self._failed = 0
+
+    def _is_expected(self, metric: Metric) -> bool:
+        return self._settings.completeness.metrics.get(metric.name, EvidenceSettings()).expected
+
+    async def round(self) -> None:
+        """Learn of scopes, then ask for all that is due. Raises PublishError; a source's failure is only noted."""
+        fault = ""
+        try:
+            now = self._clock()
+            if now >= self._away_until:
+                await self._learn(int(now))
+                await self._ask_all(list(self._due(now)))
+                self._times_away = 0
+            else:
+                fault = self.status.fault
+        except SourceAwayError as away:
+            pause = _AWAY_PAUSE[min(self._times_away, len(_AWAY_PAUSE) - 1)]
+            self._times_away += 1
+            self._away_until = self._clock() + pause
+            fault = str(away)
+            log.warning("asked again in %s s: %s", pause, away)
+        except SourceError as failure:
+            fault = str(failure)
+            log.warning("%s", failure)
+        self._note_status(fault)
+
+    # --- scopes
+
+    async def _learn(self, now: int) -> None:
+        """Which scopes there are, and how far back the source reaches. Raises SourceError."""
+        if now >= self._ask_oldest_at:
+            self._oldest = await self._source.oldest(now)
+            self._ask_oldest_at = now + _OLDEST_SECONDS
+        if now < self._fetch_at:
+            return
+        self._fetch_at = now + _FETCH_SECONDS
+        try:
+            named = await self._fetcher.fetch(now)
+        except SourceError as failure:
+            if not self._roster.scopes():
+                raise
+            log.warning("scopes could not be fetched, those known are kept: %s", failure)
+            return
+        if not named:
+            log.warning("the fetcher names no scope at all: those known are kept")
+        for plan in self._roster.due(named, now, self._first_begin(now)):
+            await self._usage.plan(plan)
+            self._roster.note(plan, now)
+        self._roster.fetched(now)
+
+    def _first_begin(self, now: int) -> int:
+        """From when on a new scope is expected: `since`, else when this collector was last up, else this period."""
+        if self._settings.since:
+            return period_of(self._settings.since_instant, self._period).begin
+        begin = period_of(now, self._period).begin
+        reached = self._progress.reached
+        return min(begin, period_of(reached, self._period).begin) if reached else begin
+
+    # --- what to ask
+
+    def _due(self, now: float) -> Iterator[_Work]:
+        """What is not proven and may be asked now, oldest period first."""
+        open_count, oldest = 0, 0
+        found: list[_Work] = []
+        for work in self._open(now):
+            open_count += 1
+            oldest = min(oldest or work.period.begin, work.period.begin)
+            attempts = self._attempts.get(work.key)
+            if attempts is None or attempts.again_at <= now:
+                found.append(work)
+        self.status = msgspec.structs.replace(self.status, open_periods=open_count, oldest_open=oldest)
+        yield from sorted(found, key=lambda work: (work.period.begin, work.metric.name, work.scope_id))
+
+    def _open(self, now: float) -> Iterator[_Work]:
+        """Every period that is over, still held by the source, expected, and not proven whole."""
+        first_ask = self._settings.completeness.settle
+        latest = int(now) - (first_ask if first_ask is not None else _FIRST_ASK)
+        end = period_of(latest, self._period).begin if latest > 0 else 0
+        begin = -(-self._oldest // self._period) * self._period
+        if begin >= end:
+            return
+        for scope_id in self._roster.scopes():
+            for stretch in self._roster.active(scope_id, Interval(begin, end)):
+                span = Interval(
+                    period_of(stretch.begin, self._period).begin, period_of(stretch.end - 1, self._period).end
+                )
+                for metric in self._metrics:
+                    if metric.name in stretch.metrics or not self._is_expected(metric):
+                        for period in self._progress.missing(scope_id, metric.name, span):
+                            yield _Work(period, metric, scope_id)
+
+    async def _ask_all(self, due: list[_Work]) -> None:
+        """Asks for all of it, one period after the other, until scopes are to be fetched again.
+
+        Raises SourceAwayError, PublishError.
+        """
+        for _, works in groupby(due, key=lambda work: work.period):
+            todo = list(works)
+            now = self._clock()
+            if now >= self._fetch_at:
+                break  # a long backlog must not keep new scopes from being seen; the next round goes on from here
+            session = self._source.session(todo[0].period, int(now))
+            try:
+                await run_all((partial(self._ask, session, work) for work in todo), self._settings.concurrency)
+            except SourceAwayError as away:
+                await self._tell(due, todo, str(away))
+                raise
+
+    async def _ask(self, session: PeriodSession, work: _Work) -> None:
+        started = self._clock()
+        attempts = self._attempts.setdefault(work.key, _Attempts())
+        try:
+            answer = await session.collect(work.scope_id, work.metric)
+        except NotSettledError as early:
+            attempts.again_at = started + _SOON
+            log.debug("%s %s %s: %s", work.scope_id, work.metric.name, iso(work.period.begin), early)
+            return
+        except SourceAwayError:
+            raise
+        except SourceError as failure:
+            await self._fail(work, str(failure))
+            self._pause(attempts)
+            return
+        await self._publish(work, answer, int(started * 1000))
+        if subtract([work.period], answer.covers):
+            self._pause(attempts)
+        else:
+            self._attempts.pop(work.key, None)
+
+    def _pause(self, attempts: _Attempts) -> None:
+        pause = min(_LONGEST_PAUSE, _FIRST_PAUSE * 2 ** min(attempts.count, 20))
+        attempts.count += 1
+        attempts.again_at = self._clock() + pause
+
+    # --- what to say
+
+    async def _publish(self, work: _Work, answer: Answer, attempt: int) -> None:
+        """Says what is new: an answer that proves no more than the last one would only repeat it."""
+        missing = subtract([work.period], answer.covers)
+        if missing:
+            await self._fail(work, answer.note, Interval(missing[0].begin, missing[-1].end))
+        known = self._progress.covered(work.scope_id, work.metric.name, work.period)
+        says = bool(answer.covers or answer.samples or answer.quarantined)
+        is_first = not self._progress.is_known(work.scope_id, work.metric.name, work.period)
+        if not (seconds(answer.covers) > seconds(known) or (is_first and says)):
+            return
+        draft = CollectionDraft(
+            source=self._name,
+            scope_id=work.scope_id,
+            metric=work.metric.name,
+            begin=work.period.begin,
+            end=work.period.end,
+            attempt=attempt,
+            unit=work.metric.unit,
+            covers=answer.covers,
+            proof=answer.proof,
+            series=answer.series,
+            samples=answer.samples,
+            quarantined=answer.quarantined,
+            note=answer.note,
+        )
+        await self._usage.publish(draft)
+        self._progress.note(work.scope_id, work.metric.name, work.period, attempt, answer.covers)
+        self._published += 1
+
+    async def _fail(self, work: _Work, reason: str, span: Interval | None = None) -> None:
+        """Publishes why there is no answer, or not a whole one; the same reason once."""
+        attempts = self._attempts.setdefault(work.key, _Attempts())
+        if attempts.reason == reason:
+            return
+        begin, end = span or work.period
+        await self._usage.failed(
+            CollectionFailed(self._name, work.scope_id, work.metric.name, begin, end, reason[:2000])
+        )
+        attempts.reason = reason
+        self._failed += 1
+
+    async def _tell(self, due: list[_Work], tried: list[_Work], reason: str) -> None:
+        """A source is away: its reason belongs beside the gaps of the latest periods, and of the one just tried."""
+        latest = sorted({work.period.begin for work in due})[-_PERIODS_TOLD:]
+        told = [work for work in due if work.period.begin in latest or work.period == tried[0].period]
+        await run_all((partial(self._fail, work, reason) for work in told), _TOLD_AT_ONCE)
+
+    def _note_status(self, fault: str) -> None:
+        self.status = msgspec.structs.replace(
+            self.status,
+            scopes=len(self._roster.scopes()),
+            published=self._published,
+            failed=self._failed,
+            reached=self._progress.reached,
+            fault=fault,
+        )

@@ -1,0 +1,169 @@
+"""Puts the collector together and keeps it running: from settings to rounds, through outages of source and Kafka."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+
+from collectors.errors import PublishError, SettingsError, SourceError, UnfitSourceError
+from collectors.history import read_history
+from collectors.metrics_yml import Metric, load
+from collectors.publisher import Publisher
+from collectors.runner import Collector, CollectorStatus
+from collectors.settings import CollectorSettings, EvidenceSettings
+from collectors.source import ScopeFetcher, Source, SourceContext, fetcher_factory, source_factory
+from rater.kafka import KafkaSettings
+
+__all__ = ["CheckReport", "check_source", "run_collector"]
+
+log = logging.getLogger(__name__)
+
+_POLL_SECONDS = 10.0
+_PAUSES = (1, 2, 5, 10, 30, 60)
+
+T = TypeVar("T")
+
+
+class CheckReport(msgspec.Struct, frozen=True):
+    """What `check_source` found of a source that can be used."""
+
+    scopes: tuple[str, ...]
+    metrics: tuple[str, ...]
+    remarks: tuple[str, ...]
+
+
+async def check_source(
+    settings: CollectorSettings, metrics_conf: Path | str, period_seconds: int, reach_seconds: int, now: int
+) -> CheckReport:
+    """Whether the source and the scope fetcher can be asked what they will be asked.
+
+    `reach_seconds`: how long after its end a period may still be collected, wait and late horizon together. Raises
+    DocumentError for metrics.yml, SettingsError, UnfitSourceError, and SourceError for a source that is away.
+    """
+    async with AsyncExitStack() as stack:
+        context, source, fetcher = await _parts(settings, metrics_conf, period_seconds, stack)
+        remarks = await source.check(now, reach_seconds)
+        scopes = await fetcher.fetch(now)
+        names = tuple(metric.name for metric in context.metrics)
+        return CheckReport(tuple(sorted(scopes)), names, tuple(remarks))
+
+
+async def run_collector(
+    settings: CollectorSettings,
+    kafka: KafkaSettings,
+    metrics_conf: Path | str,
+    period_seconds: int,
+    reach_seconds: int,
+    stop: asyncio.Event,
+    on_status: Callable[[CollectorStatus], None] | None = None,
+    *,
+    clock: Callable[[], float] = time.time,
+    poll_seconds: float = _POLL_SECONDS,
+) -> None:
+    """Collects until `stop` is set. `on_status` is told after every round, and while the start is held up.
+
+    A source or broker that is away is waited for. Raises what no waiting can mend: DocumentError for metrics.yml,
+    SettingsError, UnfitSourceError.
+    """
+    work = asyncio.create_task(
+        _run(settings, kafka, metrics_conf, period_seconds, reach_seconds, on_status or _ignore, clock, poll_seconds)
+    )
+    halt = asyncio.create_task(stop.wait())
+    try:
+        await asyncio.wait({work, halt}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        halt.cancel()
+        work.cancel()
+        await asyncio.wait({work})
+    if not work.cancelled():
+        work.result()
+
+
+def _ignore(status: CollectorStatus) -> None:
+    """Nobody wants to know."""
+
+
+async def _run(
+    settings: CollectorSettings,
+    kafka: KafkaSettings,
+    metrics_conf: Path | str,
+    period_seconds: int,
+    reach_seconds: int,
+    on_status: Callable[[CollectorStatus], None],
+    clock: Callable[[], float],
+    poll_seconds: float,
+) -> None:
+    async with AsyncExitStack() as stack:
+        context, source, fetcher = await _parts(settings, metrics_conf, period_seconds, stack)
+        for remark in await _until_there(lambda: source.check(int(clock()), reach_seconds), on_status):
+            log.warning("%s", remark)
+        publisher = Publisher(kafka)
+        stack.push_async_callback(publisher.stop)
+        await _until_there(publisher.start, on_status)
+        history = await _until_there(lambda: read_history(kafka, settings.source_name, period_seconds), on_status)
+        collector = Collector(settings, context.metrics, period_seconds, source, fetcher, publisher, history, clock)
+        while True:
+            try:
+                await collector.round()
+                status = collector.status
+            except PublishError as fault:
+                log.warning("%s", fault)
+                on_status(msgspec.structs.replace(collector.status, fault=str(fault)))
+                await _until_there(publisher.restart, on_status)
+                continue
+            on_status(status)
+            await asyncio.sleep(poll_seconds)
+
+
+async def _until_there(ask: Callable[[], Awaitable[T]], on_status: Callable[[CollectorStatus], None]) -> T:
+    """What `ask` gives, asked again with pauses while the source or Kafka is away."""
+    tries = 0
+    while True:
+        try:
+            return await ask()
+        except UnfitSourceError:
+            raise
+        except (SourceError, PublishError) as fault:
+            pause = _PAUSES[min(tries, len(_PAUSES) - 1)]
+            tries += 1
+            log.warning("tried again in %s s: %s", pause, fault)
+            on_status(CollectorStatus(fault=str(fault)))
+            await asyncio.sleep(pause)
+
+
+async def _parts(
+    settings: CollectorSettings, metrics_conf: Path | str, period_seconds: int, stack: AsyncExitStack
+) -> tuple[SourceContext, Source, ScopeFetcher]:
+    """Source and fetcher; the stack closes them. Raises DocumentError, SettingsError."""
+    if not str(metrics_conf):
+        raise SettingsError("metrics_conf is missing: name the metrics.yml that says what to collect")
+    factory = source_factory(settings.source)
+    metrics = load(metrics_conf, factory.read_extra_args).metrics
+    _check_names(settings, metrics, metrics_conf)
+    context = SourceContext(settings, period_seconds, metrics)
+    source = factory.build(context)
+    stack.push_async_callback(source.close)
+    fetcher = fetcher_factory(settings.fetcher)(context)
+    stack.push_async_callback(fetcher.close)
+    return context, source, fetcher
+
+
+def _check_names(settings: CollectorSettings, metrics: tuple[Metric, ...], metrics_conf: Path | str) -> None:
+    """A misspelt name would silently leave a metric without its evidence."""
+    known = {metric.name for metric in metrics}
+    chosen = settings.completeness.metrics
+    unknown = sorted(chosen.keys() - known)
+    if unknown:
+        raise SettingsError(
+            f"collect.completeness.metrics names {', '.join(map(repr, unknown))}, which {metrics_conf} does not: it "
+            f"has {', '.join(sorted(known))}"
+        )
+    if not any(chosen.get(name, EvidenceSettings()).expected for name in known):
+        raise SettingsError("collect.completeness.metrics expects no metric at all, so no gap could ever be seen")
