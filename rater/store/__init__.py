@@ -1,5 +1,6 @@
 """The store: tables in ClickHouse, what writes them and what reads them. The only package that knows ClickHouse."""
 
+from rater.store.assembly import Assembly
 from rater.store.client import Column, Store
 from rater.store.errors import (
     ReadConflictError,
@@ -20,6 +21,7 @@ from rater.store.settings import EmbeddedTarget, ServerTarget, StoreSettings
 from rater.store.writer import Batch, write
 
 __all__ = [
+    "Assembly",
     "Batch",
     "Column",
     "EmbeddedTarget",

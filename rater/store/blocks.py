@@ -262,7 +262,7 @@ def month_of(instant: int) -> int:
 
 def amount_text(amount: Decimal, limit: Decimal = MAX_MAGNITUDE) -> str:
     """The number as text. Raises UnstorableError where Decimal(76, 38) would cut digits off or overflow."""
-    if not amount.is_finite() or abs(amount) > limit:
+    if not amount.is_finite() or not -limit <= amount <= limit:  # abs() would round to 28 digits first
         raise UnstorableError(f"the number {amount:.6E} cannot be stored: its magnitude may be at most {limit:E}")
     text = str(amount)
     if len(text) > SCALE or "E" in text:  # what is shorter and has no exponent has no 39 decimals

@@ -37,18 +37,22 @@ class Batch:
         self._frames: defaultdict[int, list[Row]] = defaultdict(list)
         self._usage: defaultdict[int, list[Row]] = defaultdict(list)
         self._gaps: list[Row] = []
-        self.rows = 0
+        self.weight = 0
+        """About how many lines' worth of memory and work the batch is: a row is one, a sample a quarter."""
+        self.closed_at: list[int] = []
+        """When the frames of the batch were closed."""
 
     def add_lines(self, frame: RatedFrame, keep: int | None = None) -> None:
         """The lines of this part of a frame, or only its first `keep`. Raises UnstorableError."""
         lines = frame.lines if keep is None else frame.lines[:keep]
         self._lines[month_of(frame.period_begin)].add(frame, lines)
-        self.rows += len(lines)
+        self.weight += len(lines)
 
     def add_frame(self, frame: RatedFrame, line_count: int) -> None:
         """The frame's own row, which makes its `line_count` lines count: they must be in this batch or stored."""
         self._frames[month_of(frame.period_begin)].append(frame_row(frame, line_count))
-        self.rows += 1
+        self.closed_at.append(frame.closed_at)
+        self.weight += 1
 
     def add_alert(self, alert: Alert) -> bool:
         """An alert; False if it is not about a gap and therefore not kept. Raises UnstorableError."""
@@ -56,14 +60,14 @@ class Batch:
         if row is None:
             return False
         self._gaps.append(row)
-        self.rows += 1
+        self.weight += 1
         return True
 
     def add_collection(self, part: Collection) -> None:
         """One part of a collection, for the audit trail. Raises UnstorableError."""
         rows = usage_rows(part)
         self._usage[month_of(part.begin)] += rows
-        self.rows += len(rows)
+        self.weight += len(rows) + len(part.samples) // 4
 
     def blocks(self) -> Iterator[tuple[Table, int, list[Column]]]:
         """(table, month, block) in the order in which they must be inserted; none is empty."""

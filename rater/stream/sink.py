@@ -10,18 +10,16 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from hashlib import blake2b
-from typing import Annotated, TypeAlias, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import msgspec
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.abc import ConsumerRebalanceListener
 from aiokafka.errors import IllegalStateError, KafkaError
 from msgspec import Meta
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry
 
 from rater.kafka import (
     REJECTED_MESSAGE_BYTES,
@@ -32,38 +30,26 @@ from rater.kafka import (
     client_options,
     partitions_of,
 )
-from rater.model.codec import content_type, decode_alert, decode_rated, decode_usage, rejected_headers
-from rater.model.errors import RejectedError
+from rater.model.codec import content_type, rejected_headers
 from rater.model.rated import RejectedHeaders
-from rater.model.usage import Collection
-from rater.store import (
-    Assembly,
-    Batch,
-    Store,
-    StoreError,
-    StoreUnavailableError,
-    UnstorableError,
-    delete_superseded,
-    migrate,
-    revision_of,
-    write,
-)
+from rater.store import Store, StoreError, StoreUnavailableError, delete_superseded, migrate, write
 from rater.stream.interfaces import At, nowhere
+from rater.stream.sink_metrics import Progress, SinkMetrics
+from rater.stream.sink_work import Record, Work
 
-__all__ = ["Sink", "SinkMetrics", "SinkSettings"]
+__all__ = ["Sink", "SinkSettings"]
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
-Record: TypeAlias = ConsumerRecord[bytes | None, bytes | None]
 
 POLL_SECONDS = 0.5  # how late `stop` is noticed while nothing comes
 POLL_RECORDS = 500  # of 12 lines: 6 000 rows between two looks at the size of the batch
 RETRY_SECONDS = 0.5
 RETRY_SECONDS_MOST = 15.0
 PRUNE_SECONDS = 600.0
+STOP_SECONDS = 10.0
 SESSION_MS = 15_000  # less, and the restart of a broker evicts everybody
 POLL_INTERVAL_MS = 24 * 3600 * 1000  # during an outage of the store nothing is polled, and we stay in the group
-_QUERYABLE = (0.5, 1, 2, 3, 5, 8, 13, 30, 60, 300, 1800, 7200, 86400)
 
 
 class SinkSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -77,33 +63,6 @@ class SinkSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What is not delayed any longer. An insert of 1 000 rows costs four times as much a row as one of 10 000."""
     keep_superseded: Annotated[int, Meta(ge=60)] = 3600
     """Seconds until the lines of a replaced revision are deleted; slower readers of them begin anew."""
-
-
-class SinkMetrics:
-    """What a sink tells Prometheus."""
-
-    def __init__(self, registry: CollectorRegistry) -> None:
-        self.rows = Counter("rater_sink_rows", "Rows inserted", ["table"], registry=registry)
-        self.batches = Counter("rater_sink_batches", "Batches inserted", ["reader"], registry=registry)
-        self.errors = Counter("rater_sink_errors", "Refusals of the store; repeated", ["reader"], registry=registry)
-        self.restarts = Counter("rater_sink_restarts", "Memberships ended by Kafka", ["reader"], registry=registry)
-        self.rejected = Counter("rater_sink_rejected", "Records that cannot be kept", ["topic"], registry=registry)
-        self.lag = Gauge("rater_sink_lag", "Records not committed yet", ["topic", "partition"], registry=registry)
-        self.unfinished = Gauge(
-            "rater_sink_unfinished_frames", "Revisions of which parts are missing", ["partition"], registry=registry
-        )
-        self.queryable = Histogram(
-            "rater_sink_queryable_seconds",
-            "From closing a frame to finding it in the store",
-            buckets=_QUERYABLE,
-            registry=registry,
-        )
-        self.since_success = Gauge(
-            "rater_sink_seconds_since_success",
-            "Since something was stored or nothing was left to store",
-            ["reader"],
-            registry=registry,
-        )
 
 
 class Sink:
@@ -123,7 +82,7 @@ class Sink:
     ) -> None:
         self._kafka = kafka
         self._store = store
-        metrics = SinkMetrics(registry or CollectorRegistry())
+        metrics = SinkMetrics(registry or CollectorRegistry(), self._progress, self._since_success)
         self._thread = ThreadPoolExecutor(1, "rater-sink")
         shared = _Shared(kafka, store, settings, metrics, self._thread, at)
         self._readers = [_Reader(shared, "sink", (Topic.RATED, Topic.ALERTS))]
@@ -133,6 +92,12 @@ class Sink:
     def red(self) -> str:
         """Why the sink is not ready; empty if it is."""
         return "; ".join(dict.fromkeys(reader.trouble for reader in self._readers if reader.trouble))
+
+    def _progress(self) -> Iterator[Progress]:
+        return (progress for reader in self._readers for progress in reader.progress())
+
+    def _since_success(self) -> Iterator[tuple[str, float]]:
+        return ((reader.name, reader.since_success()) for reader in self._readers)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Works until `stop`. Raises what a person must mend: TopicsError, and at the start any StoreError but
@@ -167,126 +132,74 @@ class _DroppedError(Exception):
     """What was read will not be stored by us: the sink stops, or the partitions went elsewhere."""
 
 
-class _Work:
-    """What a consumer has read since its partitions were assigned to it. Used in the thread, one call at a time."""
-
-    def __init__(self, store: Store, topics: dict[str, Topic]) -> None:
-        self._topics = topics
-        self._stored = lambda scope_id, period_begin: revision_of(store, scope_id, period_begin)
-        self._waiting: deque[Record] = deque()
-        self.assemblies: dict[TopicPartition, Assembly] = {}
-        self.committed: dict[TopicPartition, int] = {}
-        self._renew()
-
-    def _renew(self) -> None:
-        self.batch = Batch()
-        self.refused: list[tuple[Record, str]] = []
-        self.began_at = 0.0
-
-    def put(self, records: Iterable[Record]) -> None:
-        """Queues records for `absorb`."""
-        self._waiting.extend(records)
-        self.began_at = self.began_at or time.monotonic()
-
-    def absorb(self) -> None:
-        """Turns what is queued into rows. Raises StoreError: call it again then."""
-        while self._waiting:
-            self._take(self._waiting[0])
-            self._waiting.popleft()
-
-    def _take(self, record: Record) -> None:
-        partition = TopicPartition(record.topic, record.partition)
-        assembly = self.assemblies.get(partition)
-        if assembly is None:
-            assembly = self.assemblies[partition] = Assembly(self._stored)
-            self.committed[partition] = record.offset
-        value, form = record.value or b"", content_type(record.headers)
-        try:
-            match self._topics[record.topic]:
-                case Topic.RATED:
-                    assembly.take(record.offset, decode_rated(value, form), self.batch)
-                    return
-                case Topic.ALERTS:
-                    self.batch.add_alert(decode_alert(value, form))
-                case Topic.USAGE:
-                    usage = decode_usage(value, form)
-                    if isinstance(usage, Collection):
-                        self.batch.add_collection(usage)
-        except (RejectedError, UnstorableError) as fault:
-            self.refused.append((record, str(fault)))
-        assembly.skip(record.offset)
-
-    @property
-    def offsets(self) -> dict[TopicPartition, int]:
-        """What may be committed once the batch is stored, where it is new."""
-        safe = {partition: assembly.safe_offset for partition, assembly in self.assemblies.items()}
-        return {partition: offset for partition, offset in safe.items() if offset > self.committed[partition]}
-
-    @property
-    def token(self) -> str:
-        """Names the batch by the records that it is made of."""
-        content = [(*partition, self.committed[partition], a.next_offset) for partition, a in self.assemblies.items()]
-        return blake2b(msgspec.msgpack.encode(sorted(content)), digest_size=16).hexdigest()
-
-    def finished(self, offsets: dict[TopicPartition, int]) -> None:
-        """Notes that all so far is stored and these offsets are committed."""
-        self.committed.update(offsets)
-        for assembly in self.assemblies.values():
-            assembly.written()
-        self._renew()
-
-
-class _Reader(ConsumerRebalanceListener):
+class _Reader(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has no types
     """One consumer group's member and what it reads."""
 
     def __init__(self, shared: _Shared, name: str, topics: tuple[Topic, ...]) -> None:
         self._shared = shared
-        self._name = name
+        self.name = name
         self._topics = {shared.kafka.topic(topic): topic for topic in topics}
         self._rebalances = 0
         self._pruned_at = time.monotonic()
         self._succeeded_at = time.monotonic()
         self._fault: type[Exception] | None = None
+        self._consumer: AIOKafkaConsumer | None = None
+        self._work = self._new_work()
         self.trouble = f"{name}: not started"
-        shared.metrics.since_success.labels(name).set_function(lambda: time.monotonic() - self._succeeded_at)
+
+    def since_success(self) -> float:
+        """Seconds since something was stored or nothing was left to store."""
+        return time.monotonic() - self._succeeded_at
+
+    def progress(self) -> Iterator[Progress]:
+        """How far it is with each partition of which it has read something."""
+        for partition, assembly in list(self._work.assemblies.items()):
+            end = self._consumer.highwater(partition) if self._consumer else None
+            lag = max(0, (end or 0) - self._work.committed[partition])
+            yield Progress(self._topics[partition.topic].value, partition.partition, lag, assembly.unfinished)
 
     def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
-        """From here on others may read them: what we read and did not commit, they will read again."""
+        """Everything that is not committed will be read again, by us or by others: work begins anew.
+
+        Called before every rebalance (they are eager), and aiokafka hands no record out between this call and the next
+        assignment: what `getmany` answers later belongs to that one.
+        """
         self._rebalances += 1
 
     def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
-        """Work begins anew from what is committed."""
-        self._rebalances += 1
+        """Nothing: records of this assignment may have been handed out already."""
 
     # --- what may fail and is tried again
 
     def _failed(self, fault: Exception) -> None:
         """Notes why nothing goes on; logged once for each kind of fault, since its text changes with every attempt."""
-        self.trouble = f"{self._name}: {fault}"
+        self.trouble = f"{self.name}: {fault}"
         if type(fault) is not self._fault:
-            log.warning("%s waits: %s", self._name, fault)
+            log.warning("%s waits: %s", self.name, fault)
         self._fault = type(fault)
 
     def _worked(self) -> None:
         self._succeeded_at = time.monotonic()
         if self._fault is not None:
-            log.info("%s goes on", self._name)
+            log.info("%s goes on", self.name)
         self._fault, self.trouble = None, ""
 
-    async def _insist(self, call: Callable[[], T], stop: asyncio.Event, gave_up: Callable[[], bool]) -> T:
-        """Runs the call in the thread until the store takes it. Raises _DroppedError if that is not wanted any more."""
+    async def _insist(self, call: Callable[[], T], stop: asyncio.Event, seen: int) -> T:
+        """Runs the call in the thread until the store takes it. Raises _DroppedError if we stop or there was another
+        rebalance than `seen`.
+        """
         pause = RETRY_SECONDS
         while True:
             try:
                 result = await self._shared.in_thread(call)
             except StoreError as fault:
-                self._shared.metrics.errors.labels(self._name).inc()
+                self._shared.metrics.errors.labels(self.name).inc()
                 self._failed(fault)
             else:
                 return result
             await _sleep_unless(stop, pause)
             pause = min(2 * pause, RETRY_SECONDS_MOST)
-            if stop.is_set() or gave_up():
+            if stop.is_set() or seen != self._rebalances:
                 raise _DroppedError
 
     # --- the membership
@@ -300,10 +213,160 @@ class _Reader(ConsumerRebalanceListener):
                 pause = RETRY_SECONDS
                 await self._consume(stop)
             except (KafkaError, KafkaUnavailableError, StoreUnavailableError) as fault:
-                self._shared.metrics.restarts.labels(self._name).inc()
+                self._shared.metrics.restarts.labels(self.name).inc()
                 self._failed(fault)
                 await _sleep_unless(stop, pause)
                 pause = min(2 * pause, RETRY_SECONDS_MOST)
             except _DroppedError:
                 continue
-        self.trouble = self.trouble or f"{self._name}: stopped"
+        self.trouble = self.trouble or f"{self.name}: stopped"
+
+    async def _prepare(self) -> None:
+        """Raises TopicsError and what `run` repeats: KafkaUnavailableError, StoreUnavailableError."""
+        there = await partitions_of(self._shared.kafka)
+        wanted = [*self._topics.values(), Topic.REJECTED]
+        missing = [self._shared.kafka.topic(topic) for topic in wanted if topic not in there]
+        if missing:
+            raise TopicsError(f"topics {', '.join(missing)} are missing: run `rater topics create`")
+        applied = await self._shared.in_thread(lambda: migrate(self._shared.store))
+        if applied:
+            log.info("tables brought to migration %d", applied[-1].number)
+
+    async def _consume(self, stop: asyncio.Event) -> None:
+        consumer = AIOKafkaConsumer(
+            **client_options(self._shared.kafka),
+            group_id=self._shared.kafka.prefix + self.name,
+            enable_auto_commit=False,
+            auto_offset_reset="earliest",
+            session_timeout_ms=SESSION_MS,
+            max_poll_interval_ms=POLL_INTERVAL_MS,
+            max_partition_fetch_bytes=REJECTED_MESSAGE_BYTES,
+        )
+        consumer.subscribe(list(self._topics), listener=self)
+        self._work, self._consumer = self._new_work(), consumer
+        try:
+            await consumer.start()
+            self._worked()
+            await self._read(consumer, stop)
+        finally:
+            self._work, self._consumer = self._new_work(), None
+            await _stopped(consumer)
+
+    def _new_work(self) -> Work:
+        return Work(self._shared.store, self._topics)
+
+    async def _read(self, consumer: AIOKafkaConsumer, stop: asyncio.Event) -> None:
+        settings, seen = self._shared.settings, self._rebalances
+        while not stop.is_set():
+            found = await _unless(stop, consumer.getmany(timeout_ms=self._patience_ms(), max_records=POLL_RECORDS))
+            if seen != self._rebalances:
+                self._work, seen = self._new_work(), self._rebalances
+            work = self._work
+            if found:
+                work.put(record for records in found.values() for record in records)
+                await self._insist(work.absorb, stop, seen)
+            if work.is_empty:
+                self._succeeded_at = time.monotonic()
+            elif work.batch.weight >= settings.batch_rows or work.age >= settings.max_delay:
+                await self._store(consumer, work, stop, seen)
+            await self._prune()
+        if not self._work.is_empty:  # so that after a stop in order little is read again
+            await self._store(consumer, self._work, stop, seen)
+
+    def _patience_ms(self) -> int:
+        left = POLL_SECONDS if self._work.is_empty else self._shared.settings.max_delay - self._work.age
+        return int(1000 * max(0.0, min(POLL_SECONDS, left)))
+
+    async def _store(self, consumer: AIOKafkaConsumer, work: Work, stop: asyncio.Event, seen: int) -> None:
+        """Inserts the batch, passes on what was refused, commits. In this order."""
+        metrics, batch, token = self._shared.metrics, work.batch, work.token
+        written = await self._insist(lambda: write(self._shared.store, batch, token), stop, seen)
+        self._shared.at("sink-inserted", 0)
+        await self._reject(work.refused)
+        offsets = work.offsets
+        if offsets and seen == self._rebalances:
+            try:
+                await consumer.commit(offsets)
+            except IllegalStateError as fault:
+                log.info("%s: partitions went elsewhere before the commit: %s", self.name, fault)
+                return
+        self._shared.at("sink-committed", 0)
+        work.finished(offsets)
+        self._worked()
+        metrics.batches.labels(self.name).inc()
+        for table, rows in written.items():
+            metrics.rows.labels(table).inc(rows)
+        now = time.time()
+        for closed_at in batch.closed_at:
+            metrics.queryable.observe(max(0.0, now - closed_at))
+
+    async def _reject(self, refused: Sequence[tuple[Record, str]]) -> None:
+        """Passes what cannot be kept on to `rejected`, whole. The worker has done so with what it could not read."""
+        for record, reason in refused:
+            self._shared.metrics.rejected.labels(self._topics[record.topic].value).inc()
+            log.error("%s [%d] @%d cannot be kept: %s", record.topic, record.partition, record.offset, reason)
+        ours = [item for item in refused if self._topics[item[0].topic] is not Topic.USAGE]
+        if not ours:
+            return
+        producer = AIOKafkaProducer(
+            **client_options(self._shared.kafka), acks="all", max_request_size=REJECTED_MESSAGE_BYTES
+        )
+        await producer.start()
+        try:
+            topic = self._shared.kafka.topic(Topic.REJECTED)
+            for record, reason in ours:
+                headers = rejected_headers(
+                    RejectedHeaders(
+                        reason=reason,
+                        origin_topic=record.topic,
+                        origin_partition=record.partition,
+                        origin_offset=record.offset,
+                        origin_timestamp_ms=record.timestamp,
+                        origin_content_type=content_type(record.headers),
+                    )
+                )
+                await producer.send_and_wait(topic, record.value, key=record.key, headers=list(headers))
+        finally:
+            await producer.stop()
+
+    async def _prune(self) -> None:
+        """Deletes superseded lines from time to time. Trouble with it holds nothing up."""
+        if Topic.RATED not in self._topics.values() or time.monotonic() - self._pruned_at < PRUNE_SECONDS:
+            return
+        self._pruned_at = time.monotonic()
+        store, seconds = self._shared.store, self._shared.settings.keep_superseded
+        try:
+            deleted = await self._shared.in_thread(lambda: delete_superseded(store, seconds))
+        except StoreError as fault:
+            log.warning("superseded lines were not deleted, will be tried again: %s", fault)
+        else:
+            if deleted:
+                log.info("deleted the lines of %d superseded revisions", deleted)
+
+
+async def _stopped(consumer: AIOKafkaConsumer) -> None:
+    """Ends a consumer; a broker that does not answer cannot hold it up."""
+    try:
+        async with asyncio.timeout(STOP_SECONDS):
+            await consumer.stop()
+    except (TimeoutError, KafkaError) as fault:
+        log.info("the consumer did not leave its group in order: %r", fault)
+
+
+async def _unless(stop: asyncio.Event, work: Coroutine[Any, Any, T]) -> T | None:
+    """The result, or None if `stop` was set before: what waits for a group that cannot form waits without end."""
+    task, stopped = asyncio.create_task(work), asyncio.create_task(stop.wait())
+    try:
+        await asyncio.wait((task, stopped), return_when=asyncio.FIRST_COMPLETED)
+        return task.result() if task.done() else None
+    finally:
+        stopped.cancel()
+        task.cancel()
+
+
+async def _sleep_unless(stop: asyncio.Event, seconds: float) -> None:
+    try:
+        async with asyncio.timeout(seconds):
+            await stop.wait()
+    except TimeoutError:
+        pass

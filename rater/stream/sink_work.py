@@ -1,0 +1,101 @@
+"""Records of `rated`, `alerts` and `usage` on their way into the store: decoded, checked, gathered into a batch."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Iterable
+from hashlib import blake2b
+from typing import TypeAlias
+
+import msgspec
+from aiokafka import ConsumerRecord, TopicPartition
+
+from rater.kafka import Topic
+from rater.model.codec import content_type, decode_alert, decode_rated, decode_usage
+from rater.model.errors import RejectedError
+from rater.model.usage import Collection
+from rater.store import Assembly, Batch, Store, UnstorableError, revision_of
+
+__all__ = ["Record", "Work"]
+
+Record: TypeAlias = ConsumerRecord[bytes | None, bytes | None]
+
+
+class Work:
+    """What a consumer has read since its partitions were assigned to it. Used in the thread, one call at a time."""
+
+    def __init__(self, store: Store, topics: dict[str, Topic]) -> None:
+        self._topics = topics
+        self._stored = lambda scope_id, period_begin: revision_of(store, scope_id, period_begin)
+        self._waiting: deque[Record] = deque()
+        self.assemblies: dict[TopicPartition, Assembly] = {}
+        self.committed: dict[TopicPartition, int] = {}
+        self._renew()
+
+    def _renew(self) -> None:
+        self.batch = Batch()
+        self.refused: list[tuple[Record, str]] = []
+        self.began_at = 0.0
+
+    def put(self, records: Iterable[Record]) -> None:
+        """Queues records for `absorb`."""
+        self._waiting.extend(records)
+        self.began_at = self.began_at or time.monotonic()
+
+    def absorb(self) -> None:
+        """Turns what is queued into rows. Raises StoreError: call it again then."""
+        while self._waiting:
+            self._take(self._waiting[0])
+            self._waiting.popleft()
+
+    def _take(self, record: Record) -> None:
+        partition = TopicPartition(record.topic, record.partition)
+        assembly = self.assemblies.get(partition)
+        if assembly is None:
+            assembly = self.assemblies[partition] = Assembly(self._stored)
+            self.committed[partition] = record.offset
+        value, form = record.value or b"", content_type(record.headers)
+        try:
+            match self._topics[record.topic]:
+                case Topic.RATED:
+                    assembly.take(record.offset, decode_rated(value, form), self.batch)
+                    return
+                case Topic.ALERTS:
+                    self.batch.add_alert(decode_alert(value, form))
+                case Topic.USAGE:
+                    usage = decode_usage(value, form)
+                    if isinstance(usage, Collection):
+                        self.batch.add_collection(usage)
+        except (RejectedError, UnstorableError) as fault:
+            self.refused.append((record, str(fault)))
+        assembly.skip(record.offset)
+
+    @property
+    def offsets(self) -> dict[TopicPartition, int]:
+        """What may be committed once the batch is stored, where it is new."""
+        safe = {partition: assembly.safe_offset for partition, assembly in self.assemblies.items()}
+        return {partition: offset for partition, offset in safe.items() if offset > self.committed[partition]}
+
+    @property
+    def token(self) -> str:
+        """Names the batch by the records that it is made of."""
+        content = [(*partition, self.committed[partition], a.next_offset) for partition, a in self.assemblies.items()]
+        return blake2b(msgspec.msgpack.encode(sorted(content)), digest_size=16).hexdigest()
+
+    @property
+    def age(self) -> float:
+        """Seconds since the oldest record that is not stored yet was read."""
+        return time.monotonic() - self.began_at if self.began_at else 0.0
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing was read since the last batch."""
+        return not self.began_at
+
+    def finished(self, offsets: dict[TopicPartition, int]) -> None:
+        """Notes that all so far is stored and these offsets are committed."""
+        self.committed.update(offsets)
+        for assembly in self.assemblies.values():
+            assembly.written()
+        self._renew()
