@@ -12,7 +12,7 @@ from aiokafka.errors import KafkaError
 from collectors.errors import PublishError
 from collectors.plans import PlanBook
 from collectors.progress import CollectionHead, Progress
-from rater.kafka import MAX_MESSAGE_BYTES, KafkaSettings, Topic, client_options
+from rater.kafka import MAX_MESSAGE_BYTES, KafkaSettings, KafkaUnavailableError, Topic, client_options, partitions_of
 from rater.model.codec import JSON, MSGPACK, content_type
 from rater.model.usage import ScopePlan
 
@@ -61,7 +61,12 @@ class History:
 async def read_history(kafka: KafkaSettings, source: str, period_seconds: int) -> History:
     """All that `source` has published and `usage` still holds. Raises PublishError if Kafka cannot be read."""
     history = History(source, period_seconds)
+    topic = kafka.topic(Topic.USAGE)
     try:
+        # a consumer without subscription has no metadata of the topic, and `topics()` does not give it any
+        count = (await partitions_of(kafka)).get(Topic.USAGE)
+        if count is None:
+            raise PublishError(f"topic {topic} does not exist: run `rater topics create`")
         consumer = AIOKafkaConsumer(
             **client_options(kafka),
             group_id=None,
@@ -71,19 +76,16 @@ async def read_history(kafka: KafkaSettings, source: str, period_seconds: int) -
         )
         await consumer.start()
         try:
-            await _read_to_end(consumer, kafka.topic(Topic.USAGE), history)
+            await _read_to_end(consumer, topic, count, history)
         finally:
             await consumer.stop()
-    except KafkaError as fault:
+    except (KafkaError, KafkaUnavailableError) as fault:
         raise PublishError(f"topic usage on {kafka.bootstrap} cannot be read back: {fault}") from fault
     return history
 
 
-async def _read_to_end(consumer: Any, topic: str, history: History) -> None:
-    numbers = consumer.partitions_for_topic(topic) or await _partitions(consumer, topic)
-    partitions = [TopicPartition(topic, number) for number in sorted(numbers)]
-    if not partitions:
-        raise PublishError(f"topic {topic} does not exist: create it with `rater topics`")
+async def _read_to_end(consumer: Any, topic: str, count: int, history: History) -> None:
+    partitions = [TopicPartition(topic, number) for number in range(count)]
     consumer.assign(partitions)
     begins = await consumer.beginning_offsets(partitions)
     ends = await consumer.end_offsets(partitions)
@@ -106,8 +108,3 @@ async def _read_to_end(consumer: Any, topic: str, history: History) -> None:
             if await consumer.position(partition) >= ends[partition]:
                 open_partitions.discard(partition)
                 consumer.pause(partition)
-
-
-async def _partitions(consumer: Any, topic: str) -> set[int]:
-    await consumer.topics()  # fetches the metadata of all topics, which a client without subscription has not
-    return consumer.partitions_for_topic(topic) or set()

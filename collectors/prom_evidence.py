@@ -123,14 +123,13 @@ class PrometheusEvidence:
         missing = clip([Interval(0, first)], period)
         if missing:
             reasons.append(f"the source holds nothing before {iso(first)}")
-        blind = together((subtract([period], sight.lit(period)) for sight in sights.values()), period)
-        unseen = subtract(blind, missing)
+        unseen = subtract(_blind(sights, period), missing)
         if unseen and unseen[-1].end == period.end and not await self._ends(sights):
             missing += [unseen.pop()]
             reasons.append(f"no target answers from {iso(missing[-1].begin)} on")
         darkness = Darkness(self._api, self._settings, self._scrapes, self._grouping(metric), period, metric.metric)
         concerned = await darkness.concerned(sights)
-        silent, silent_reasons, silent_of = await self._silent(metric.metric, interval, blind)
+        silent, silent_reasons, silent_of = await self._silent(metric.metric, interval, sights)
         for scope_id, parts in silent_of.items():
             concerned.setdefault(scope_id, []).extend(parts)
         lost = max(sight.lost for sight in sights.values())
@@ -171,14 +170,17 @@ class PrometheusEvidence:
     # --- rule 5: the family is silent
 
     async def _silent(
-        self, metric: str, interval: float, blind: list[Interval]
+        self, metric: str, interval: float, sights: dict[Target, Sight]
     ) -> tuple[list[Interval], list[str], dict[str, list[Interval]]]:
         """When nobody had a sample although targets answered: the time, remarks, and the scopes that it concerns."""
         since, until = self._period.begin - _STALENESS - interval, self._scrapes.until()
         items = await self._api.query_range(f"max(timestamp({metric}))", since, until, interval)
         sampled_at = sorted({float(value) for item in items for _, value in item.values})
         dark = dark_intervals(sampled_at, interval, self._settings.slack, since, until)
-        silent = subtract(clip(dark, self._period), blind)
+        span = Interval(round(since), round(until))
+        though_seen = subtract(clip(dark, span), _blind(sights, span))
+        long = [part for part in though_seen if part.end - part.begin > self._settings.slack * interval]
+        silent = clip(long, self._period)
         if not silent:
             return [], [], {}
         scopes = await self._scopes_with(f"count_over_time({metric}[{self._settings.lookback}s])")
@@ -257,6 +259,11 @@ class PrometheusEvidence:
                 missing_of[scope_id] = [self._period]
                 reasons_of[scope_id] = [*reasons_of.get(scope_id, ()), f"{name} is missing at the end of the period"]
         return msgspec.structs.replace(found, missing_of=missing_of, reasons_of=reasons_of)
+
+
+def _blind(sights: dict[Target, Sight], span: Interval) -> list[Interval]:
+    """When no target answered at all."""
+    return together((subtract([span], sight.lit(span)) for sight in sights.values()), span)
 
 
 def _sample_times(item: Item) -> list[float]:

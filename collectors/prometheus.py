@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Awaitable, Callable
 
 from collectors.errors import UnfitSourceError
 from collectors.metrics_yml import Metric
@@ -31,7 +32,7 @@ class PrometheusSource:
         self._settings = context.settings
         self._metrics = context.metrics
         self._api = PrometheusApi(context.settings.prometheus, context.settings.concurrency)
-        self._version = ""
+        self._version: str | None = None
 
     async def close(self) -> None:
         """Close the connections."""
@@ -42,7 +43,7 @@ class PrometheusSource:
 
         Returns remarks. Raises UnfitSourceError with everything that is wrong, SourceError if it cannot be asked.
         """
-        await self._read_version()
+        self._version = None  # it may have been updated since
         faults = [f"metric {m.metric!r} is no name of a metric" for m in self._metrics if not is_metric_name(m.metric)]
         remarks = []
         for name in sorted({m.metric for m in self._metrics if is_metric_name(m.metric)}):
@@ -75,16 +76,18 @@ class PrometheusSource:
     def session(self, period: Interval, now: int) -> PeriodSession:
         """A session for a period that is over."""
         evidence = PrometheusEvidence(self._api, self._settings.completeness, self._settings.scope_key, period, now)
-        return _Session(self._api, self._settings, evidence, period, self._version)
+        return _Session(self._api, self._settings, evidence, period, self.version)
 
     def _is_expected(self, name: str) -> bool:
         settings = self._settings.completeness.metrics.get(name)
         return settings is None or settings.expected
 
-    async def _read_version(self) -> None:
-        found = await self._api.look_up("status/buildinfo", {})
-        if isinstance(found, dict):
-            self._version = f"Prometheus {found.get('version', '')}"[:100]
+    async def version(self) -> str:
+        """What the server says it is, for the note of each collection; empty if it does not say. Asked once."""
+        if self._version is None:
+            found = await self._api.look_up("status/buildinfo", {})
+            self._version = f"Prometheus {found.get('version', '')}"[:100] if isinstance(found, dict) else ""
+        return self._version
 
     async def _has(self, metric: str) -> bool:
         """Whether the server has any sample of the metric, however old; true where it cannot tell."""
@@ -108,7 +111,7 @@ class _Session:
         settings: CollectorSettings,
         evidence: PrometheusEvidence,
         period: Interval,
-        version: str,
+        version: Callable[[], Awaitable[str]],
     ) -> None:
         self._api = api
         self._settings = settings
@@ -136,7 +139,7 @@ class _Session:
                 continue
             samples.append(Sample(len(series), self._period.begin, self._period.end, qty))
             series.append(Series(groupby, metadata))
-        note = "; ".join(filter(None, [self._version, verdict.note]))[:2000]
+        note = "; ".join(filter(None, [await self._version(), verdict.note]))[:2000]
         return Answer(verdict.covers, verdict.proof, series, samples, quarantined, note)
 
     def _labels(self, item: Item, metric: Metric, scope_id: str) -> tuple[Labels, Labels]:

@@ -1,0 +1,90 @@
+"""A small cloud as Prometheus would have scraped it: targets, resources, and the times when something was dark.
+
+What is dark is planted here, so that a test knows each hole. Times are seconds after T.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+T = 1_767_571_200  # 2026-01-05T00:00:00Z
+STEP = 60
+HOUR = 3600
+
+
+class Span(NamedTuple):
+    """`[begin, end)` in seconds after T."""
+
+    begin: int
+    end: int
+
+    def holds(self, at: int) -> bool:
+        """Whether the instant lies within."""
+        return self.begin <= at < self.end
+
+
+class Target(NamedTuple):
+    """Something that is scraped. `down`: no scrape succeeds but Prometheus says so; `gone`: no scrape at all."""
+
+    job: str
+    instance: str
+    life: Span
+    offset: int = 0
+    down: tuple[Span, ...] = ()
+    gone: tuple[Span, ...] = ()
+
+
+class Shown(NamedTuple):
+    """A series that a target shows for some time."""
+
+    metric: str
+    target: Target
+    life: Span
+    labels: tuple[tuple[str, str], ...]
+    value: str = "1"
+    silent: tuple[Span, ...] = ()
+
+
+def scrapes(target: Target) -> Iterator[int]:
+    """When a target is scraped, in vain or not."""
+    for at in range(target.life.begin + target.offset, target.life.end, STEP):
+        if not any(span.holds(at) for span in target.gone):
+            yield at
+
+
+def answers(target: Target) -> Iterator[int]:
+    """When a scrape of the target succeeds."""
+    return (at for at in scrapes(target) if not any(span.holds(at) for span in target.down))
+
+
+def openmetrics(targets: Iterable[Target], series: Iterable[Shown], within: Span | None = None) -> list[str]:
+    """All samples, or those within a span, as OpenMetrics."""
+    lines = ["# TYPE up gauge"]
+    for target in targets:
+        successes = set(answers(target))
+        name = f'up{{job="{target.job}",instance="{target.instance}"}}'
+        lines += [f"{name} {int(at in successes)} {T + at}" for at in scrapes(target) if _in(at, within)]
+    by_metric: dict[str, list[Shown]] = {}
+    for shown in series:
+        by_metric.setdefault(shown.metric, []).append(shown)
+    for metric, members in sorted(by_metric.items()):
+        lines.append(f"# TYPE {metric} gauge")
+        for shown in members:
+            lines += _samples(shown, within)
+    return lines
+
+
+def _in(at: int, within: Span | None) -> bool:
+    return within is None or within.holds(at)
+
+
+def _samples(shown: Shown, within: Span | None) -> list[str]:
+    labels = [("job", shown.target.job), ("instance", shown.target.instance), *shown.labels]
+    matchers = ",".join(f'{key}="{value}"' for key, value in labels)
+    name = f"{shown.metric}{{{matchers}}}"
+    return [
+        f"{name} {shown.value} {T + at}"
+        for at in answers(shown.target)
+        if shown.life.holds(at) and _in(at, within) and not any(span.holds(at) for span in shown.silent)
+    ]
