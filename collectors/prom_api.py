@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+from base64 import b64encode
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +67,7 @@ class PrometheusApi:
             raise SettingsError("collect.prometheus.url is missing: give it with /api/v1 at its end")
         self.url = settings.url.rstrip("/")
         self._settings = settings
-        self._headers, self._auth = _credentials(settings)
+        self._headers = _headers(settings)
         self._ssl = _ssl_context(settings)
         self._room = asyncio.Semaphore(concurrency)
         self._session: aiohttp.ClientSession | None = None
@@ -127,7 +128,6 @@ class PrometheusApi:
         if self._session is None:
             self._session = aiohttp.ClientSession(
                 headers=self._headers,
-                auth=self._auth,
                 connector=aiohttp.TCPConnector(ssl=self._ssl),
                 timeout=aiohttp.ClientTimeout(total=self._settings.timeout, connect=_CONNECT_SECONDS),
                 trust_env=False,
@@ -189,14 +189,14 @@ def _time(at: float) -> str:
     return iso(at) if at == int(at) else f"{at:.3f}"
 
 
-def _credentials(settings: PrometheusSettings) -> tuple[dict[str, str], aiohttp.BasicAuth | None]:
+def _headers(settings: PrometheusSettings) -> dict[str, str]:
     headers = dict(settings.headers)
     if settings.bearer_file:
         headers["Authorization"] = f"Bearer {_secret('bearer_file', settings.bearer_file)}"
     if settings.username:
-        password = _secret("password_file", settings.password_file)
-        return headers, aiohttp.BasicAuth(settings.username, password, "utf-8")
-    return headers, None
+        pair = f"{settings.username}:{_secret('password_file', settings.password_file)}"
+        headers["Authorization"] = f"Basic {b64encode(pair.encode()).decode()}"
+    return headers
 
 
 def _secret(key: str, path: str) -> str:

@@ -122,7 +122,13 @@ _WORD = re.compile(
     re.VERBOSE,
 )
 _LABEL_LISTS = {"by", "without", "on", "ignoring", "group_left", "group_right"}
-_KEYWORDS = _LABEL_LISTS | {"and", "or", "unless", "bool", "offset", "atan2", "inf", "nan"}
+_AGGREGATORS = {*AGGREGATIONS, "group", "topk", "bottomk", "quantile", "count_values", "limitk", "limit_ratio"}
+_KEYWORDS = (
+    {"and", "or", "unless", "bool", "offset", "atan2", "inf", "nan"}
+    | _LABEL_LISTS
+    | _AGGREGATORS  # `max by (id) (…)`: no parenthesis follows the name
+    | {*QUERY_FUNCTIONS}  # a prefix of one word
+)
 
 
 def names_in(*fragments: str) -> Sequence[str]:

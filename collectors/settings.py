@@ -45,6 +45,8 @@ class PrometheusSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True
     def __post_init__(self) -> None:
         if bool(self.username) != bool(self.password_file):
             raise ValueError("username and password_file go together: give both or none")
+        if ":" in self.username:
+            raise ValueError("username has a colon, which HTTP does not allow in it")
         if self.username and self.bearer_file:
             raise ValueError("username and bearer_file exclude each other: give one of them")
 

@@ -235,7 +235,7 @@ async def test_nobody_looked_but_nothing_was_there_before_or_after_is_weak(asked
     ]
     assert unused.covers == [Interval(T + 18 * HOUR, T + 19 * HOUR)]
     assert unused.proof == "weak"
-    assert "nobody looked 2026-01-05T18:00:17Z to 2026-01-05T18:30:07Z" in unused.note
+    assert "nobody looked 2026-01-05T18:00:13Z to 2026-01-05T18:30:07Z" in unused.note
 
 
 async def test_a_silent_family_is_missing_for_all_that_had_it(asked: Asked) -> None:
