@@ -11,17 +11,20 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
 from msgspec import Meta
 
+from collectors.settings import CollectorSettings
 from rater._settings_reader import ConfigError, Fault, SettingsReader, without_secrets
 from rater.engine import EngineContext, EngineSettings
 from rater.kafka import KafkaSettings
 from rater.model.document import DocumentError, Node, load
 from rater.model.metric import Aggregation, Catalog, Coverage, MetricSpec
+from rater.store.settings import StoreSettings
 from rater.stream.settings import WorkerSettings
+from rater.stream.sink import SinkSettings
 
 __all__ = [
     "DEFAULT_FILE",
@@ -40,6 +43,8 @@ __all__ = [
 DEFAULT_FILE = "rater.yaml"
 FILE_VARIABLE = "RATER_CONFIG"
 ENVIRONMENT_PREFIX = "RATER_"
+
+T = TypeVar("T", bound=msgspec.Struct)
 
 
 class MetricProperties(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -67,8 +72,12 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The whole of rater.yaml. Each section belongs to the package that reads it."""
 
     kafka: KafkaSettings = KafkaSettings()
+    store: StoreSettings = StoreSettings()
     engine: EngineSettings = EngineSettings()
     worker: WorkerSettings = WorkerSettings()
+    sink: SinkSettings = SinkSettings()
+    collect: CollectorSettings | None = None
+    """Null: `rater up` runs no collector."""
     observe: ObserveSettings = ObserveSettings()
     metrics_conf: str = ""
     """Path of CloudKitty's metrics.yml."""
@@ -123,10 +132,8 @@ def _read(file: Path | None, tree: Node | None, name: str, environment: Mapping[
     faults = reader.faults
     faults += [Fault(variable, "", "overrides no setting: see `rater config show`") for variable in reader.unused()]
     base = file.parent if file is not None else Path()
-    if not faults:
-        settings = _anchored(settings, base)
+    metrics_conf = getattr(settings, "metrics_conf", "")  # what was refused is not there
     specs: list[MetricSpec] = []
-    metrics_conf = getattr(settings, "metrics_conf", "")  # a refused section is read on without its faulty fields
     if metrics_conf:
         try:
             specs = _metrics_yml(base / metrics_conf)
@@ -134,6 +141,7 @@ def _read(file: Path | None, tree: Node | None, name: str, environment: Mapping[
             faults += _faults_of(fault)
     if faults:
         raise ConfigError(faults)
+    settings = _anchored(settings, base)
     return Config(settings, _catalog(specs, settings.metrics), file)
 
 
@@ -154,13 +162,32 @@ def _catalog(specs: list[MetricSpec], own: Mapping[str, MetricProperties]) -> Ca
 
 def _anchored(settings: Settings, base: Path) -> Settings:
     """The same settings with every relative path made relative to the working directory, by way of `base`."""
-    kafka = msgspec.structs.replace(
-        settings.kafka, **{name: _path(base, getattr(settings.kafka, name)) for name in _KAFKA_FILES}
+    anchored = _anchored_files(settings, base)
+    return msgspec.structs.replace(
+        anchored,
+        store=msgspec.structs.replace(anchored.store, dsn=_dsn(base, settings.store.dsn)),
+        metrics_conf=_path(base, settings.metrics_conf),
     )
-    return msgspec.structs.replace(settings, kafka=kafka, metrics_conf=_path(base, settings.metrics_conf))
 
 
-_KAFKA_FILES = ("password_file", "ca_file", "certificate_file", "key_file")
+def _anchored_files(section: T, base: Path) -> T:
+    """The same section with every `…_file` of it and its sections anchored."""
+    changed: dict[str, Any] = {}
+    for name in section.__struct_fields__:
+        value = getattr(section, name)
+        if isinstance(value, msgspec.Struct):
+            changed[name] = _anchored_files(value, base)
+        elif name.endswith("_file") and isinstance(value, str):
+            changed[name] = _path(base, value)
+    return msgspec.structs.replace(section, **changed)
+
+
+def _dsn(base: Path, dsn: str) -> str:
+    """A DSN of the embedded engine with its directory anchored; any other as it is."""
+    scheme, separator, rest = dsn.partition("://")
+    if scheme != "chdb" or not separator or not rest or rest in (":memory:", "memory"):
+        return dsn
+    return f"chdb://{_path(base, rest)}"
 
 
 def _path(base: Path, path: str) -> str:

@@ -22,7 +22,14 @@ class ExportFileError(RaterError):
 
 @click.command()
 @click.argument("what", type=click.Choice(["lines", "frames", "gaps"]))
-@click.option("--out", "form", type=click.Choice(["jsonl", "csv", "parquet"]), default="jsonl", show_default=True)
+@click.option(
+    "--out",
+    "form",
+    type=click.Choice(["jsonl", "csv", "parquet"]),
+    default="jsonl",
+    show_default=True,
+    help="How to write them.",
+)
 @click.option("--file", "target", type=click.Path(path_type=Path), help="Write to this file instead of stdout.")
 @span_options
 @click.pass_context

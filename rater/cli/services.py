@@ -30,16 +30,41 @@ def worker(context: click.Context, listen: str | None) -> None:
       rater worker --listen 127.0.0.1:8990
     """
     config = observed(session(context).config, listen)
-    until_signal(lambda stop: _work(config, stop))
+    until_signal(lambda stop: _worker(config, stop))
 
 
-async def _work(config: Config, stop: asyncio.Event) -> None:
+async def _worker(config: Config, stop: asyncio.Event) -> None:
     from prometheus_client import CollectorRegistry
 
-    from rater.observe import serve_health
-    from rater.stream.worker import Worker
+    from rater.services import run_together, worker_service
 
-    settings, registry = config.settings, CollectorRegistry()
-    service = Worker(settings.kafka, config.engine_context(), settings.worker, registry=registry)
-    async with serve_health(settings.observe, {"worker": service.red}, registry):
-        await service.run(stop)
+    registry = CollectorRegistry()
+    await run_together(config.settings.observe, [worker_service(config, registry)], registry, stop)
+
+
+@click.command()
+@listen_option
+@click.pass_context
+def sink(context: click.Context, listen: str | None) -> None:
+    """Run the sink: rated frames, gaps and usage into ClickHouse. Ctrl-C or SIGTERM ends it in order.
+
+    With the embedded ClickHouse this is the process that has it open; `rater report`, `frames`, `gaps` and `export`
+    are answered by it meanwhile.
+
+    \b
+    Examples:
+      rater sink
+      RATER_STORE__DSN=http://clickhouse:8123/rater rater sink
+    """
+    config = observed(session(context).config, listen)
+    until_signal(lambda stop: _sink(config, stop))
+
+
+async def _sink(config: Config, stop: asyncio.Event) -> None:
+    from prometheus_client import CollectorRegistry
+
+    from rater.services import run_together, sink_service
+
+    registry = CollectorRegistry()
+    async with sink_service(config, registry) as service:
+        await run_together(config.settings.observe, [service], registry, stop)

@@ -20,9 +20,7 @@ READ_SECONDS = 60.0
 
 async def force_frame(settings: KafkaSettings, forced: FrameForced) -> None:
     """Asks the worker to close a frame now. Raises TopicsError, StreamUnavailableError."""
-    count = (await partitions_of(settings)).get(Topic.USAGE)
-    if count is None:
-        raise TopicsError(f"topic {settings.topic(Topic.USAGE)} is missing: run `rater topics create`")
+    count = await _partitions(settings, Topic.USAGE)
     key = forced.scope_id.encode()
     producer = AIOKafkaProducer(**client_options(settings), acks="all", enable_idempotence=True)
     try:
@@ -45,18 +43,17 @@ async def read_values(settings: KafkaSettings, topic: Topic) -> list[bytes]:
 
     Raises TopicsError if it is missing, StreamUnavailableError.
     """
+    name = settings.topic(topic)
+    count = await _partitions(settings, topic)
     consumer = AIOKafkaConsumer(
         **client_options(settings),
         enable_auto_commit=False,
         auto_offset_reset="earliest",
         max_partition_fetch_bytes=REJECTED_MESSAGE_BYTES,
     )
-    name = settings.topic(topic)
     try:
         await consumer.start()
-        if name not in await consumer.topics():
-            raise TopicsError(f"topic {name} is missing: run `rater topics create`")
-        keys = [TopicPartition(name, number) for number in sorted(consumer.partitions_for_topic(name) or ())]
+        keys = [TopicPartition(name, number) for number in range(count)]
         consumer.assign(keys)
         await consumer.seek_to_beginning(*keys)
         ends = await consumer.end_offsets(keys)
@@ -70,3 +67,10 @@ async def read_values(settings: KafkaSettings, topic: Topic) -> list[bytes]:
         raise StreamUnavailableError(f"Kafka at {settings.bootstrap}: {name} cannot be read: {fault!r}") from fault
     finally:
         await consumer.stop()
+
+
+async def _partitions(settings: KafkaSettings, topic: Topic) -> int:
+    count = (await partitions_of(settings)).get(topic)
+    if count is None:
+        raise TopicsError(f"topic {settings.topic(topic)} is missing: run `rater topics create`")
+    return count

@@ -105,6 +105,18 @@ def test_relative_paths_are_relative_to_the_file(tmp_path: Path) -> None:
     assert config.settings.metrics_conf == str(tmp_path / "metrics.yml")
 
 
+def test_a_file_named_by_a_relative_path_has_its_paths_beside_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "etc").mkdir()
+    write(tmp_path / "etc", "metrics_conf: metrics.yml\nstore: {dsn: 'chdb://data', ca_file: /ca}\n")
+    monkeypatch.chdir(tmp_path)
+    config = load_config("etc/rater.yaml", {})
+    assert config.settings.metrics_conf == "etc/metrics.yml"
+    assert (config.settings.store.dsn, config.settings.store.ca_file) == ("chdb://etc/data", "/ca")
+    assert len(config.catalog) == 2
+
+
 def test_every_fault_is_told_at_once_with_its_place_and_what_is_allowed(tmp_path: Path) -> None:
     # given faults in the file, in the variables and in metrics.yml
     file = write(

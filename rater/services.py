@@ -1,0 +1,142 @@
+"""The long-running parts of rater, made from the settings, and how several of them run in one process.
+
+They start together, end together and share the health pages. Whoever runs the sink on an embedded ClickHouse also
+answers its readers, since the engine belongs to one process.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+from prometheus_client import CollectorRegistry
+
+from deploy.local.kafka import LaptopKafka
+from rater.config import Config, ObserveSettings
+from rater.model.errors import RaterError
+from rater.observe import ListenError, endpoint, is_loopback, serve_health
+from rater.reports.desk import serve_desk
+from rater.reports.view import StoreView, socket_of
+from rater.store import EmbeddedTarget, Store
+from rater.stream.sink import Sink
+from rater.stream.worker import Worker
+
+__all__ = [
+    "LAPTOP_KAFKA_DIRECTORY",
+    "LaptopAddressError",
+    "Service",
+    "laptop_kafka",
+    "run_together",
+    "serve_sink",
+    "sink_service",
+    "worker_service",
+]
+
+LAPTOP_KAFKA_DIRECTORY = Path("var") / "kafka"
+"""Data of the laptop Kafka, relative to the directory of rater.yaml."""
+
+log = logging.getLogger(__name__)
+
+
+class LaptopAddressError(RaterError):
+    """A laptop Kafka is wanted at an address that is not one of this machine."""
+
+
+class Service(NamedTuple):
+    """A part of the system: `run` works until the event is set, `red` says why it is not ready."""
+
+    name: str
+    run: Callable[[asyncio.Event], Awaitable[None]]
+    red: Callable[[], str]
+
+
+def worker_service(config: Config, registry: CollectorRegistry) -> Service:
+    """The worker, not started."""
+    found = Worker(config.settings.kafka, config.engine_context(), config.settings.worker, registry=registry)
+    return Service("worker", found.run, found.red)
+
+
+@asynccontextmanager
+async def sink_service(config: Config, registry: CollectorRegistry) -> AsyncIterator[Service]:
+    """The sink, not started, with the store of the settings open. Otherwise as `serve_sink`."""
+    with Store(config.settings.store) as store:
+        async with serve_sink(config, store, registry) as service:
+            yield service
+
+
+@asynccontextmanager
+async def serve_sink(config: Config, store: Store, registry: CollectorRegistry) -> AsyncIterator[Service]:
+    """The sink, not started; readers of an embedded store are answered while the block runs.
+
+    Raises StoreError if an embedded store cannot be opened; a server that is away is waited for.
+    """
+    found = Sink(config.settings.kafka, store, config.settings.sink, registry=registry)
+    service = Service("sink", found.run, found.red)
+    directory = store.target.directory if isinstance(store.target, EmbeddedTarget) else None
+    if directory is None:
+        yield service
+        return
+    await asyncio.to_thread(store.ping)  # claims the directory, in which the socket then is ours
+    async with serve_desk(StoreView(store), socket_of(directory)):
+        log.info("readers of the store are answered at %s", socket_of(directory))
+        yield service
+
+
+@asynccontextmanager
+async def laptop_kafka(config: Config) -> AsyncIterator[None]:
+    """A Kafka at `kafka.bootstrap` while the block runs. Raises LaptopAddressError, LaptopKafkaError."""
+    bootstrap = config.settings.kafka.bootstrap
+    try:
+        host, port = endpoint(bootstrap)
+    except ListenError:
+        host, port = "", 0
+    if not is_loopback(host):
+        raise LaptopAddressError(f"kafka.bootstrap is {bootstrap}: a Kafka on this machine is at 127.0.0.1 and a port")
+    base = config.path.parent if config.path is not None else Path()
+    kafka = LaptopKafka(base / LAPTOP_KAFKA_DIRECTORY, port)
+    log.info("starting Kafka on %s", bootstrap)
+    await asyncio.to_thread(kafka.start)
+    try:
+        yield
+    finally:
+        await asyncio.to_thread(kafka.stop)
+
+
+async def run_together(
+    observe: ObserveSettings, services: Sequence[Service], registry: CollectorRegistry, stop: asyncio.Event
+) -> None:
+    """Runs all services until each has ended after `stop`. One that ends by itself or fails stops the others.
+
+    Raises what the first one failed with, after all have ended; ListenError if the health pages cannot be served.
+    """
+    async with serve_health(observe, {service.name: service.red for service in services}, registry):
+        tasks: dict[asyncio.Future[None], str] = {
+            asyncio.ensure_future(service.run(stop)): service.name for service in services
+        }
+        try:
+            await _until_ended(tasks, stop)
+        finally:
+            for task in tasks:
+                task.cancel()  # nothing, for those that have ended
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _until_ended(tasks: dict[asyncio.Future[None], str], stop: asyncio.Event) -> None:
+    failure: BaseException | None = None
+    pending = set(tasks)
+    while pending:
+        ended, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
+        for task in ended:
+            fault = task.exception()
+            if fault is not None:
+                log.error("%s failed: %s", tasks[task], fault)
+                failure = failure or fault
+            elif not stop.is_set():
+                log.warning("%s ended", tasks[task])
+        stop.set()
+    if failure is not None:
+        raise failure
