@@ -42,8 +42,6 @@ LAST_INSTANT = 2**32 - 1  # of a DateTime: in 2106
 LAST_COUNT = 2**32 - 1  # of a UInt32
 _NAME = "LowCardinality(String)"
 _LABELS = f"Map({_NAME}, {_NAME})"
-_ALERT = "Tuple(UInt32, UInt32, String)"
-_NEVER = (0, 0, "")
 
 
 class Table(NamedTuple):
@@ -110,8 +108,8 @@ GAPS = Table(
         ("gap_begin", "UInt32"),
         ("gap_end", "UInt32"),
         ("gap_id", "FixedString(16)"),
-        ("opened", _ALERT),
-        ("resolved", _ALERT),
+        ("opened", "String"),
+        ("resolved", "String"),
     ),
 )
 USAGE = Table(
@@ -209,7 +207,7 @@ def gap_row(alert: Alert) -> Row | None:
     """The row of GAPS for an alert that a gap opened or was resolved; None for every other alert."""
     if alert.kind not in (AlertKind.GAP_OPENED, AlertKind.GAP_RESOLVED):
         return None
-    said = (_count(alert.revision + 1), _instant(alert.raised_at), alert.reason)
+    said = f"{_count(alert.revision):010}{_instant(alert.raised_at):010}{alert.reason}"
     opened = alert.kind is AlertKind.GAP_OPENED
     return (
         alert.scope_id,
@@ -219,8 +217,8 @@ def gap_row(alert: Alert) -> Row | None:
         _instant(alert.begin),
         _instant(alert.end),
         bytes.fromhex(alert.alert_id),
-        said if opened else _NEVER,
-        _NEVER if opened else said,
+        said if opened else "",
+        "" if opened else said,
     )
 
 

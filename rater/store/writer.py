@@ -50,7 +50,8 @@ class Batch:
 
     def add_frame(self, frame: RatedFrame, line_count: int) -> None:
         """The frame's own row, which makes its `line_count` lines count: they must be in this batch or stored."""
-        self._frames[month_of(frame.period_begin)].append(frame_row(frame, line_count))
+        row = frame_row(frame, line_count)
+        self._frames[month_of(frame.period_begin)].append(row)
         self.closed_at.append(frame.closed_at)
         self.weight += 1
 

@@ -2,9 +2,10 @@
 --
 -- An alert says either that the gap opened or that it was resolved, and knows nothing of the other, so that a
 -- ReplacingMergeTree would lose the half that came first. Here each kind has a column of its own, of which the greatest
--- tuple stays: (rank, raised_at, reason), rank = revision + 1, and 0 where no such alert has been seen. A gap that
--- opens again in a later revision is open again. All other columns follow from `gap_id`; they are in the key because
--- what is neither key nor aggregate would be left to chance.
+-- text stays: ten digits of the revision, ten digits of the second it was raised at, the reason; empty where no such
+-- alert has come. A gap that opens again in a later revision is open again. (A tuple would read better, but with FINAL
+-- the engine merges the element that a query reads without the function: one of the rows, at random.) All other columns
+-- follow from `gap_id`; they are in the key because what is neither key nor aggregate would be left to chance.
 CREATE TABLE IF NOT EXISTS gaps (
     scope_id LowCardinality(String),
     period_begin DateTime('UTC'),
@@ -13,15 +14,15 @@ CREATE TABLE IF NOT EXISTS gaps (
     gap_begin DateTime('UTC'),
     gap_end DateTime('UTC'),
     gap_id FixedString(16),
-    opened SimpleAggregateFunction(max, Tuple(rank UInt32, raised_at DateTime('UTC'), reason String)),
-    resolved SimpleAggregateFunction(max, Tuple(rank UInt32, raised_at DateTime('UTC'), reason String)),
-    is_open Bool ALIAS opened.rank > resolved.rank,
-    opened_revision Nullable(UInt32) ALIAS if(opened.rank = 0, NULL, opened.rank - 1),
-    opened_at Nullable(DateTime('UTC')) ALIAS if(opened.rank = 0, NULL, opened.raised_at),
-    reason String ALIAS opened.reason,
-    resolved_revision Nullable(UInt32) ALIAS if(opened.rank >= resolved.rank, NULL, resolved.rank - 1),
-    resolved_at Nullable(DateTime('UTC')) ALIAS if(opened.rank >= resolved.rank, NULL, resolved.raised_at),
-    resolution String ALIAS if(opened.rank >= resolved.rank, '', resolved.reason)
+    opened SimpleAggregateFunction(max, String),
+    resolved SimpleAggregateFunction(max, String),
+    is_open Bool ALIAS substring(opened, 1, 10) > substring(resolved, 1, 10),
+    opened_revision Nullable(UInt32) ALIAS if(opened = '', NULL, toUInt32OrZero(substring(opened, 1, 10))),
+    opened_at Nullable(DateTime('UTC')) ALIAS if(opened = '', NULL, toDateTime(toUInt32OrZero(substring(opened, 11, 10)), 'UTC')),
+    reason String ALIAS substring(opened, 21),
+    resolved_revision Nullable(UInt32) ALIAS if(is_open, NULL, toUInt32OrZero(substring(resolved, 1, 10))),
+    resolved_at Nullable(DateTime('UTC')) ALIAS if(is_open, NULL, toDateTime(toUInt32OrZero(substring(resolved, 11, 10)), 'UTC')),
+    resolution String ALIAS if(is_open, '', substring(resolved, 21))
 )
 ENGINE = AggregatingMergeTree
 ORDER BY (scope_id, period_begin, metric, source, gap_begin, gap_end, gap_id)
