@@ -25,9 +25,9 @@ async def run_all(jobs: Iterable[Callable[[], Awaitable[None]]], at_once: int) -
     try:
         async with asyncio.TaskGroup() as tasks:
             for job in jobs:
+                await room.acquire()
                 tasks.create_task(run(job))
                 count += 1
-                await room.acquire()
     except ExceptionGroup as faults:
         raise faults.exceptions[0] from None
     return count

@@ -1,0 +1,372 @@
+"""The rounds of a collector: what it asks, what it says, and when it asks again. The source is a fake, time stands."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from collectors.errors import NotSettledError, PublishError, SourceAwayError, SourceError
+from collectors.history import History
+from collectors.metrics_yml import Metric, read
+from collectors.progress import CollectionHead
+from collectors.runner import Collector
+from collectors.settings import CollectorSettings, CompletenessSettings, EvidenceSettings
+from collectors.source import Answer
+from rater.model.interval import Interval
+from rater.model.usage import ScopePlan
+
+T = 1_767_225_600
+P = 3600
+METRICS = read("metrics: {m: {unit: u}, n: {unit: v}}", "metrics.yml").metrics
+
+Answerer = Callable[[str, str, Interval], Answer]
+
+
+def _whole(scope_id: str, metric: str, period: Interval) -> Answer:
+    return Answer([period])
+
+
+class World:
+    """A source and a fetcher whose answers a test sets, a clock that it moves, and what was asked."""
+
+    def __init__(self) -> None:
+        self.now = float(T + 3 * P + 600)
+        self.scopes = {"p1"}
+        self.fault: Exception | None = None
+        self.answer: Answerer = _whole
+        self.asked: list[tuple[int, str, str]] = []
+        self.held_from = 0
+
+    def clock(self) -> float:
+        return self.now
+
+    async def check(self, now: int, reach_seconds: int) -> list[str]:
+        return []
+
+    async def oldest(self, now: int) -> int:
+        return self.held_from
+
+    def session(self, period: Interval, now: int) -> Session:
+        return Session(self, period)
+
+    async def close(self) -> None: ...
+
+    async def fetch(self, now: int) -> set[str]:
+        if self.fault:
+            raise self.fault
+        return set(self.scopes)
+
+
+class Session:
+    def __init__(self, world: World, period: Interval) -> None:
+        self._world = world
+        self._period = period
+
+    async def collect(self, scope_id: str, metric: Metric) -> Answer:
+        self._world.asked.append(((self._period.begin - T) // P, scope_id, metric.name))
+        return self._world.answer(scope_id, metric.name, self._period)
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+def _collector(world: World, log: Any, history: History | None = None, **settings: Any) -> Collector:
+    chosen = CollectorSettings(source="fake", **{"since": "2026-01-01T00:00:00Z", "concurrency": 1, **settings})
+    history = history or History("fake", P)
+    return Collector(chosen, METRICS, P, world, world, log, history, world.clock)
+
+
+def _raise(fault: Exception) -> Answerer:
+    def answer(scope_id: str, metric: str, period: Interval) -> Answer:
+        raise fault
+
+    return answer
+
+
+async def test_everything_since_the_begin_is_asked_oldest_first(world: World, log: Any) -> None:
+    """Given a new scope expected from 00:00; at 03:10; then three hours of each metric are asked, in order, once."""
+    collector = _collector(world, log)
+
+    await collector.round()
+    await collector.round()
+
+    assert world.asked == [(hour, "p1", name) for hour in range(3) for name in ("m", "n")]
+    assert log.plans == [ScopePlan("fake", "p1", T, None, ["m", "n"])]
+    assert [(d.source, d.begin - T, d.metric, d.unit, list(d.covers)) for d in log.drafts[:2]] == [
+        ("fake", 0, "m", "u", [Interval(T, T + P)]),
+        ("fake", 0, "n", "v", [Interval(T, T + P)]),
+    ]
+    assert {d.attempt for d in log.drafts} == {(T + 3 * P + 600) * 1000}
+    assert (collector.status.published, collector.status.open_periods, collector.status.reached) == (6, 0, T + 3 * P)
+
+
+async def test_a_period_that_is_just_over_is_left_in_peace(world: World, log: Any) -> None:
+    collector = _collector(world, log)
+    world.now = T + 3 * P + 119
+    await collector.round()
+    before = max(world.asked)
+    world.now = T + 3 * P + 120
+    await collector.round()
+
+    assert before == (1, "p1", "n")
+    assert world.asked[-2:] == [(2, "p1", "m"), (2, "p1", "n")]
+
+
+async def test_what_was_published_before_is_not_asked_again(world: World, log: Any) -> None:
+    """Given a history with a plan and two of three hours of m; when started anew; then only the rest is asked."""
+    history = History("fake", P)
+    history.plans.take(ScopePlan("fake", "p1", T, None, ["m", "n"]))
+    for hour in (0, 2):
+        span = Interval(T + hour * P, T + (hour + 1) * P)
+        history.progress.take(CollectionHead("fake", "p1", "m", *span, 1, f"c{hour}", covers=[span]))
+
+    await _collector(world, log, history, since="").round()
+
+    assert world.asked == [(0, "p1", "n"), (1, "p1", "m"), (1, "p1", "n"), (2, "p1", "n")]
+    assert log.plans == [ScopePlan("fake", "p1", T + 3 * P, None, ["m", "n"])]  # repeated, for whoever reads back later
+
+
+async def test_without_since_a_first_start_begins_with_the_present_period(world: World, log: Any) -> None:
+    await _collector(world, log, since="").round()
+
+    assert log.plans == [ScopePlan("fake", "p1", T + 3 * P, None, ["m", "n"])]
+    assert world.asked == []
+
+
+async def test_a_scope_that_appeared_while_nobody_looked_is_collected_from_then_on(world: World, log: Any) -> None:
+    """Given a collector that was last up until 01:00 and a scope it never saw; then that is expected from 01:00 on."""
+    history = History("fake", P)
+    history.progress.take(CollectionHead("fake", "p0", "m", T, T + P, 1, "c", covers=[Interval(T, T + P)]))
+
+    await _collector(world, log, history, since="").round()
+
+    assert log.plans == [ScopePlan("fake", "p1", T + P, None, ["m", "n"])]
+
+
+async def test_a_scope_that_appears_later_begins_where_it_was_last_not_there(world: World, log: Any) -> None:
+    collector = _collector(world, log)
+    await collector.round()
+    world.now = T + 5 * P + 600
+    world.scopes = {"p1", "p2"}
+    await collector.round()
+
+    assert log.plans[-1] == ScopePlan("fake", "p2", T + 3 * P, None, ["m", "n"])
+    assert (3, "p2", "m") in world.asked
+
+
+async def test_a_hole_is_said_with_its_reason_and_asked_again_until_it_is_filled(world: World, log: Any) -> None:
+    """Given an answer that covers half an hour; then it is published with the reason, and asked with growing pauses.
+
+    The same answer again says nothing new; a better one replaces it.
+    """
+    half = Answer([Interval(T, T + 1800)], note="dark: node-2")
+    world.now = T + P + 600
+    world.answer = lambda scope, metric, period: half if (metric, period.begin) == ("m", T) else Answer([period])
+    collector = _collector(world, log)
+
+    asked_at = []
+    for minute in range(0, 60):
+        world.now = T + P + 600 + 60 * minute
+        before = len(world.asked)
+        await collector.round()
+        asked_at += [minute] * (len(world.asked) - before)
+
+    assert asked_at == [0, 0, 1, 3, 7, 15, 31, 52, 52]  # pauses of 1, 2, 4 … minutes; at 52 the next hour is over
+    assert [(d.metric, list(d.covers)) for d in log.drafts if d.begin == T] == [
+        ("m", [Interval(T, T + 1800)]),
+        ("n", [Interval(T, T + P)]),
+    ]
+    first = [f for f in log.failures if f.begin < T + P]
+    assert [(f.begin, f.end, f.reason) for f in first] == [(T + 1800, T + P, "dark: node-2")]
+
+    world.answer = _whole
+    world.now += 6 * P
+    await collector.round()
+
+    assert [list(d.covers) for d in log.drafts if d.begin == T and d.metric == "m"][-1] == [Interval(T, T + P)]
+    assert log.drafts[-1].attempt > log.drafts[0].attempt
+    assert collector.status.open_periods == 0
+
+
+async def test_an_answer_that_proves_and_holds_nothing_is_a_failure(world: World, log: Any) -> None:
+    world.now = T + P + 600
+    world.answer = lambda scope, metric, period: Answer([], note="no target has shown m")
+
+    await _collector(world, log).round()
+
+    assert log.drafts == []
+    assert [(f.metric, f.begin, f.end, f.reason) for f in log.failures] == [
+        (metric, T, T + P, "no target has shown m") for metric in ("m", "n")
+    ]
+
+
+async def test_an_error_of_one_question_leaves_the_others_alone(world: World, log: Any) -> None:
+    def answer(scope_id: str, metric: str, period: Interval) -> Answer:
+        if metric == "m":
+            raise SourceError("too many samples")
+        return Answer([period])
+
+    world.answer = answer
+    collector = _collector(world, log)
+    await collector.round()
+    world.now += 61
+    await collector.round()
+
+    assert [d.metric for d in log.drafts] == ["n"] * 3
+    assert [(f.metric, f.begin - T, f.reason) for f in log.failures] == [
+        ("m", hour * P, "too many samples") for hour in range(3)
+    ]  # once, although asked twice
+    assert len(world.asked) == 9
+    assert (collector.status.open_periods, collector.status.oldest_open) == (3, T)
+
+
+async def test_a_source_that_is_away_ends_the_round_and_is_told_beside_the_latest_gaps(world: World, log: Any) -> None:
+    world.answer = _raise(SourceAwayError("no connection"))
+    world.now = T + 10 * P + 600
+    collector = _collector(world, log)
+
+    await collector.round()
+    await collector.round()
+
+    assert world.asked == [(0, "p1", "m")]
+    assert sorted({(f.begin - T) // P for f in log.failures}) == [0, 7, 8, 9]
+    assert collector.status.fault == "no connection"
+
+    world.now += 6
+    world.answer = _whole
+    await collector.round()
+    assert len(log.drafts) == 20
+    assert collector.status.fault == ""
+
+
+async def test_what_is_not_settled_is_asked_soon_again_without_a_word(world: World, log: Any) -> None:
+    world.now = T + P + 600
+    world.answer = _raise(NotSettledError("lag"))
+    collector = _collector(world, log)
+    await collector.round()
+    world.now += 29
+    await collector.round()
+    world.now += 1
+    world.answer = _whole
+    await collector.round()
+
+    assert len(world.asked) == 4
+    assert (len(log.failures), len(log.drafts)) == (0, 2)
+
+
+async def test_nothing_is_asked_that_the_source_no_longer_has(world: World, log: Any) -> None:
+    world.held_from = T + P + 1
+
+    await _collector(world, log).round()
+
+    assert world.asked == [(2, "p1", "m"), (2, "p1", "n")]
+
+
+async def test_a_metric_that_is_not_expected_is_collected_without_a_plan(world: World, log: Any) -> None:
+    completeness = CompletenessSettings(metrics={"n": EvidenceSettings(expected=False)})
+
+    await _collector(world, log, completeness=completeness).round()
+
+    assert log.plans == [ScopePlan("fake", "p1", T, None, ["m"])]
+    assert (0, "p1", "n") in world.asked
+
+
+async def test_a_scope_is_gone_only_after_it_was_left_out_for_long(world: World, log: Any) -> None:
+    """Given p2 not named for an hour, named again, then left out for a day; then it is gone after that day."""
+    world.scopes = {"p1", "p2"}
+    collector = _collector(world, log, gone_after=86400)
+    await collector.round()
+    log.plans.clear()
+    for hours, scopes in ((1, {"p1"}), (2, {"p1", "p2"}), (3, {"p1"}), (26, {"p1"})):
+        world.now, world.scopes = T + (3 + hours) * P + 600, scopes
+        await collector.round()
+    before = [plan for plan in log.plans if not plan.metrics]
+    world.now = T + 30 * P + 600
+    await collector.round()
+    await collector.round()
+
+    assert before == []
+    assert [plan for plan in log.plans if not plan.metrics] == [ScopePlan("fake", "p2", T + 31 * P, None, [])]
+    assert (29, "p2", "m") in world.asked
+
+    world.now = T + 40 * P + 600
+    await collector.round()
+    assert (30, "p2", "m") in world.asked  # what began before it was gone
+    assert (31, "p2", "m") not in world.asked
+
+
+@pytest.mark.parametrize("fault", [None, SourceError("away")])
+async def test_a_fetcher_that_names_nobody_takes_nobody_away(world: World, log: Any, fault: Exception | None) -> None:
+    collector = _collector(world, log, gone_after=1)
+    await collector.round()
+    world.scopes, world.fault = set(), fault
+    for hour in range(4, 8):
+        world.now = T + hour * P + 600
+        await collector.round()
+
+    assert all(plan.metrics for plan in log.plans)
+    assert (6, "p1", "m") in world.asked
+
+
+async def test_a_first_fetch_that_fails_is_a_fault_of_the_round(world: World, log: Any) -> None:
+    world.fault = SourceError("no such metric")
+    collector = _collector(world, log)
+
+    await collector.round()
+
+    assert collector.status.fault == "no such metric"
+    assert (log.plans, world.asked) == ([], [])
+
+
+async def test_a_new_metric_is_planned_from_the_present_period_on(world: World, log: Any) -> None:
+    history = History("fake", P)
+    history.plans.take(ScopePlan("fake", "p1", T, None, ["m"]))
+
+    await _collector(world, log, history).round()
+
+    assert log.plans == [ScopePlan("fake", "p1", T + 3 * P, None, ["m", "n"])]
+    assert world.asked == [(hour, "p1", "m") for hour in range(3)]
+
+
+async def test_kafka_away_leaves_everything_to_be_asked_again(world: World, log: Any) -> None:
+    async def refuse(draft: object) -> None:
+        raise PublishError("not confirmed")
+
+    published, log.publish = log.publish, refuse
+    collector = _collector(world, log)
+    with pytest.raises(PublishError):
+        await collector.round()
+    log.publish = published
+    await collector.round()
+
+    assert len(log.drafts) == 6
+
+
+async def test_plans_are_repeated_every_day(world: World, log: Any) -> None:
+    collector = _collector(world, log)
+    await collector.round()
+    world.now += 86400
+    await collector.round()
+
+    assert log.plans[1:] == [ScopePlan("fake", "p1", T + 27 * P, None, ["m", "n"])]
+
+
+async def test_a_long_backlog_is_interrupted_to_look_for_new_scopes(world: World, log: Any) -> None:
+    def slow(scope_id: str, metric: str, period: Interval) -> Answer:
+        world.now += 100
+        return Answer([period])
+
+    world.answer = slow
+    world.now = T + 100 * P
+    collector = _collector(world, log)
+
+    await collector.round()
+    world.scopes = {"p1", "p2"}
+    await collector.round()
+
+    assert len(world.asked) < 20
+    assert "p2" in {plan.scope_id for plan in log.plans}
