@@ -119,7 +119,7 @@ class Collector:
             now = self._clock()
             if now >= self._away_until:
                 await self._learn(int(now))
-                await self._ask_all(list(self._due(now)))
+                await self._ask_all(self._due(now))
                 self._times_away = 0
             else:
                 fault = self.status.fault
@@ -168,18 +168,14 @@ class Collector:
 
     # --- what to ask
 
-    def _due(self, now: float) -> Iterator[_Work]:
+    def _due(self, now: float) -> list[_Work]:
         """What is not proven and may be asked now, oldest period first."""
-        open_count, oldest = 0, 0
-        found: list[_Work] = []
-        for work in self._open(now):
-            open_count += 1
-            oldest = min(oldest or work.period.begin, work.period.begin)
-            attempts = self._attempts.get(work.key)
-            if attempts is None or attempts.again_at <= now:
-                found.append(work)
-        self.status = msgspec.structs.replace(self.status, open_periods=open_count, oldest_open=oldest)
-        yield from sorted(found, key=lambda work: (work.period.begin, work.metric.name, work.scope_id))
+        found = [
+            work
+            for work in self._open(now)
+            if work.key not in self._attempts or self._attempts[work.key].again_at <= now
+        ]
+        return sorted(found, key=lambda work: (work.period.begin, work.metric.name, work.scope_id))
 
     def _open(self, now: float) -> Iterator[_Work]:
         """Every period that is over, still held by the source, expected, and not proven whole."""
@@ -292,11 +288,13 @@ class Collector:
         await run_all((partial(self._fail, work, reason) for work in told), _TOLD_AT_ONCE)
 
     def _note_status(self, fault: str) -> None:
-        self.status = msgspec.structs.replace(
-            self.status,
+        begins = [work.period.begin for work in self._open(self._clock())]
+        self.status = CollectorStatus(
             scopes=len(self._roster.scopes()),
             published=self._published,
             failed=self._failed,
+            open_periods=len(begins),
+            oldest_open=min(begins, default=0),
             reached=self._progress.reached,
             fault=fault,
         )
