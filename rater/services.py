@@ -13,8 +13,11 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from prometheus_client import CollectorRegistry
+from prometheus_client import CollectorRegistry, Gauge
 
+from collectors.runner import CollectorStatus
+from collectors.service import run_collector
+from collectors.settings import CollectorSettings
 from deploy.local.kafka import LaptopKafka
 from rater.config import Config, ObserveSettings
 from rater.model.errors import RaterError
@@ -28,8 +31,12 @@ from rater.stream.worker import Worker
 __all__ = [
     "LAPTOP_KAFKA_DIRECTORY",
     "LaptopAddressError",
+    "NoCollectorError",
     "Service",
+    "collect_settings",
+    "collector_service",
     "laptop_kafka",
+    "reach_seconds",
     "run_together",
     "serve_sink",
     "sink_service",
@@ -84,6 +91,57 @@ async def serve_sink(config: Config, store: Store, registry: CollectorRegistry) 
     async with serve_desk(StoreView(store), socket_of(directory)):
         log.info("readers of the store are answered at %s", socket_of(directory))
         yield service
+
+
+class NoCollectorError(RaterError):
+    """A collector is wanted and the settings have none."""
+
+
+def collect_settings(config: Config) -> CollectorSettings:
+    """Section `collect`. Raises NoCollectorError."""
+    if config.settings.collect is None:
+        raise NoCollectorError(
+            "section collect is not set: say there what to ask, such as collect: {prometheus: {url: …}, static: "
+            "{scopes: […]}}"
+        )
+    return config.settings.collect
+
+
+def reach_seconds(config: Config) -> int:
+    """How long after its end a period may still be collected without rework."""
+    engine = config.settings.engine
+    return (engine.wait_periods + engine.late_horizon_periods) * engine.period
+
+
+def collector_service(config: Config, registry: CollectorRegistry) -> Service:
+    """The collector, not started. Raises NoCollectorError."""
+    collect, settings = collect_settings(config), config.settings
+    status = [CollectorStatus(fault="no round has been finished yet")]
+    for name, text, read in _COLLECTOR_GAUGES:
+        gauge = Gauge(f"rater_collector_{name}", text, registry=registry)
+        gauge.set_function(lambda read=read: read(status[0]))  # type: ignore[misc]  # the default binds this `read`
+
+    async def run(stop: asyncio.Event) -> None:
+        await run_collector(
+            collect,
+            settings.kafka,
+            settings.metrics_conf,
+            settings.engine.period,
+            reach_seconds(config),
+            stop,
+            lambda found: status.__setitem__(0, found),
+        )
+
+    return Service("collector", run, lambda: status[0].fault)
+
+
+_COLLECTOR_GAUGES: list[tuple[str, str, Callable[[CollectorStatus], float]]] = [
+    ("scopes", "Scopes that are collected", lambda status: status.scopes),
+    ("published", "Collections published since the start", lambda status: status.published),
+    ("failed", "Questions without a whole answer since the start", lambda status: status.failed),
+    ("open_periods", "Periods of a scope and metric not proven whole", lambda status: status.open_periods),
+    ("oldest_open_timestamp", "Begin of the oldest of them, 0 if there is none", lambda status: status.oldest_open),
+]
 
 
 @asynccontextmanager

@@ -127,8 +127,8 @@ def _run(arguments: list[str] | None) -> int:
     except click.ClickException as fault:
         fault.show()
         return fault.exit_code
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # whoever read us has seen enough
+    except SystemExit:  # all that click makes of a broken pipe: whoever read us has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return exits.OK
     except RaterError as fault:
         return _end(f"error: {fault}", getattr(fault, "exit_status", exits.FAILED))

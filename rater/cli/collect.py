@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -10,7 +12,7 @@ from rater.cli import exits
 from rater.cli.app import session
 from rater.cli.output import instant, progress, remark
 from rater.cli.times import Instant
-from rater.cli.work import run
+from rater.cli.work import listen_option, observed, run, until_signal
 
 if TYPE_CHECKING:
     from collectors.replay import ReplayReport
@@ -50,6 +52,53 @@ def collect() -> None:
       rater collect run
       rater collect replay usage-2026-01.jsonl.gz --covers 2026-01-01/2026-02-01
     """
+
+
+@collect.command("run")
+@listen_option
+@click.pass_context
+def collect_run(context: click.Context, listen: str | None) -> None:
+    """Collect what is due from the source of section collect, until Ctrl-C or SIGTERM.
+
+    What was missed while no collector ran is collected first, oldest first.
+
+    \b
+    Example:
+      rater collect run
+    """
+    config = observed(session(context).config, listen)
+    until_signal(lambda stop: _collect(config, stop))
+
+
+async def _collect(config: Config, stop: asyncio.Event) -> None:
+    from prometheus_client import CollectorRegistry
+
+    from rater.services import collector_service, run_together
+
+    registry = CollectorRegistry()
+    await run_together(config.settings.observe, [collector_service(config, registry)], registry, stop)
+
+
+@collect.command("check")
+@click.pass_context
+def collect_check(context: click.Context) -> None:
+    """Ask the source whether it can answer what it will be asked: metrics, scrape interval, retention, scopes.
+
+    \b
+    Example:
+      rater collect check
+    """
+    from collectors.service import check_source
+    from rater.services import collect_settings, reach_seconds
+
+    config = session(context).config
+    settings = config.settings
+    collect = collect_settings(config)
+    reach = reach_seconds(config)
+    found = run(check_source(collect, settings.metrics_conf, settings.engine.period, reach, int(time.time())))
+    for text in found.remarks:
+        remark(text)
+    click.echo(f"{collect.source_name} can be asked: {len(found.scopes)} scopes, {len(found.metrics)} metrics")
 
 
 @collect.command("replay")

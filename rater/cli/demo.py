@@ -38,8 +38,7 @@ class _Teller:
 
     def report(self, report: Report) -> None:
         """As `rater report` prints it."""
-        sys.stdout.flush()
-        print_report(report)
+        print_report(report, tell=click.echo)
 
     def progress(self, what: str, unit: str) -> AbstractContextManager[Callable[[int, int], None]]:
         """A bar on a terminal, else a line now and then."""

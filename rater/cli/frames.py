@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from rater.cli.app import session
-from rater.cli.output import Cell, Column, instant, out_option, remark, rows
+from rater.cli.output import Cell, Column, Moment, instant, out_option, remark, rows
 from rater.cli.times import Instant, chosen_span, span_options
 from rater.cli.work import run
 
@@ -95,13 +95,13 @@ def _frame(frame: FrameRow) -> tuple[Cell, ...]:
 
     return (
         frame.scope_id,
-        instant(frame.period_begin),
-        instant(frame.period_end),
+        Moment(frame.period_begin),
+        Moment(frame.period_end),
         frame.revision,
         frame.status.value,
         "weak" if frame.weak else "",
         frame.closed_by.value,
-        instant(frame.closed_at),
+        Moment(frame.closed_at),
         frame.line_count,
         plain_text(sum((total.price for total in frame.totals), Decimal(0))),
         len(frame.gaps),
@@ -167,11 +167,11 @@ def _gap(gap: GapRow) -> tuple[Cell, ...]:
         gap.scope_id,
         gap.metric,
         gap.source,
-        instant(gap.begin),
-        instant(gap.end),
+        Moment(gap.begin),
+        Moment(gap.end),
         "open" if gap.is_open else "resolved",
-        None if gap.opened_at is None else instant(gap.opened_at),
-        None if gap.resolved_at is None else instant(gap.resolved_at),
+        None if gap.opened_at is None else Moment(gap.opened_at),
+        None if gap.resolved_at is None else Moment(gap.resolved_at),
         gap.reason,
         gap.gap_id,
     )

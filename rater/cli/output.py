@@ -8,15 +8,31 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from decimal import Decimal
 from typing import Any, TypeAlias
 
 import click
 import msgspec
 
-__all__ = ["Advance", "Cell", "Column", "confirm", "instant", "out_option", "progress", "remark", "rows", "table"]
+__all__ = [
+    "Advance",
+    "Cell",
+    "Column",
+    "Moment",
+    "confirm",
+    "instant",
+    "out_option",
+    "progress",
+    "remark",
+    "rows",
+    "table",
+]
 
-Cell: TypeAlias = str | int | Decimal | None
+
+class Moment(int):
+    """Seconds since the epoch in a cell: a table shows them as `2026-01-06 09:10`, JSON and CSV as ISO 8601."""
+
+
+Cell: TypeAlias = str | int | Moment | None
 Advance: TypeAlias = Callable[[int, int], None]
 """Called with what is done and the total, 0 if that is unknown."""
 
@@ -47,7 +63,8 @@ def rows(form: str, columns: Sequence[Column], found: Iterable[Sequence[Cell]], 
     if form == "table":
         listed = list(found)
         shown = [number for number, column in enumerate(columns) if column.wide]
-        table([columns[n] for n in shown], [[row[n] for n in shown] for row in listed], title)
+        if listed:
+            table([columns[n] for n in shown], [[row[n] for n in shown] for row in listed], title)
         return len(listed)
     count = 0
     writer = csv.writer(sys.stdout)
@@ -56,11 +73,23 @@ def rows(form: str, columns: Sequence[Column], found: Iterable[Sequence[Cell]], 
     for row in found:
         count += 1
         if form == "csv":
-            writer.writerow(["" if cell is None else str(cell) for cell in row])
+            writer.writerow(["" if cell is None else str(_plain(cell)) for cell in row])
         else:
-            entry = {column.key: cell for column, cell in zip(columns, row, strict=True)}
+            entry = {column.key: _plain(cell) for column, cell in zip(columns, row, strict=True)}
             sys.stdout.write(msgspec.json.encode(entry).decode() + "\n")
     return count
+
+
+def _plain(cell: Cell) -> Cell:
+    if isinstance(cell, Moment):
+        return datetime.fromtimestamp(cell, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return cell
+
+
+def _shown(cell: Cell) -> str:
+    if isinstance(cell, Moment):
+        return instant(cell)
+    return "" if cell is None else str(cell)
 
 
 def table(columns: Sequence[Column], found: Iterable[Sequence[Cell]], title: str = "") -> None:
@@ -74,7 +103,7 @@ def table(columns: Sequence[Column], found: Iterable[Sequence[Cell]], title: str
     for column in columns:
         drawn.add_column(column.title, justify="right" if column.right else "left", overflow="fold")
     for row in found:
-        drawn.add_row(*("" if cell is None else str(cell) for cell in row))
+        drawn.add_row(*map(_shown, row))
     console.print(drawn)
 
 

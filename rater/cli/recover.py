@@ -8,7 +8,7 @@ import click
 
 from rater.cli import exits
 from rater.cli.app import session
-from rater.cli.output import Column, confirm, instant, out_option, remark, rows
+from rater.cli.output import Cell, Column, Moment, confirm, out_option, remark, rows
 from rater.cli.work import run
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def recover(context: click.Context, repair: bool, partitions: tuple[int, ...], y
     return _repair(context, troubled, yes)
 
 
-def _row(one: Remains) -> tuple[int | str | None, ...]:
+def _row(one: Remains) -> tuple[Cell, ...]:
     newest = one.snapshots[0] if one.snapshots else None
     return (
         one.partition,
@@ -70,7 +70,7 @@ def _row(one: Remains) -> tuple[int | str | None, ...]:
         one.committed_offset if one.committed_offset >= 0 else None,
         len(one.snapshots),
         newest.next_offset if newest else None,
-        instant(newest.written_ms // 1000) if newest else None,
+        Moment(newest.written_ms // 1000) if newest else None,
         one.trouble,
     )
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import click
 
 from rater.cli.app import session
-from rater.cli.output import Cell, Column, instant, out_option, remark, rows
+from rater.cli.output import Cell, Column, Moment, instant, out_option, remark, rows
 from rater.cli.times import Instant, chosen_span
 
 if TYPE_CHECKING:
@@ -61,23 +62,23 @@ def report(
         print_report(report_of(view, scope_id, Interval(first, last)), out)
 
 
-def print_report(found: Report, out: str = "table") -> None:
-    """Writes a report to stdout; what its figures rest on goes to stderr."""
+def print_report(found: Report, out: str = "table", tell: Callable[[str], None] = remark) -> None:
+    """Writes a report to stdout, and by `tell` (to stderr) what its figures rest on."""
     title = f"{found.scope_id}: {instant(found.begin)} to {instant(found.end)} UTC" if out == "table" else ""
     rows(out, _ROWS, _cells(found), title)
-    remark(
+    tell(
         f"{found.frames} frames from {instant(found.known_begin)} to {instant(found.known_end)} UTC, all complete: "
         f"{found.empty_frames} of them empty (nothing was used), {found.weak_frames} with weak proof, "
         f"{found.revised_frames} revised; rules {', '.join(map(str, found.rule_versions))}"
     )
     if found.known_end < found.end:
-        remark(f"nothing is known after {instant(found.known_end)} UTC: these are the figures up to then")
+        tell(f"nothing is known after {instant(found.known_end)} UTC: these are the figures up to then")
 
 
 def _cells(found: Report) -> list[tuple[Cell, ...]]:
     from rater.store import plain_text
 
-    head = (found.scope_id, instant(found.begin), instant(found.end))
+    head = (found.scope_id, Moment(found.begin), Moment(found.end))
     lines: list[tuple[Cell, ...]] = [
         (*head, row.metric, plain_text(row.qty), row.unit, row.lines, plain_text(row.price)) for row in found.metrics
     ]

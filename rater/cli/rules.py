@@ -12,7 +12,7 @@ import click
 
 from rater.cli import exits
 from rater.cli.app import session
-from rater.cli.output import Cell, Column, confirm, instant, out_option, remark, rows
+from rater.cli.output import Cell, Column, Moment, confirm, out_option, remark, rows
 from rater.cli.work import run
 from rater.model.errors import RaterError
 
@@ -198,7 +198,7 @@ def rules_log(context: click.Context, out: str) -> None:
         found.append(
             (
                 outcome.version if isinstance(outcome, Applied) else None,
-                instant(event.created_at),
+                Moment(event.created_at),
                 event.author,
                 len(event.changes),
                 event.reason,

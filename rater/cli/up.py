@@ -43,7 +43,7 @@ async def _up(config: Config, with_kafka: bool, stop: asyncio.Event) -> None:
     from prometheus_client import CollectorRegistry
 
     from rater.kafka import create_topics
-    from rater.services import laptop_kafka, run_together, sink_service, worker_service
+    from rater.services import collector_service, laptop_kafka, run_together, sink_service, worker_service
 
     async with AsyncExitStack() as stack:
         if with_kafka:
