@@ -31,9 +31,10 @@ def _item(alert: Alert) -> OutboxItem:
 
 def late_usage(part: Collection, late: list[Interval], record: Record) -> OutboxItem:
     """Usage came for frames that have left the state. Raised at the broker's time of the record."""
+    collection = (part.source, part.begin, part.end, part.attempt, part.collection_id, part.part)
     return _item(
         Alert(
-            alert_id=_identity("late", part.scope_id, part.metric, part.source, part.collection_id, part.part),
+            alert_id=_identity("late", part.scope_id, part.metric, *collection),
             kind=AlertKind.LATE_USAGE,
             scope_id=part.scope_id,
             metric=part.metric,

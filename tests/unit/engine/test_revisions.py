@@ -302,6 +302,23 @@ def test_usage_for_frames_that_have_left_is_refused_and_alerted() -> None:
     assert (frame.period_begin, frame.revision, quantities(frame)) == (T + 2 * HOUR, 0, {"vm1": 1})
 
 
+def test_late_usage_has_an_alert_of_its_own_for_each_part_attempt_and_range() -> None:
+    # given a frame that has left
+    bench = Bench(late_horizon_periods=0)
+    bench.take(collection(), at=T + HOUR)
+    bench.one(T + HOUR)
+
+    # when parts come that share their collection's id, one of them twice
+    halves = [(T, T + HALF), (T + HALF, T + HOUR)]
+    bench.take(*(collection(begin, end, collection_id="mine") for begin, end in halves))
+    bench.take(*(collection(collection_id="mine", part=part, parts=2) for part in (0, 1, 1)))
+    bench.take(collection(collection_id="mine", attempt=2))
+
+    # then
+    ids = [alert.alert_id for alert in bench.alerts(AlertKind.LATE_USAGE)]
+    assert (len(ids), len(set(ids)), ids[3] == ids[4]) == (6, 5, True)
+
+
 def test_late_pushed_samples_are_refused_too() -> None:
     bench = Bench(late_horizon_periods=0)
     bench.take(push(sample(T, end=T + HOUR)), at=T + HOUR)
