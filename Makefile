@@ -4,8 +4,8 @@ PYTHON ?= python3
 export PYTHON
 BIN := .venv/bin
 PYTEST = $(BIN)/python -m pytest -ra --junitxml=.cache/reports/$@.xml
-UV_COMPILE = $(BIN)/uv pip compile pyproject.toml --quiet --universal --generate-hashes \
-	--no-header --no-emit-index-url --no-emit-find-links $(if $(UPGRADE),--upgrade)
+UV_COMPILE = $(BIN)/uv pip compile pyproject.toml --quiet --universal --python-version 3.11 \
+	--generate-hashes --no-header --no-emit-index-url --no-emit-find-links $(if $(UPGRADE),--upgrade)
 
 # What `make test` runs, in order, each with the seconds after which it is ended and counts as failed.
 TEST_STEPS = lint:120 types:300 imports:60 schemas-check:60 unit:600 tools:600 integration:600 chaos:600 e2e:600
