@@ -106,6 +106,9 @@ _SCHEMA = {
 }
 
 
+_SYSTEM_ERROR = re.compile(r"\[Errno -?\d+\] ([^')\"]+)")
+
+
 def store_error(fault: Exception, target: str, doing: str, secrets: tuple[str, ...] = ()) -> StoreError:
     """The error of ours for what the client raised while `doing`; `target` names the store without its password."""
     code = getattr(fault, "code", None)
@@ -119,7 +122,11 @@ def store_error(fault: Exception, target: str, doing: str, secrets: tuple[str, .
     if isinstance(fault, OSError):
         return StoreUnavailableError(f"ClickHouse at {target} cannot {doing} now: {said}")
     if code is None and isinstance(fault, OperationalError):
-        return StoreUnavailableError(f"ClickHouse at {target} cannot be reached: is it running? ({said})")
+        reason = _SYSTEM_ERROR.search(said)  # the rest is the names of three nested exceptions
+        return StoreUnavailableError(
+            f"ClickHouse at {target} cannot be reached: is it running, is store.dsn right? "
+            f"({reason[1] if reason else said})"
+        )
     if isinstance(fault, UnicodeEncodeError):
         return UnstorableError(f"ClickHouse at {target}: a text is no Unicode: {said}")
     if isinstance(fault, ClickHouseError):

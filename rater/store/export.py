@@ -36,7 +36,7 @@ ExportForm: TypeAlias = Literal["jsonl", "csv", "parquet"]
 ExportWhat: TypeAlias = Literal["lines", "frames", "gaps"]
 Block: TypeAlias = list[Sequence[Any]]
 
-FRAMES_PER_BLOCK = 500
+ROWS_PER_BLOCK = 500
 _json = msgspec.json.Encoder().encode
 
 
@@ -250,7 +250,7 @@ def _iso(instant: int) -> str:
 
 def _blocks(rows: Iterable[Sequence[Any]]) -> Iterator[Block]:
     remaining = iter(rows)
-    while part := list(islice(remaining, FRAMES_PER_BLOCK)):
+    while part := list(islice(remaining, ROWS_PER_BLOCK)):
         yield list(zip(*part, strict=True))
 
 

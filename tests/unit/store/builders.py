@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from decimal import Decimal
+from decimal import Decimal, localcontext
 from hashlib import blake2b
 
 import msgspec
@@ -42,6 +42,11 @@ def a_line(number: int, metric: str = "instance", qty: str = "1", price: str = "
     )
 
 
+def _sum(amounts: Sequence[Decimal]) -> Decimal:
+    with localcontext(prec=100):
+        return sum(amounts, Decimal(0))
+
+
 def a_frame(
     scope_id: str = "alpha",
     period_begin: int = JANUARY,
@@ -69,8 +74,8 @@ def a_frame(
             MetricTotal(
                 metric,
                 "GiB",
-                sum((line.qty for line in lines if line.metric == metric), Decimal(0)),
-                sum((line.price for line in lines if line.metric == metric), Decimal(0)),
+                _sum([line.qty for line in lines if line.metric == metric]),
+                _sum([line.price for line in lines if line.metric == metric]),
                 sum(line.metric == metric for line in lines),
             )
             for metric in metrics

@@ -1,0 +1,159 @@
+"""A ClickHouse server for tests: the real engine behind as much of its HTTP interface as the client uses.
+
+Run as a process of its own, which can be killed and started again: `python -m tests.integration.clickhouse_http PORT
+DIRECTORY USER PASSWORD`. Prints `ready` when it listens. The engine and its SQL are real; only transport and password
+check are ours.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qsl, urlsplit
+
+USER, PASSWORD = "rater", "hunter2-from-a-file"
+_ENGINE_SETTINGS = {"insert_deduplication_token", "do_not_merge_across_partitions_select_final"}
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    engine: Any
+    lock = threading.Lock()
+    credentials: tuple[str, str]
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+    def do_GET(self) -> None:
+        self.do_POST()
+
+    def do_POST(self) -> None:
+        body = self._body()
+        options = dict(parse_qsl(urlsplit(self.path).query, keep_blank_values=True))
+        try:
+            self._check_password()
+            answer = self._run(options, body)
+        except Exception as fault:  # noqa: BLE001  whatever the engine says goes to the client
+            text = str(fault)
+            code = re.search(r"Code: (\d+)", text)
+            self._answer(500, text.encode(), {"X-ClickHouse-Exception-Code": code[1] if code else "1002"})
+        else:
+            self._answer(200, answer, {})
+
+    def _body(self) -> bytes:
+        if self.headers.get("Transfer-Encoding") != "chunked":
+            body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        else:
+            chunks = []
+            while size := int(self.rfile.readline(), 16):
+                chunks.append(self.rfile.read(size))
+                self.rfile.readline()
+            self.rfile.readline()
+            body = b"".join(chunks)
+        if self.headers.get("Content-Encoding") == "lz4":
+            import lz4.frame
+
+            body = lz4.frame.decompress(body)
+        return body
+
+    def _check_password(self) -> None:
+        import base64
+
+        sent = base64.b64decode((self.headers.get("Authorization") or "Basic ").split()[-1]).decode()
+        if tuple(sent.split(":", 1)) != self.credentials:
+            raise PermissionError(f"Code: 516. DB::Exception: {sent.split(':')[0]}: Authentication failed")
+
+    def _run(self, options: dict[str, str], body: bytes) -> bytes:
+        query = options.pop("query", "")
+        parameters = {name[6:]: text for name, text in options.items() if name.startswith("param_")}
+        settings = ", ".join(f"{name} = '{options[name]}'" for name in sorted(_ENGINE_SETTINGS & options.keys()))
+        with self.lock:
+            self.engine.query(f"USE `{options.get('database', 'default')}`", "TSV")
+            head, _, data = body.partition(b"\n")
+            if head.startswith(b"INSERT") and head.endswith(b"FORMAT Native"):
+                return self._insert(head.decode().removesuffix("FORMAT Native"), data, settings)
+            sql = query or body.decode()
+            return bytes(self.engine.query(sql, "TabSeparated", params=parameters).bytes() or b"")
+
+    def _insert(self, into: str, data: bytes, settings: str) -> bytes:
+        with tempfile.NamedTemporaryFile(suffix=".native") as block:
+            block.write(data)
+            block.flush()
+            clause = f"SETTINGS {settings}" if settings else ""
+            self.engine.query(f"{into} FROM INFILE '{block.name}' {clause} FORMAT Native", "TSV")
+        return b""
+
+    def _answer(self, status: int, body: bytes, headers: dict[str, str]) -> None:
+        self.send_response(status)
+        for name, value in {**headers, "Content-Length": str(len(body))}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(body)
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+
+def serve(port: int, directory: str, user: str, password: str) -> None:
+    """Serves until it is killed."""
+    import chdb
+
+    _Handler.engine = chdb.connect(directory)
+    _Handler.engine.query("CREATE DATABASE IF NOT EXISTS rater", "TSV")
+    _Handler.engine.query("SET async_insert = 0", "TSV")
+    _Handler.credentials = (user, password)
+    server = _Server(("127.0.0.1", port), _Handler)
+    sys.stdout.write(f"ready {server.server_port}\n")
+    sys.stdout.flush()
+    server.serve_forever()
+
+
+class Server:
+    """The process, from the side of a test."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._process: subprocess.Popen[str] | None = None
+        self.port = 0
+
+    def start(self) -> None:
+        """Starts it, on the port that it had before, and waits until it listens."""
+        command = [sys.executable, "-m", "tests.integration.clickhouse_http"]
+        self._process = subprocess.Popen(
+            [*command, str(self.port), str(self._directory), USER, PASSWORD], stdout=subprocess.PIPE, text=True
+        )
+        assert self._process.stdout is not None
+        self.port = int(self._process.stdout.readline().split()[1])
+
+    def kill(self) -> None:
+        """Kills it at once, if it runs."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            assert self._process.stdout is not None
+            self._process.stdout.close()
+            self._process = None
+
+
+@contextlib.contextmanager
+def clickhouse_server(directory: Path) -> Iterator[Server]:
+    """A server that is gone afterwards."""
+    server = Server(directory)
+    server.start()
+    try:
+        yield server
+    finally:
+        server.kill()
+
+
+if __name__ == "__main__":
+    serve(int(sys.argv[1]), *sys.argv[2:5])
