@@ -82,7 +82,7 @@ lock: .venv  ## Writes the lock files anew after a change of pyproject.toml (UPG
 clean:  ## Removes what was built and the local data in var/; .venv and downloads stay
 	rm -rf var build dist rater.egg-info .coverage .coverage.* .mypy_cache .ruff_cache .pytest_cache .hypothesis \
 		.import_linter_cache .cache/import-linter .cache/reports
-	find rater collectors deploy tests benchmarks scripts -name __pycache__ -prune -exec rm -rf {} +
+	find . -path ./.venv -prune -o -path ./.cache -prune -o -name __pycache__ -prune -exec rm -rf {} +
 
 .venv: check-python  ## Installs the locked dependencies and the project, if anything changed
 	@$(PYTHON) scripts/venv.py
