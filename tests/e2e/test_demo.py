@@ -1,0 +1,255 @@
+"""The demonstration as a user runs it, and its every line against the slow reference."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pyarrow.parquet as pq
+import pytest
+
+from tests.e2e.reference import Line, expected_lines
+
+pytestmark = [pytest.mark.slow, pytest.mark.kafka]
+
+ROOT = Path(__file__).parents[2]
+PATIENCE_SECONDS = 180
+HOLE = "2026-01-06 09:10 to 2026-01-06 11:10 UTC"
+METRICS = ("instance", "network.incoming", "network.outgoing", "storage.objects.size", "volume.size")
+ENVIRONMENT = {name: value for name, value in os.environ.items() if not name.startswith("RATER_")}
+
+
+class Told(NamedTuple):
+    directory: Path
+    stdout: str
+    stderr: str
+    seconds: float
+
+
+def rater(*arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "rater", *arguments],
+        cwd=cwd,
+        env={**ENVIRONMENT, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_SECONDS,
+        check=False,
+    )
+
+
+def tell(directory: Path) -> Told:
+    began = time.monotonic()
+    done = rater("demo", "--dir", str(directory))
+    assert done.returncode == 0, done.stdout + done.stderr
+    return Told(directory, done.stdout, done.stderr, time.monotonic() - began)
+
+
+@pytest.fixture(scope="module")
+def told(tmp_path_factory: pytest.TempPathFactory) -> Told:
+    """A demonstration that was run twice in the same place."""
+    directory = tmp_path_factory.mktemp("demo") / "cloud"
+    first = tell(directory)
+    second = tell(directory)
+    assert _without_moments(first.stdout) == _without_moments(second.stdout)
+    return second
+
+
+def _without_moments(story: str) -> str:
+    return re.sub(r'"(raised_at)":\d+', r'"\1":0', story)
+
+
+def line_of(exported: dict[str, Any]) -> Line:
+    begin = int(time.mktime(time.strptime(exported["period_begin"], "%Y-%m-%dT%H:%M:%SZ")) - time.timezone)
+    return Line(**{**{name: exported[name] for name in Line._fields}, "period_begin": begin})
+
+
+def test_the_story_comes_in_its_order(told: Told) -> None:
+    # given what has to be shown, in order
+    expected = [
+        "100400 samples",
+        "5 of them empty (nothing was used)",
+        '"kind":"gap_opened","scope_id":"delphi"',
+        *(f"gap_opened: delphi, {metric} from replay: {HOLE}" for metric in METRICS),
+        "error: the report of delphi from 2026-01-01 00:00 to 2026-02-01 00:00 UTC is refused, it has 5 hole(s):",
+        *(f"delphi: {metric} from replay: {HOLE} (2 h): no complete collection covers it" for metric in METRICS),
+        '"kind":"gap_resolved","scope_id":"delphi"',
+        *(f"gap_resolved: delphi, {metric} from replay: {HOLE}" for metric in METRICS),
+        "The report of delphi is complete",
+        "3 revised; rules 1",
+        "SELECT scope_id, metric",
+        f"Clean up: rm -r {told.directory}",
+    ]
+    # when / then
+    place = 0
+    for text in expected:
+        found = told.stdout.find(text, place)
+        assert found >= 0, f"{text!r} is not there, or not in its place:\n{told.stdout}"
+        place = found
+    assert told.stderr == ""
+
+
+def test_every_exported_line_is_that_of_the_reference_to_the_last_digit(told: Told) -> None:
+    # given
+    files = [told.directory / "usage.jsonl", told.directory / "missing.jsonl"]
+    expected = expected_lines(files, told.directory / "rules.yaml")
+    assert len(expected) > 8000
+    # when
+    target = told.directory / "lines.jsonl"
+    done = rater(
+        "--config", str(told.directory / "rater.yaml"), "export", "lines", "--out", "jsonl", "--file", str(target)
+    )
+    assert done.returncode == 0, done.stderr
+    lines = [line_of(json.loads(text)) for text in target.read_text().splitlines()]
+    # then
+    assert len(lines) == len(expected)
+    wrong = [(got, wanted) for got, wanted in zip(lines, expected, strict=True) if got != wanted]
+    assert wrong == []
+
+
+def test_every_form_of_the_export_holds_the_same(told: Told) -> None:
+    # given
+    config = str(told.directory / "rater.yaml")
+    only = ("--scope", "delphi", "--from", "2026-01-06T09:00", "--to", "2026-01-06T12:00")
+    # when
+    texts = {form: rater("--config", config, "export", "lines", *only, "--out", form) for form in ("jsonl", "csv")}
+    parquet = told.directory / "lines.parquet"
+    done = rater("--config", config, "export", "lines", *only, "--out", "parquet", "--file", str(parquet))
+    # then
+    assert done.returncode == 0, done.stderr
+    plain = [json.loads(text) for text in texts["jsonl"].stdout.splitlines()]
+    assert len(plain) == 48
+    assert [(row["line_id"], row["price"]) for row in csv.DictReader(io.StringIO(texts["csv"].stdout))] == [
+        (row["line_id"], row["price"]) for row in plain
+    ]
+    assert [row["line_id"] for row in pq.read_table(parquet).to_pylist()] == [row["line_id"] for row in plain]
+
+
+def test_what_was_silent_and_what_was_empty_are_told_apart(told: Told) -> None:
+    # given
+    config = str(told.directory / "rater.yaml")
+    # when
+    frames = [
+        json.loads(text) for text in rater("--config", config, "frames", "list", "--out", "json").stdout.splitlines()
+    ]
+    gaps = [
+        json.loads(text) for text in rater("--config", config, "gaps", "--all", "--out", "json").stdout.splitlines()
+    ]
+    # then
+    assert len(frames) == 8 * 72
+    empty = [(frame["scope_id"], frame["period_begin"]) for frame in frames if frame["status"] == "empty"]
+    assert empty == [("fjord", f"2026-01-06T0{hour}:00:00Z") for hour in range(1, 6)]
+    revised = [(frame["scope_id"], frame["period_begin"]) for frame in frames if frame["revision"]]
+    assert revised == [("delphi", f"2026-01-06T{hour}:00:00Z") for hour in ("09", "10", "11")]
+    assert {frame["status"] for frame in frames} == {"rated", "empty"}
+    assert {(gap["scope_id"], gap["state"]) for gap in gaps} == {("delphi", "resolved")}
+    assert len(gaps) == 3 * len(METRICS)
+
+
+@contextmanager
+def up(config: Path, log: Path) -> Iterator[str]:
+    """`rater up` with a Kafka of its own while the block runs; gives the address of its health pages."""
+    with log.open("w") as stream:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "rater", "--config", str(config), "up", "--with-kafka"],
+            cwd=ROOT,
+            env=ENVIRONMENT,
+            stdout=stream,
+            stderr=stream,
+        )
+    try:
+        yield _ready(process, log)
+    finally:
+        process.send_signal(signal.SIGTERM)
+        status = process.wait(PATIENCE_SECONDS)
+    assert status == 0, log.read_text()
+
+
+def _ready(process: subprocess.Popen[bytes], log: Path) -> str:
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while time.monotonic() < deadline:
+        assert process.poll() is None, log.read_text()
+        found = re.search(r"health on (http://\S+)/readyz", log.read_text())
+        if found:
+            try:
+                with urllib.request.urlopen(f"{found[1]}/readyz", timeout=10) as answer:
+                    assert json.load(answer)["checks"] == {"worker": "ok", "sink": "ok"}
+                    return found[1]
+            except urllib.error.HTTPError:
+                pass  # not ready yet
+        time.sleep(0.2)
+    raise AssertionError(f"never ready: {log.read_text()}")
+
+
+def test_up_goes_on_with_the_same_data_and_other_shells_read_meanwhile(told: Told) -> None:
+    # given `rater up` on what the demonstration left
+    config = told.directory / "rater.yaml"
+    alone = rater("--config", str(config), "export", "lines").stdout
+    again = ("--config", str(config))
+    with up(config, told.directory / "up.log") as url:
+        # when / then everything can be read by way of the process that has the store open
+        assert rater(*again, "export", "lines").stdout == alone
+        report = rater(*again, "report", "--scope", "delphi", "--month", "2026-01", "--out", "json")
+        assert report.returncode == 0
+        assert [json.loads(text)["metric"] for text in report.stdout.splitlines()] == [*METRICS, "total"]
+        doctor = rater(*again, "doctor")
+        assert doctor.returncode == 0, doctor.stdout
+        assert "by way of the process that has it open" in doctor.stdout
+        assert rater("demo", "--dir", str(told.directory)).stderr.startswith("error: a rater runs on the data in")
+        with urllib.request.urlopen(f"{url}/metrics", timeout=10) as answer:
+            assert "rater_worker_frames" in answer.read().decode()
+        # when a day without one project's usage comes in
+        day = told.directory / "day.jsonl"
+        day.write_text(
+            '{"covers":{"scope_id":"newcomer","metric":"*","begin":"2026-02-01T00:00:00Z","end":"2026-02-01T02:00:00Z"}}\n'
+            '{"scope_id":"newcomer","metric":"instance","begin":"2026-02-01T00:00:00Z","qty":"60","unit":"minute",'
+            '"metadata":{"flavor":"m1.xlarge"}}\n'
+            "this is no usage\n"
+        )
+        replay = rater(*again, "collect", "replay", str(day))
+        # then the bad line is told, the rest counts
+        assert replay.returncode == 1
+        assert f"{day}:3: " in replay.stderr
+        _until(lambda: rater(*again, "report", "--scope", "newcomer", "--month", "2026-02", "--out", "csv"), "0.168")
+        # when a frame is closed by force, before anything of it is known
+        closed = rater(
+            *again, "frames", "close", "--scope", "newcomer", "--period", "2026-02-01T03:00", "--reason", "x"
+        )
+        assert closed.returncode == 0, closed.stderr
+        listed = _until(lambda: rater(*again, "frames", "list", "--scope", "newcomer", "--out", "csv"), "forced")
+        assert "2026-02-01T03:00:00Z" in listed
+        # and a report with a frame that is not there is refused
+        refused = rater(*again, "report", "--scope", "newcomer", "--month", "2026-02")
+        assert refused.returncode == 3
+        assert refused.stdout == ""
+        assert "newcomer: everything: 2026-02-01 02:00 to 2026-02-01 03:00 UTC (1 h)" in refused.stderr
+
+
+def _until(ask: Any, expected: str) -> str:
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while time.monotonic() < deadline:
+        answer = ask()
+        if expected in answer.stdout:
+            return answer.stdout
+        time.sleep(0.3)
+    raise AssertionError(f"{expected!r} never came: {answer.stdout}{answer.stderr}")
+
+
+def test_a_directory_that_is_no_demonstration_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "precious").write_text("data")
+    done = rater("demo", "--dir", str(tmp_path))
+    assert done.returncode == 1
+    assert "was not made by `rater demo`" in done.stderr
+    assert (tmp_path / "precious").read_text() == "data"
