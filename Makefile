@@ -66,7 +66,7 @@ e2e: tools  ## Whole system tests: the demo, and the README's commands as writte
 	$(PYTEST) tests/e2e
 
 bench: .venv  ## Measures throughput, cost per sample and memory (ARGS="--help" shows what can be set)
-	$(BIN)/python benchmarks/stream.py $(ARGS)
+	$(BIN)/python -m benchmarks.stream $(ARGS)
 
 kafka: .venv  ## Runs the laptop Kafka on 127.0.0.1 until Ctrl-C
 	@$(BIN)/python -m deploy.local.kafka $(ARGS)

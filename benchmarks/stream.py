@@ -219,7 +219,7 @@ async def stage(broker: LaptopKafka, name: str, directory: Path, *, usage: bool,
         Child("worker", {**options, "interval": interval}),
         Child("sink", {**options, "directory": str(directory / name), "usage": usage}),
     )
-    while made.worker.ask("red") or made.sink.ask("red"):
+    while made.worker.ask("red") or made.sink.ask("red"):  # noqa: ASYNC110  another process tells, when asked
         await asyncio.sleep(0.2)
     return made
 
@@ -330,7 +330,7 @@ async def main() -> None:
         directory = Path(folder)
         with LaptopKafka(directory / "kafka", heap_mb=512) as broker:
             table = Table(
-                "samples/line", "audit", "samples", "samples/CPU-s", "worker", "sink", "kafka", "producer", "wall s"
+                "samples/line", "audit", "samples", "samples/CPU-s", *["worker", "sink", "kafka", "producer", "wall"]
             )
             for load in loads:
                 for usage in (False, True):
@@ -340,10 +340,16 @@ async def main() -> None:
                     ]
                     console.print(f"  {load.per_line} samples/line, audit {usage}: done", style="dim")
                     cost = sorted(costs, key=lambda c: c.rate)[len(costs) // 2]
+                    seconds = [f"{part:.2f}" for part in (cost.worker, cost.sink, cost.kafka, cost.producer)]
+                    audit = "on" if usage else "off"
                     table.add_row(
-                        str(load.per_line), "on" if usage else "off", f"{load.samples:,}", f"{cost.rate:,.0f}",
-                        f"{cost.worker:.2f}", f"{cost.sink:.2f}", f"{cost.kafka:.2f}", f"{cost.producer:.2f}", f"{cost.wall:.0f}",
-                    )  # fmt: skip
+                        str(load.per_line),
+                        audit,
+                        f"{load.samples:,}",
+                        f"{cost.rate:,.0f}",
+                        *seconds,
+                        f"{cost.wall:.0f}",
+                    )
             console.print(table)
             console.print("worker, sink, kafka, producer: CPU-seconds per million samples; the median run of", runs)
             points, size = await live_bytes(broker, directory, 2 * scale)

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
 from aiokafka.errors import KafkaError
 
-from rater.kafka import KafkaSettings, Topic, TopicsError, client_options
+from rater.kafka import MAX_MESSAGE_BYTES, KafkaSettings, Topic, TopicsError, client_options
 from rater.model.codec import CONTENT_TYPE, JSON, content_type, decoder, encode_json
 from rater.model.errors import RaterError, RejectedError
 from rater.model.rules import RuleEvent
@@ -21,6 +21,7 @@ __all__ = ["RuleConflictError", "RulesFollower", "append_event", "read_events", 
 log = logging.getLogger(__name__)
 READ_SECONDS = 60.0
 RETRY_SECONDS = 1.0
+STOP_SECONDS = 5.0
 _decode = decoder(RuleEvent, "rule event")
 
 
@@ -51,10 +52,17 @@ class RulesFollower:
         self._version = -1
         self.rules: Compiler | None = None
         self.ready = asyncio.Event()
+        self._stopping = False
+
+    async def stop(self, following: asyncio.Task[None]) -> None:
+        """Ends `following`, a task of `run`. A client that swallows its cancellation is left behind after 5 s."""
+        self._stopping = True
+        following.cancel()
+        await asyncio.wait({following}, timeout=STOP_SECONDS)
 
     async def run(self) -> None:
-        """Follows the topic until it is cancelled; a broken connection starts it over, with the old book kept."""
-        while True:
+        """Follows the topic until it is stopped; a broken connection starts it over, with the old book kept."""
+        while not self._stopping:
             try:
                 await self._follow()
             except (KafkaError, StreamUnavailableError, TopicsError) as fault:
@@ -66,7 +74,7 @@ class RulesFollower:
         try:
             end = (await consumer.end_offsets([key]))[key]
             book = RuleBook.empty()
-            while True:
+            while not self._stopping:
                 if await consumer.position(key) >= end:
                     self._use(book)
                 batches = await consumer.getmany(key, timeout_ms=1000)
@@ -128,7 +136,9 @@ async def read_events(settings: KafkaSettings) -> list[tuple[RuleEvent, Outcome]
 
 async def append_event(settings: KafkaSettings, event: RuleEvent) -> RuleBook:
     """Appends and reads back; the rule book with the event in it. Raises RuleConflictError if it did not apply."""
-    producer = AIOKafkaProducer(**client_options(settings), acks="all", enable_idempotence=True)
+    producer = AIOKafkaProducer(
+        **client_options(settings), acks="all", enable_idempotence=True, max_request_size=MAX_MESSAGE_BYTES
+    )
     try:
         try:
             await producer.start()

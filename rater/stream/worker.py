@@ -130,8 +130,7 @@ class Worker:
                 except (_MembershipLostError, *_TROUBLE) as fault:
                     await self._start_anew(fault, stop)
         finally:
-            follower.cancel()
-            await asyncio.gather(follower, return_exceptions=True)
+            await self._rules.stop(follower)
 
     async def _start_anew(self, fault: Exception, stop: asyncio.Event) -> None:
         self._trouble = str(fault)
@@ -215,9 +214,9 @@ class Worker:
     async def _end(self, app: faust.App, membership: _Membership) -> None:
         """A last checkpoint, then the app. An app that cannot stop ends the process: its supervisor starts it again."""
         await self._on_revoked()
-        await membership.log.close()
         try:
             async with asyncio.timeout(STOP_SECONDS):
+                await membership.log.close()
                 await app.stop()
         except TimeoutError:
             raise RestoreRefusedError(

@@ -26,7 +26,7 @@ pytestmark = [pytest.mark.kafka, pytest.mark.slow]
 
 
 @pytest.fixture
-async def kafka(kafka: LaptopKafka, tmp_path: Path) -> KafkaSettings:
+async def topics(kafka: LaptopKafka, tmp_path: Path) -> KafkaSettings:
     """Topics of this test's own on the session's broker, with the price list."""
     settings = KafkaSettings(bootstrap=kafka.bootstrap, prefix=f"{tmp_path.name}.", partitions=4)
     await create_topics(settings)
@@ -56,10 +56,10 @@ async def run(fleet: Fleet, faults: Callable[[], Awaitable[None]], limit: float 
     assert verdict.ok, f"{verdict}\n{fleet.logs()}"
 
 
-async def test_kill_at_every_named_point(kafka: KafkaSettings, tmp_path: Path) -> None:
+async def test_kill_at_every_named_point(topics: KafkaSettings, tmp_path: Path) -> None:
     # given two workers, one of which dies at each point of the protocol in turn, also later than at its first hit
     faults = [f"{point}:1:kill" for point in POINTS] + [f"{point}:5:kill" for point in POINTS[:6:2]]
-    fleet = Fleet(kafka, tmp_path, size=2, faults=list(faults))
+    fleet = Fleet(topics, tmp_path, size=2, faults=list(faults))
 
     async def until_all_happened() -> None:
         async with asyncio.timeout(200):
@@ -73,10 +73,11 @@ async def test_kill_at_every_named_point(kafka: KafkaSettings, tmp_path: Path) -
     assert len(fleet.hit) >= len(faults) - 1, fleet.hit
 
 
-async def test_random_kills_and_zombies(kafka: KafkaSettings, tmp_path: Path) -> None:
+@pytest.mark.parametrize("seed", [SEED, *(pytest.param(seed, marks=pytest.mark.long) for seed in range(2, 22))])
+async def test_random_kills_and_zombies(topics: KafkaSettings, tmp_path: Path, seed: int) -> None:
     # given three workers and a session of six seconds
-    fleet = Fleet(kafka, tmp_path, size=3)
-    rng = random.Random(SEED)
+    fleet = Fleet(topics, tmp_path, size=3)
+    rng = random.Random(seed)
 
     async def kill_and_freeze() -> None:
         await asyncio.sleep(5)
@@ -92,8 +93,8 @@ async def test_random_kills_and_zombies(kafka: KafkaSettings, tmp_path: Path) ->
     assert fleet.stops == 4
 
 
-async def test_a_freeze_before_the_commit_is_fenced(kafka: KafkaSettings, tmp_path: Path) -> None:
-    fleet = Fleet(kafka, tmp_path, size=2, faults=["before_commit:3:freeze=14", "before_commit:4:freeze=14"])
+async def test_a_freeze_before_the_commit_is_fenced(topics: KafkaSettings, tmp_path: Path) -> None:
+    fleet = Fleet(topics, tmp_path, size=2, faults=["before_commit:3:freeze=14", "before_commit:4:freeze=14"])
 
     async def until_all_happened() -> None:
         await asyncio.sleep(25)
@@ -112,9 +113,11 @@ async def test_a_freeze_before_the_commit_is_fenced(kafka: KafkaSettings, tmp_pa
         ("publish_first", [f"published_early:{hit}:kill" for hit in (2, 3, 4, 5)]),
     ],
 )
-async def test_the_suite_finds_a_defect(kafka: KafkaSettings, tmp_path: Path, mutation: str, faults: list[str]) -> None:
+async def test_the_suite_finds_a_defect(
+    topics: KafkaSettings, tmp_path: Path, mutation: str, faults: list[str]
+) -> None:
     # given workers without the fence, or that publish before they commit
-    fleet = Fleet(kafka, tmp_path, size=2, faults=list(faults), mutation=mutation)
+    fleet = Fleet(topics, tmp_path, size=2, faults=list(faults), mutation=mutation)
 
     async def until_all_happened() -> None:
         while fleet.faults:
