@@ -29,6 +29,8 @@ Check = Callable[[], str]
 """Why a part of the service is red, as a sentence; empty while it is green."""
 
 _NOISY = ("aiokafka", "faust", "mode", "asyncio", "clickhouse_connect", "aiohttp.access")
+REPEAT_SECONDS = 60.0
+MAX_REPEATS = 1000  # texts that are remembered
 
 
 class ListenError(RaterError):
@@ -43,6 +45,25 @@ class _Text(logging.Formatter):
 
     def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:  # noqa: N802  logging's own name
         return _at(record)
+
+
+class _Seldom(logging.Filter):
+    """Lets the same text of a Kafka client through once in REPEAT_SECONDS: in an outage it comes several a second."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._told: dict[str, float] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if not record.name.startswith("aiokafka"):
+            return True
+        text = record.getMessage()
+        if record.created - self._told.get(text, -REPEAT_SECONDS) < REPEAT_SECONDS:
+            return False
+        if len(self._told) >= MAX_REPEATS:
+            self._told.clear()
+        self._told[text] = record.created
+        return True
 
 
 class _Json(logging.Formatter):
@@ -68,6 +89,7 @@ def setup_logging(settings: ObserveSettings, stream: TextIO | None = None) -> No
     """Sends all logs to `stream` (stderr) in the chosen form. Libraries speak from `warning` on."""
     handler = logging.StreamHandler(stream or sys.stderr)
     handler.setFormatter(_Json() if settings.log_format == "json" else _Text())
+    handler.addFilter(_Seldom())
     root = logging.getLogger()
     root.handlers[:] = [handler]
     level = settings.log_level.upper()

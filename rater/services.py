@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
+from itertools import chain, repeat
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,6 +21,7 @@ from collectors.service import run_collector
 from collectors.settings import CollectorSettings
 from deploy.local.kafka import LaptopKafka
 from rater.config import Config, ObserveSettings
+from rater.kafka import KafkaSettings, KafkaUnavailableError, create_topics
 from rater.model.errors import RaterError
 from rater.observe import ListenError, endpoint, is_loopback, serve_health
 from rater.reports.desk import serve_desk
@@ -37,9 +39,11 @@ __all__ = [
     "collector_service",
     "laptop_kafka",
     "reach_seconds",
+    "run_all",
     "run_together",
     "serve_sink",
     "sink_service",
+    "with_topics",
     "worker_service",
 ]
 
@@ -47,6 +51,8 @@ LAPTOP_KAFKA_DIRECTORY = Path("var") / "kafka"
 """Data of the laptop Kafka, relative to the directory of rater.yaml."""
 
 log = logging.getLogger(__name__)
+
+_PAUSES = (0.5, 1.0, 2.0, 5.0, 10.0)  # seconds between attempts to reach Kafka
 
 
 class LaptopAddressError(RaterError):
@@ -172,15 +178,52 @@ async def run_together(
     Raises what the first one failed with, after all have ended; ListenError if the health pages cannot be served.
     """
     async with serve_health(observe, {service.name: service.red for service in services}, registry):
-        tasks: dict[asyncio.Future[None], str] = {
-            asyncio.ensure_future(service.run(stop)): service.name for service in services
-        }
+        await run_all(services, stop)
+
+
+async def run_all(services: Sequence[Service], stop: asyncio.Event) -> None:
+    """As `run_together`, without health pages."""
+    tasks: dict[asyncio.Future[None], str] = {
+        asyncio.ensure_future(service.run(stop)): service.name for service in services
+    }
+    try:
+        await _until_ended(tasks, stop)
+    finally:
+        for task in tasks:
+            task.cancel()  # nothing, for those that have ended
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def with_topics(config: Config, services: Sequence[Service]) -> Service:
+    """These services as one, which first creates the topics that are missing; a Kafka that is away is waited for."""
+    trouble = ["the topics are not there yet"]
+
+    async def run(stop: asyncio.Event) -> None:
+        if await _topics_created(config.settings.kafka, stop, trouble):
+            await run_all(services, stop)
+
+    return Service("topics", run, lambda: trouble[0])
+
+
+async def _topics_created(kafka: KafkaSettings, stop: asyncio.Event, trouble: list[str]) -> bool:
+    """Whether the topics are there; False if `stop` came first. Raises TopicsError."""
+    for pause in chain(_PAUSES, repeat(_PAUSES[-1])):
         try:
-            await _until_ended(tasks, stop)
-        finally:
-            for task in tasks:
-                task.cancel()  # nothing, for those that have ended
-            await asyncio.gather(*tasks, return_exceptions=True)
+            created = await create_topics(kafka)
+        except KafkaUnavailableError as fault:
+            if trouble[0] != str(fault):
+                log.warning("waiting for Kafka: %s", fault)
+            trouble[0] = str(fault)
+        else:
+            for name in created:
+                log.info("created topic %s", name)
+            trouble[0] = ""
+            return True
+        with suppress(TimeoutError):
+            await asyncio.wait_for(stop.wait(), pause)
+        if stop.is_set():
+            break
+    return False
 
 
 async def _until_ended(tasks: dict[asyncio.Future[None], str], stop: asyncio.Event) -> None:

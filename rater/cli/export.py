@@ -10,6 +10,7 @@ from typing import BinaryIO
 import click
 
 from rater.cli.app import session
+from rater.cli.output import progress
 from rater.cli.times import chosen_span, span_options
 from rater.model.errors import RaterError
 
@@ -63,7 +64,8 @@ def export(
             view.export(request, sys.stdout.buffer)
             sys.stdout.buffer.flush()
         else:
-            _into_file(target, lambda opened: view.export(request, opened))
+            with progress(f"export of {what}", "rows") as advance:
+                _into_file(target, lambda opened: view.export(request, opened, lambda n, of: advance(n, of or 0)))
 
 
 def _into_file(target: Path, write: Callable[[BinaryIO], None]) -> None:

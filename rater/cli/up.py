@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING
 
@@ -16,8 +15,6 @@ if TYPE_CHECKING:
     from rater.config import Config
 
 __all__ = ["up"]
-
-log = logging.getLogger(__name__)
 
 
 @click.command()
@@ -42,16 +39,17 @@ def up(context: click.Context, with_kafka: bool, listen: str | None) -> None:
 async def _up(config: Config, with_kafka: bool, stop: asyncio.Event) -> None:
     from prometheus_client import CollectorRegistry
 
-    from rater.kafka import create_topics
-    from rater.services import collector_service, laptop_kafka, run_together, sink_service, worker_service
+    from rater.observe import serve_health
+    from rater.services import collector_service, laptop_kafka, run_all, sink_service, with_topics, worker_service
 
+    registry = CollectorRegistry()
     async with AsyncExitStack() as stack:
         if with_kafka:
             await stack.enter_async_context(laptop_kafka(config))
-        for name in await create_topics(config.settings.kafka):
-            log.info("created topic %s", name)
-        registry = CollectorRegistry()
         services = [worker_service(config, registry), await stack.enter_async_context(sink_service(config, registry))]
         if config.settings.collect is not None:
             services.append(collector_service(config, registry))
-        await run_together(config.settings.observe, services, registry, stop)
+        everything = with_topics(config, services)
+        checks = {service.name: service.red for service in (everything, *services)}
+        await stack.enter_async_context(serve_health(config.settings.observe, checks, registry))
+        await run_all([everything], stop)

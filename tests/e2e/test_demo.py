@@ -185,7 +185,7 @@ def _ready(process: subprocess.Popen[bytes], log: Path) -> str:
         if found:
             try:
                 with urllib.request.urlopen(f"{found[1]}/readyz", timeout=10) as answer:
-                    assert json.load(answer)["checks"] == {"worker": "ok", "sink": "ok"}
+                    assert json.load(answer)["checks"] == {"topics": "ok", "worker": "ok", "sink": "ok"}
                     return found[1]
             except urllib.error.HTTPError:
                 pass  # not ready yet

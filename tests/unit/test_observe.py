@@ -107,3 +107,17 @@ def test_text_logs_say_when_and_who() -> None:
     logging.getLogger("rater.test").info("too quiet")
     assert stream.getvalue().endswith("Z WARNING rater.test: careful\n")
     assert stream.getvalue().count("\n") == 1
+
+
+def test_what_a_kafka_client_repeats_is_told_once_a_minute() -> None:
+    stream = io.StringIO()
+    setup_logging(ObserveSettings(), stream)
+    for name in ("aiokafka.conn", "aiokafka.conn", "rater.test", "rater.test"):
+        logging.getLogger(name).error("away")
+    logging.getLogger("aiokafka.conn").error("refused")
+    assert [line.split(" ", 2)[2] for line in stream.getvalue().splitlines()] == [
+        "aiokafka.conn: away",
+        "rater.test: away",
+        "rater.test: away",
+        "aiokafka.conn: refused",
+    ]
