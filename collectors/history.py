@@ -12,7 +12,8 @@ from aiokafka.errors import KafkaError
 from collectors.errors import PublishError
 from collectors.plans import PlanBook
 from collectors.progress import CollectionHead, Progress
-from rater.kafka import MAX_MESSAGE_BYTES, KafkaSettings, KafkaUnavailableError, Topic, client_options, partitions_of
+from collectors.topic import usage_partitions
+from rater.kafka import MAX_MESSAGE_BYTES, KafkaSettings, KafkaUnavailableError, Topic, client_options
 from rater.model.codec import JSON, MSGPACK, content_type
 from rater.model.usage import ScopePlan
 
@@ -64,9 +65,7 @@ async def read_history(kafka: KafkaSettings, source: str, period_seconds: int) -
     topic = kafka.topic(Topic.USAGE)
     try:
         # a consumer without subscription has no metadata of the topic, and `topics()` does not give it any
-        count = (await partitions_of(kafka)).get(Topic.USAGE)
-        if count is None:
-            raise PublishError(f"topic {topic} does not exist: run `rater topics create`")
+        count = await usage_partitions(kafka)
         consumer = AIOKafkaConsumer(
             **client_options(kafka),
             group_id=None,

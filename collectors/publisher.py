@@ -16,13 +16,13 @@ from aiokafka.errors import KafkaError
 
 from collectors.errors import PublishError
 from collectors.parts import CollectionDraft, encode_parts
+from collectors.topic import usage_partitions
 from rater.kafka import (
     REJECTED_MESSAGE_BYTES,
     KafkaSettings,
     KafkaUnavailableError,
     Topic,
     client_options,
-    partitions_of,
 )
 from rater.model.codec import CONTENT_TYPE, MSGPACK, Headers, encode_msgpack, rejected_headers
 from rater.model.rated import RejectedHeaders
@@ -87,7 +87,7 @@ class Publisher:
     async def start(self) -> None:
         """Connect. Raises PublishError if the broker cannot be used or topic `usage` is not as the settings say."""
         try:
-            await self._check_topic()
+            await usage_partitions(self._kafka)
             producer = AIOKafkaProducer(
                 **client_options(self._kafka),
                 acks="all",
@@ -107,18 +107,6 @@ class Publisher:
         except KafkaError as fault:
             raise PublishError(f"Kafka at {self._kafka.bootstrap} cannot be used: {fault}") from fault
         self._producer = producer
-
-    async def _check_topic(self) -> None:
-        """A topic made by the broker on first use would have the wrong number of partitions, for ever."""
-        name = self._kafka.topic(Topic.USAGE)
-        found = (await partitions_of(self._kafka)).get(Topic.USAGE)
-        if found is None:
-            raise PublishError(f"topic {name} does not exist on {self._kafka.bootstrap}: create it with `rater topics`")
-        if found != self._kafka.partitions:
-            raise PublishError(
-                f"topic {name} has {found} partitions, kafka.partitions says {self._kafka.partitions}: "
-                f"set it to {found}"
-            )
 
     async def stop(self) -> None:
         """Wait some seconds for what is under way, then disconnect."""
