@@ -144,7 +144,7 @@ def _text(instant: int) -> str:
 
 
 def samples(seed: int = 1) -> Iterator[Sample]:
-    """All samples of the three days, the missing window included, in order of time."""
+    """All samples of the three days, the missing window included, step by step."""
     chance = random.Random(seed)  # noqa: S311  a made-up cloud, not a secret
     cloud = {project: _resources(project, chance) for project in PROJECTS}
     stored = {project: Decimal(chance.randrange(20_000, 2_000_000)) * _GIBIBYTE for project in PROJECTS}
