@@ -16,9 +16,11 @@ if TYPE_CHECKING:
         SourceError,
         UnfitSourceError,
     )
+    from collectors.intake import LineFault
     from collectors.metrics_yml import Metric, MetricsFile
-    from collectors.publisher import CollectionDraft, Publisher, UsageLog
-    from collectors.replay import LineFault, ReplayOptions, ReplayProgress, ReplayReport, replay_file
+    from collectors.parts import CollectionDraft
+    from collectors.publisher import Publisher, UsageLog
+    from collectors.replay import ReplayOptions, ReplayProgress, ReplayReport, replay_file
     from collectors.runner import CollectorStatus
     from collectors.service import CheckReport, check_source, run_collector
     from collectors.settings import CollectorSettings
@@ -35,9 +37,11 @@ _HOMES = {
         "SourceError",
         "UnfitSourceError",
     ),
+    "collectors.intake": ("LineFault",),
     "collectors.metrics_yml": ("Metric", "MetricsFile"),
-    "collectors.publisher": ("CollectionDraft", "Publisher", "UsageLog"),
-    "collectors.replay": ("LineFault", "ReplayOptions", "ReplayProgress", "ReplayReport", "replay_file"),
+    "collectors.parts": ("CollectionDraft",),
+    "collectors.publisher": ("Publisher", "UsageLog"),
+    "collectors.replay": ("ReplayOptions", "ReplayProgress", "ReplayReport", "replay_file"),
     "collectors.runner": ("CollectorStatus",),
     "collectors.service": ("CheckReport", "check_source", "run_collector"),
     "collectors.settings": ("CollectorSettings",),

@@ -1,7 +1,7 @@
 """Gathers what Prometheus itself proves of a metric in a period, by questions per metric and target, never per scope.
 
-The rules and their order are those of README.md beside this file. Each question must get a whole answer, else there is
-no evidence at all (SourceError).
+The rules and their order are those of EVIDENCE.md beside this file. Each question must get a whole answer, else there
+is no evidence at all (SourceError).
 """
 
 from __future__ import annotations

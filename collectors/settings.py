@@ -65,7 +65,7 @@ class EvidenceSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class CompletenessSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """When an answer of Prometheus covers its period (README.md of collectors)."""
+    """When an answer of Prometheus covers its period (collectors/EVIDENCE.md)."""
 
     mode: Literal["strict", "off"] = "strict"
     """off: every whole answer covers its period, without proof, which marks all frames as weak."""

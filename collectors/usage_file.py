@@ -1,7 +1,7 @@
 """What a line of a usage file may say: a sample, or that the source answered completely for some time.
 
-The format is ours and public (README.md beside this file). A line is read whole or refused with a reason; nothing is
-guessed: no time without offset, no number that went through a float.
+The format is ours and public (USAGE_FILE.md beside this file). A line is read whole or refused with a reason; nothing
+is guessed: no time without offset, no number that went through a float.
 """
 
 from __future__ import annotations
