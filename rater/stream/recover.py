@@ -14,7 +14,7 @@ import cramjam
 import msgspec
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.errors import KafkaError
+from aiokafka.errors import GroupCoordinatorNotAvailableError, KafkaError
 from aiokafka.structs import OffsetAndMetadata
 
 from rater.engine import EngineSettings, PartitionState, SnapshotError, decode_snapshot
@@ -26,6 +26,7 @@ from rater.stream.pointer import decode_pointer, encode_pointer
 __all__ = ["RecoverError", "Remains", "Snapshot", "inspect", "repair"]
 
 READ_SECONDS = 120.0
+COORDINATOR_SECONDS = 20.0
 
 
 class RecoverError(RaterError):
@@ -75,13 +76,23 @@ async def inspect(kafka: KafkaSettings, settings: EngineSettings) -> list[Remain
     try:
         await admin.start()
         await reader.start()
-        committed = await admin.list_consumer_group_offsets(_group(kafka))
+        committed = await _committed(admin, _group(kafka))
         return [await _inspect_one(kafka, settings, reader, committed, count, p) for p in range(count)]
     except (KafkaError, TimeoutError) as fault:
         raise StreamUnavailableError(f"Kafka at {kafka.bootstrap} cannot be read: {fault!r}") from fault
     finally:
         await reader.stop()
         await admin.close()
+
+
+async def _committed(admin: AIOKafkaAdminClient, group: str) -> dict[TopicPartition, OffsetAndMetadata]:
+    """What the group has committed. A broker that has served no group yet takes a moment to make its topic for them."""
+    async with asyncio.timeout(COORDINATOR_SECONDS):
+        while True:
+            try:
+                return dict(await admin.list_consumer_group_offsets(group))
+            except GroupCoordinatorNotAvailableError:
+                await asyncio.sleep(0.2)
 
 
 async def _inspect_one(

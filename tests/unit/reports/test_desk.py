@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import io
 import stat
 from collections.abc import AsyncIterator, Iterator
@@ -21,6 +22,7 @@ from rater.reports import (
     open_view,
     report_of,
     socket_of,
+    view,
 )
 from rater.reports.desk import serve_desk
 from rater.store import (
@@ -28,11 +30,13 @@ from rater.store import (
     FrameRow,
     Store,
     StoreError,
+    StoreLockedError,
     StoreSettings,
     StoreUnavailableError,
     migrate,
     write,
 )
+from rater.store.engine_lock import LOCK_FILE
 
 BEGIN = 1_767_571_200  # 2026-01-05T00:00:00Z
 HOURS = 300
@@ -170,9 +174,9 @@ async def test_what_is_no_request_is_refused(remote: RemoteView) -> None:
 
 def test_a_store_nobody_holds_is_opened_straight(store: Store, directory: Path) -> None:
     store.close()
-    with open_view(StoreSettings(dsn=f"chdb://{directory}")) as view:
-        assert isinstance(view, StoreView)
-        assert [scope.scope_id for scope in view.scopes()] == ["projA", "projB"]
+    with open_view(StoreSettings(dsn=f"chdb://{directory}")) as found:
+        assert isinstance(found, StoreView)
+        assert [scope.scope_id for scope in found.scopes()] == ["projA", "projB"]
 
 
 def test_a_directory_without_store_is_not_made_by_looking(tmp_path: Path) -> None:
@@ -183,3 +187,22 @@ def test_a_directory_without_store_is_not_made_by_looking(tmp_path: Path) -> Non
     ):
         pass
     assert not directory.exists()
+
+
+def test_a_store_that_somebody_holds_without_answering_is_an_error_after_a_while(
+    store: Store, directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # given another holder, as the lock sees it
+    store.close()
+    monkeypatch.setattr(view, "WAIT_SECONDS", 0.3)
+    with (directory / LOCK_FILE).open("r+") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        # when / then
+        with (
+            pytest.raises(StoreLockedError, match="in use by another process"),
+            open_view(StoreSettings(dsn=f"chdb://{directory}")),
+        ):
+            pass
+    # and when it lets go, the store is opened
+    with open_view(StoreSettings(dsn=f"chdb://{directory}")) as found:
+        assert len(found.scopes()) == 2
