@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from functools import partial
+from itertools import groupby
 from typing import Literal
 
 import msgspec
@@ -32,6 +33,7 @@ from rater.model.usage import Sample, Series
 
 __all__ = ["LineFault", "ReplayOptions", "ReplayProgress", "ReplayReport", "replay", "replay_file"]
 
+_PLANNED_SECONDS = 86_400  # what is planned at once
 _AT_ONCE = 64  # collections that wait for the broker at the same time
 _LINES_PER_STEP = 2000  # between two of them the event loop gets a turn
 
@@ -109,10 +111,7 @@ async def replay(
         except OSError as fault:
             raise ReplayError(f"samples of {path} could not be put aside: {fault}. Nothing was published") from fault
         span = intake.span(options.period_seconds)
-        for scope_id in sorted(intake.scopes):
-            for plan in plans.additions(options.source, scope_id, span, intake.units):
-                await log.plan(plan)
-        collections = await _publish(intake, log, options, attempt, watcher)
+        collections = await _publish(intake, log, plans, options, attempt, watcher)
         await run_all(
             (partial(log.reject, refusal.raw, refusal.headers(path)) for refusal in intake.refusals()), _AT_ONCE
         )
@@ -137,9 +136,15 @@ async def _read(intake: Intake, watcher: Watcher | None) -> None:
         await asyncio.sleep(0)
 
 
-async def _publish(intake: Intake, log: UsageLog, options: ReplayOptions, attempt: int, watcher: Watcher | None) -> int:
-    """Publishes every collection; returns how many."""
-    samples = 0
+async def _publish(
+    intake: Intake, log: UsageLog, plans: PlanBook, options: ReplayOptions, attempt: int, watcher: Watcher | None
+) -> int:
+    """Publishes every collection; returns how many.
+
+    Each day is planned just before its collections: a frame that is planned and still empty closes as missing after
+    `engine.settle`, and a long file takes longer than that.
+    """
+    samples = collections = 0
 
     async def deliver(draft: CollectionDraft) -> None:
         nonlocal samples
@@ -148,7 +153,23 @@ async def _publish(intake: Intake, log: UsageLog, options: ReplayOptions, attemp
         if watcher:
             watcher(ReplayProgress("publishing", samples, intake.samples))
 
-    return await run_all((partial(deliver, draft) for draft in drafts(intake, options, attempt)), _AT_ONCE)
+    span = intake.span(options.period_seconds)
+    planned = span.begin
+    for day, of_day in groupby(drafts(intake, options, attempt), lambda draft: draft.begin // _PLANNED_SECONDS):
+        planned = await _plan(intake, log, plans, options, Interval(planned, (day + 1) * _PLANNED_SECONDS))
+        collections += await run_all((partial(deliver, draft) for draft in of_day), _AT_ONCE)
+    await _plan(intake, log, plans, options, Interval(planned, span.end))
+    return collections
+
+
+async def _plan(intake: Intake, log: UsageLog, plans: PlanBook, options: ReplayOptions, stretch: Interval) -> int:
+    """Plans all scopes and metrics of the file for a stretch of its span; returns where the stretch ends."""
+    end = min(stretch.end, intake.span(options.period_seconds).end)
+    if stretch.begin < end:
+        for scope_id in sorted(intake.scopes):
+            for plan in plans.additions(options.source, scope_id, Interval(stretch.begin, end), intake.units):
+                await log.plan(plan)
+    return max(stretch.begin, end)
 
 
 def drafts(intake: Intake, options: ReplayOptions, attempt: int) -> Iterator[CollectionDraft]:
