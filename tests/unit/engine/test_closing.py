@@ -87,6 +87,17 @@ def test_a_frame_that_is_still_being_filled_is_not_closed() -> None:
     assert holes(bench.one(quiet)) == [(50, 60)]
 
 
+def test_a_broker_whose_clock_falls_behind_does_not_shorten_the_time_to_settle() -> None:
+    # given a record before the frame's waiting ends, and one after it with an earlier hour of the broker
+    bench = Bench()
+    bench.take(plan("cpu", until=T + HOUR), collection(end=T + 600), at=T + GRACE - 10)
+    bench.take(collection(T + 600, T + 1200), at=T + GRACE - 100)
+
+    # when, then
+    assert bench.decide(T + GRACE + 289) == []
+    assert holes(bench.one(T + GRACE + 290)) == [(20, 60)]
+
+
 def test_settling_counts_whole_seconds_from_the_end_of_the_last_one() -> None:
     # given a record half a second after T + 3 h, when the frame's waiting ends
     bench = Bench()
@@ -269,14 +280,15 @@ def test_the_first_record_may_have_any_offset() -> None:
     assert partition.next_offset == 42
 
 
-def test_a_hole_in_the_log_stops_everything() -> None:
+@pytest.mark.parametrize("offset", [6, 7, 1000])
+def test_a_hole_in_the_log_stops_everything(offset: int) -> None:
     # given a state that has read up to offset 5
     partition = state()
     partition.next_offset = 5
-    record = Record(7, 0, b"A", encode_json(collection()))
+    record = Record(offset, 0, b"A", encode_json(collection()))
 
     # when, then
-    with pytest.raises(LogGapError, match="usage partition 0: expected offset 5, got 7"):
+    with pytest.raises(LogGapError, match=f"usage partition 0: expected offset 5, got {offset}"):
         apply(partition, record, context())
     assert (partition.next_offset, partition.scopes, partition.outbox) == (5, {}, [])
 

@@ -106,7 +106,8 @@ def test_batches_are_told_apart_by_producer_and_scope() -> None:
 def test_sequence_numbers_are_kept_as_ranges_and_forgotten_after_a_week() -> None:
     # given numbers in order, one repeated, one out of order
     bench = Bench()
-    bench.take(*(push(sample(T), sequence=number) for number in (0, 1, 1, 4, 3)), at=T + HOUR)
+    bench.take(push(sample(T), sequence=0), at=T)
+    bench.take(*(push(sample(T), sequence=number) for number in (1, 1, 4, 3)), at=T + HOUR)
     scope = bench.state.scopes["A"]
     assert scope.producers["p"].seen == [Interval(0, 2), Interval(3, 5)]
 
