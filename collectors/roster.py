@@ -41,12 +41,12 @@ class Roster:
         """
         period = period_of(now, self._period)
         known = {scope_id: self._expected(scope_id, period.end) for scope_id in self.plans.scopes()}
-        absent_before = period_of(self._fetched_at, self._period).begin if self._fetched_at else first_begin
+        begin = period_of(self._fetched_at, self._period).begin if self._fetched_at else first_begin
         plans: list[ScopePlan] = []
         for scope_id in sorted(named):
             self._absent_since.pop(scope_id, None)
             if not known.get(scope_id):
-                plans.append(self._plan(scope_id, min(absent_before, period.begin)))
+                plans.append(self._plan(scope_id, begin))
             elif known[scope_id] != self._metrics or self._is_old(scope_id, now):
                 plans.append(self._plan(scope_id, period.begin))
         if named:  # naming none at all is no knowledge

@@ -159,12 +159,11 @@ class Collector:
         self._roster.fetched(now)
 
     def _first_begin(self, now: int) -> int:
-        """From when on a new scope is expected: `since`, else when this collector was last up, else this period."""
-        if self._settings.since:
-            return period_of(self._settings.since_instant, self._period).begin
-        begin = period_of(now, self._period).begin
-        reached = self._progress.reached
-        return min(begin, period_of(reached, self._period).begin) if reached else begin
+        """From when on a new scope is expected: since this collector was last up, else `since`, else this period."""
+        present = period_of(now, self._period).begin
+        if self._progress.reached:
+            return min(present, period_of(self._progress.reached, self._period).begin)
+        return period_of(self._settings.since_instant, self._period).begin if self._settings.since else present
 
     # --- what to ask
 

@@ -116,7 +116,8 @@ class CollectorSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True)
     numbers: Numbers = "cloudkitty"
     """cloudkitty: its arithmetic for this source, to the last digit; exact: what the source said."""
     since: Annotated[str, Meta(pattern=r"^(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(Z|[+-]\d\d:\d\d))?$")] = ""
-    """A scope that nobody has planned yet is collected from here on; default: from the period it is first seen in."""
+    """From when on is collected at the first start; default: from the period of that start. Later a new scope is
+    collected from when this collector last saw that it was not there."""
     gone_after: Seconds = 86400
     """A scope that the fetcher has not named for so long is no longer expected."""
     concurrency: Annotated[int, Meta(ge=1, le=256)] = 4
