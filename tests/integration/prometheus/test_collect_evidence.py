@@ -84,7 +84,7 @@ SERIES = [
     *_both("p1", "v1"),
     *_both("p2", "v2"),
     *_both("p2", "v3", Span(0, 6 * HOUR)),  # deleted while one of the pair was dark
-    *_both("p3", "v4", Span(7 * HOUR, 24 * HOUR)),  # made while one of the pair was dark
+    *_both("p3", "v4", Span(8 * HOUR + 1800, 24 * HOUR)),  # made while one of the pair was dark
     Shown("object", S, DAY, (("project_id", "p1"), ("id", "o1")), "2", (SILENT,)),
     Shown("object", S, DAY, (("project_id", "p2"), ("id", "o2")), "3", (SILENT,)),
     Shown("traffic", N1, DAY, (("project_id", "p1"), ("id", "a")), "NaN"),
