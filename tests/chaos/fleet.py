@@ -28,7 +28,7 @@ class Fleet:
     size: int
     faults: list[str] = field(default_factory=list)
     mutation: str = ""
-    session_timeout: float = 6.0
+    session_timeout: float = 4.0
     kills: int = 0
     stops: int = 0
     hit: list[str] = field(default_factory=list)

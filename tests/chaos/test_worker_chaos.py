@@ -75,7 +75,7 @@ async def test_kill_at_every_named_point(topics: KafkaSettings, tmp_path: Path) 
 
 @pytest.mark.parametrize("seed", [SEED, *(pytest.param(seed, marks=pytest.mark.long) for seed in range(2, 22))])
 async def test_random_kills_and_zombies(topics: KafkaSettings, tmp_path: Path, seed: int) -> None:
-    # given three workers and a session of six seconds
+    # given three workers and a session of four seconds
     fleet = Fleet(topics, tmp_path, size=3)
     rng = random.Random(seed)
 
@@ -84,7 +84,7 @@ async def test_random_kills_and_zombies(topics: KafkaSettings, tmp_path: Path, s
         for _ in range(4):
             fleet.kill(rng.randrange(3))
             await asyncio.sleep(rng.uniform(0, 3))
-            await fleet.freeze(rng.randrange(3), 9)
+            await fleet.freeze(rng.randrange(3), 6.5)
 
     # when they are killed, and stopped for longer than a session, then woken
     await run(fleet, kill_and_freeze)
@@ -94,12 +94,12 @@ async def test_random_kills_and_zombies(topics: KafkaSettings, tmp_path: Path, s
 
 
 async def test_a_freeze_before_the_commit_is_fenced(topics: KafkaSettings, tmp_path: Path) -> None:
-    fleet = Fleet(topics, tmp_path, size=2, faults=["before_commit:3:freeze=14", "before_commit:4:freeze=14"])
+    fleet = Fleet(topics, tmp_path, size=2, faults=["before_commit:3:freeze=9", "before_commit:4:freeze=9"])
 
     async def until_all_happened() -> None:
-        await asyncio.sleep(25)
+        await asyncio.sleep(17)
         fleet.kill(0)
-        await asyncio.sleep(25)
+        await asyncio.sleep(17)
 
     await run(fleet, until_all_happened)
 
@@ -109,7 +109,7 @@ async def test_a_freeze_before_the_commit_is_fenced(topics: KafkaSettings, tmp_p
 @pytest.mark.parametrize(
     ("mutation", "faults"),
     [
-        ("no_fence", ["before_commit:3:freeze=14", "before_commit:4:freeze=14"]),
+        ("no_fence", ["before_commit:3:freeze=9", "before_commit:4:freeze=9"]),
         ("publish_first", [f"published_early:{hit}:kill" for hit in (2, 3, 4, 5)]),
     ],
 )
@@ -122,9 +122,9 @@ async def test_the_suite_finds_a_defect(
     async def until_all_happened() -> None:
         while fleet.faults:
             await asyncio.sleep(0.5)
-            if mutation == "no_fence" and fleet.seconds() > 25:
+            if mutation == "no_fence" and fleet.seconds() > 18:
                 fleet.kill(0)
-        await asyncio.sleep(20 if mutation == "no_fence" else 3)
+        await asyncio.sleep(14 if mutation == "no_fence" else 3)
 
     # when they are frozen or killed at the points where that matters
     verdict = await outcome(fleet, until_all_happened)
