@@ -144,5 +144,7 @@ def _hint(fault: RaterError) -> str:
 
 
 def _end(message: str, status: int) -> int:
-    sys.stderr.write(f"{message}\n")
+    from rater.cli.output import printable
+
+    sys.stderr.write("".join(f"{printable(line)}\n" for line in message.split("\n")))
     return status

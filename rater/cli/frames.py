@@ -43,7 +43,7 @@ _GAPS = [
     Column("state", "State"),
     Column("opened_at", "Opened (UTC)"),
     Column("resolved_at", "Resolved (UTC)"),
-    Column("reason", "Reason"),
+    Column("reason", "Reason", prose=True),
     Column("gap_id", "Id", wide=False),
 ]
 

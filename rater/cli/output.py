@@ -56,6 +56,8 @@ class Column(msgspec.Struct, frozen=True):
     right: bool = False
     wide: bool = True
     """False: left out of tables, for want of room."""
+    prose: bool = False
+    """True: may be broken into lines in tables."""
 
 
 def rows(form: str, columns: Sequence[Column], found: Iterable[Sequence[Cell]], title: str = "") -> int:
@@ -89,21 +91,36 @@ def _plain(cell: Cell) -> Cell:
 def _shown(cell: Cell) -> str:
     if isinstance(cell, Moment):
         return instant(cell)
-    return "" if cell is None else str(cell)
+    return "" if cell is None else printable(str(cell))
+
+
+def printable(text: str) -> str:
+    """Text from elsewhere for a terminal: what would move the cursor or change colours becomes a blank."""
+    return text if text.isprintable() else "".join(c if c.isprintable() else " " for c in text)
 
 
 def table(columns: Sequence[Column], found: Iterable[Sequence[Cell]], title: str = "") -> None:
     """A table on stdout, for people."""
     from rich import box
     from rich.console import Console
+    from rich.measure import Measurement
     from rich.table import Table
+    from rich.text import Text
 
     console = Console(file=sys.stdout, width=None if sys.stdout.isatty() else PLAIN_WIDTH, highlight=False)
-    drawn = Table(title=title or None, box=box.SIMPLE_HEAD, title_justify="left", title_style="bold")
+    drawn = Table(
+        title=Text(title) if title else None,
+        box=box.SIMPLE_HEAD,
+        title_justify="left",
+        title_style="bold",
+        pad_edge=False,
+    )
     for column in columns:
-        drawn.add_column(column.title, justify="right" if column.right else "left", overflow="fold")
+        drawn.add_column(column.title, justify="right" if column.right else "left", no_wrap=not column.prose)
     for row in found:
-        drawn.add_row(*map(_shown, row))
+        drawn.add_row(*(Text(_shown(cell)) for cell in row))
+    # a number or name that is broken into two lines cannot be read or copied: rather a table wider than the terminal
+    console.width = max(console.width, Measurement.get(console, console.options.update(width=1000), drawn).minimum)
     console.print(drawn)
 
 

@@ -24,7 +24,7 @@ _COLUMNS = [
     Column("snapshots", "Snapshots", right=True),
     Column("newest_offset", "Newest at", right=True),
     Column("newest_written_at", "written"),
-    Column("trouble", "Trouble"),
+    Column("trouble", "Trouble", prose=True),
 ]
 
 

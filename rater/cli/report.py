@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["print_report", "report"]
 
 _ROWS = [
-    Column("scope_id", "Scope"),
+    Column("scope_id", "Scope", wide=False),
     Column("from", "From (UTC)", wide=False),
     Column("to", "to", wide=False),
     Column("metric", "Metric"),

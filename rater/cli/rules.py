@@ -175,8 +175,8 @@ _LOG = [
     Column("created_at", "When (UTC)"),
     Column("author", "Who"),
     Column("changes", "Changes", right=True),
-    Column("reason", "Why"),
-    Column("ignored", "Ignored because"),
+    Column("reason", "Why", prose=True),
+    Column("ignored", "Ignored because", prose=True),
 ]
 
 

@@ -93,6 +93,12 @@ async def _first_replay(stage: Stage, teller: Teller, usage: cloud.UsageFiles) -
 async def _show_loss(stage: Stage, teller: Teller) -> None:
     project = cloud.SILENT_PROJECT
     teller.heading(f"The collector of {project} was silent for two hours: alerts in topic rater.alerts")
+
+    def all_told() -> bool:
+        gaps = {gap.gap_id for frame in stage.view.frames(Selection(project)) for gap in frame.gaps}
+        return gaps == {gap.gap_id for gap in stage.view.gaps(Selection(project, open_only=True))}
+
+    await _until(stage, all_told, "not every gap was alerted")
     alerts = await _alerts(stage, AlertKind.GAP_OPENED)
     teller.say(alerts[0][0].decode())
     teller.say(_summary(alert for _, alert in alerts))

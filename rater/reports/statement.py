@@ -50,7 +50,8 @@ class Hole(msgspec.Struct, frozen=True, order=True):
     def text(self, scope_id: str) -> str:
         """One line, to the minute."""
         what = " from ".join(filter(None, (self.metric, self.source))) or "everything"
-        return f"{scope_id}: {what}: {_clock(self.begin)} to {_clock(self.end)} UTC ({_length(self)}): {self.reason}"
+        reason = " ".join(self.reason.split())  # it comes from a source, in as many lines as that likes
+        return f"{scope_id}: {what}: {_clock(self.begin)} to {_clock(self.end)} UTC ({_length(self)}): {reason}"
 
 
 class MetricRow(msgspec.Struct, frozen=True):

@@ -50,6 +50,11 @@ def test_no_rows_make_no_table_but_a_head_of_csv(capsys: pytest.CaptureFixture[s
     assert capsys.readouterr().out.splitlines() == ["scope,at,price,id"]
 
 
+def test_names_from_elsewhere_neither_colour_nor_move_anything(capsys: pytest.CaptureFixture[str]) -> None:
+    rows("table", COLUMNS[:1], [("[red]a\x1b[2J\nb",)])
+    assert "[red]a [2J b" in capsys.readouterr().out
+
+
 def test_moments_show_seconds_only_where_there_are_some() -> None:
     assert (instant(1_767_690_600), instant(1_767_690_601)) == ("2026-01-06 09:10", "2026-01-06 09:10:01")
 
