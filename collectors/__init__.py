@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from collectors.errors import (
         CollectorError,
         NotSettledError,
+        OversizedError,
         PublishError,
         ReplayError,
         SettingsError,
@@ -30,6 +31,7 @@ _HOMES = {
     "collectors.errors": (
         "CollectorError",
         "NotSettledError",
+        "OversizedError",
         "PublishError",
         "ReplayError",
         "SettingsError",
@@ -60,6 +62,7 @@ __all__ = [
     "Metric",
     "MetricsFile",
     "NotSettledError",
+    "OversizedError",
     "PeriodSession",
     "PublishError",
     "Publisher",

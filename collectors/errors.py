@@ -2,6 +2,7 @@
 
     CollectorError
     ├── PublishError         Kafka did not confirm what was to be published
+    │   └── OversizedError   an item that no record can hold: trying again is of no use
     ├── SettingsError        a file or plug-in that the settings name cannot be used
     ├── SourceError          no answer, or not a whole one: becomes a `CollectionFailed`
     │   ├── SourceAwayError  nothing can be asked at all right now: the rest of the round is not tried
@@ -19,6 +20,7 @@ from rater.model.errors import RaterError
 __all__ = [
     "CollectorError",
     "NotSettledError",
+    "OversizedError",
     "PublishError",
     "ReplayError",
     "SettingsError",
@@ -34,6 +36,10 @@ class CollectorError(RaterError):
 
 class PublishError(CollectorError):
     """Kafka did not confirm a record. What was not confirmed may still arrive: publish it again as a new attempt."""
+
+
+class OversizedError(PublishError):
+    """One item of an answer is too large for a record."""
 
 
 class SettingsError(CollectorError):

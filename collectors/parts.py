@@ -10,7 +10,7 @@ from typing import Literal, TypeVar
 
 import msgspec
 
-from collectors.errors import PublishError
+from collectors.errors import OversizedError
 from rater.model.codec import encode_msgpack
 from rater.model.interval import Interval
 from rater.model.usage import Collection, QuarantinedItem, Sample, Series
@@ -48,7 +48,7 @@ class CollectionDraft(msgspec.Struct, frozen=True):
 def encode_parts(draft: CollectionDraft, collection_id: str, producer_id: str, first_sequence: int) -> list[bytes]:
     """The msgpack records of a collection, at least one. They take the sequence numbers from `first_sequence` on.
 
-    Parts hold about `PART_SAMPLES` samples, fewer where labels are long. Raises PublishError if one item alone is
+    Parts hold about `PART_SAMPLES` samples, fewer where labels are long. Raises OversizedError if one item alone is
     larger than `MAX_PART_BYTES`.
     """
     items = len(draft.samples) + len(draft.quarantined)
@@ -58,7 +58,7 @@ def encode_parts(draft: CollectionDraft, collection_id: str, producer_id: str, f
         if max(map(len, records)) <= MAX_PART_BYTES:
             return records
         if parts >= items:
-            raise PublishError(
+            raise OversizedError(
                 f"an item of scope {draft.scope_id!r}, metric {draft.metric!r} in [{draft.begin}, {draft.end}) is "
                 f"larger than {MAX_PART_BYTES} bytes: its labels are too long"
             )

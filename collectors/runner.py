@@ -16,7 +16,7 @@ from typing import NamedTuple
 import msgspec
 
 from collectors.bounded import run_all
-from collectors.errors import NotSettledError, SourceAwayError, SourceError
+from collectors.errors import NotSettledError, OversizedError, SourceAwayError, SourceError
 from collectors.history import History
 from collectors.metrics_yml import Metric
 from collectors.parts import CollectionDraft
@@ -216,17 +216,17 @@ class Collector:
         attempts = self._attempts.setdefault(work.key, _Attempts())
         try:
             answer = await session.collect(work.scope_id, work.metric)
+            await self._publish(work, answer, int(started * 1000))
         except NotSettledError as early:
             attempts.again_at = started + _SOON
             log.debug("%s %s %s: %s", work.scope_id, work.metric.name, iso(work.period.begin), early)
             return
         except SourceAwayError:
             raise
-        except SourceError as failure:
+        except (SourceError, OversizedError) as failure:
             await self._fail(work, str(failure))
             self._pause(attempts)
             return
-        await self._publish(work, answer, int(started * 1000))
         if subtract([work.period], answer.covers):
             self._pause(attempts)
         else:

@@ -33,6 +33,7 @@ __all__ = [
 
 ALL = "*"  # as scope or metric of a covers line: all that the file names
 LAST_INSTANT = 253_402_300_800  # the end of year 9999, the last one that a record may name
+MAX_SERIES_BYTES = 500_000  # so that any sample fits into a record
 _MAX_KNOWN_TIMES = 100_000
 
 Name: TypeAlias = Annotated[str, Meta(min_length=1, max_length=255)]
@@ -135,6 +136,8 @@ def used(line: UsageLine) -> Used:
     _check_labels(line.groupby)
     _check_labels(line.metadata)
     series = canonical_series(line.groupby, line.metadata)
+    if len(series) > MAX_SERIES_BYTES:
+        raise RejectedError(f"the labels have {len(series)} bytes: at most {MAX_SERIES_BYTES} are taken")
     return Used(line.scope_id, line.metric, begin, end, line.qty, line.unit, series)
 
 

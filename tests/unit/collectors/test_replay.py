@@ -183,6 +183,7 @@ BAD = [
     (_sample(0, begin=1767225600), "Expected `str`, got `int`"),
     (_sample(0, groupby={"a": [1]}), "Expected `bool | int | float | str | null`, got `array`"),
     (_sample(0, groupby={"a": 2**64}), "label 'a' is an integer of more than 64 bits"),
+    (_sample(0, groupby={"a": "x" * 600_000}), "the labels have 6000"),
     (_sample(0, unit="GiB"), "unit is 'GiB', metric 'instance' is declared in 'h'"),
     (_sample(0, metric="colour"), "metric 'colour' is unknown: declare it in metrics.yml"),
     (_covers(0, P, "p1", "colour"), "metric 'colour' is unknown"),

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from collectors.errors import NotSettledError, PublishError, SourceAwayError, SourceError
+from collectors.errors import NotSettledError, OversizedError, PublishError, SourceAwayError, SourceError
 from collectors.history import History
 from collectors.metrics_yml import Metric, read
 from collectors.progress import CollectionHead
@@ -330,6 +330,21 @@ async def test_a_new_metric_is_planned_from_the_present_period_on(world: World, 
 
     assert log.plans == [ScopePlan("fake", "p1", T + 3 * P, None, ["m", "n"])]
     assert world.asked == [(hour, "p1", "m") for hour in range(3)]
+
+
+async def test_an_item_that_fits_into_no_record_is_a_failure_of_that_answer_alone(world: World, log: Any) -> None:
+    publish = log.publish
+
+    async def refuse(draft: Any) -> None:
+        if draft.metric == "m":
+            raise OversizedError("too large")
+        await publish(draft)
+
+    log.publish = refuse
+    await _collector(world, log).round()
+
+    assert {draft.metric for draft in log.drafts} == {"n"}
+    assert {(failure.metric, failure.reason) for failure in log.failures} == {("m", "too large")}
 
 
 async def test_kafka_away_leaves_everything_to_be_asked_again(world: World, log: Any) -> None:
