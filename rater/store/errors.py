@@ -136,7 +136,7 @@ def store_error(fault: Exception, target: str, doing: str, secrets: tuple[str, .
 
 def _one_line(fault: Exception, secrets: tuple[str, ...]) -> str:
     text = " ".join(str(fault).split())
-    text = re.split(r", Stack trace| \(version \d| Stack trace:", text)[0]
+    text = re.split(r",? Stack trace| \(version \d|\.? In scope ", text)[0]
     for secret in secrets:
         text = text.replace(secret, "***")
     return text if len(text) <= MESSAGE_LENGTH else text[: MESSAGE_LENGTH - 1] + "…"

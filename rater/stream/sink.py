@@ -84,7 +84,8 @@ class Sink:
         self._store = store
         metrics = SinkMetrics(registry or CollectorRegistry(), self._progress, self._since_success)
         self._thread = ThreadPoolExecutor(1, "rater-sink")
-        shared = _Shared(kafka, store, settings, metrics, self._thread, at)
+        topics = (Topic.RATED, Topic.ALERTS, Topic.REJECTED, *((Topic.USAGE,) if settings.usage else ()))
+        shared = _Shared(kafka, store, settings, metrics, self._thread, at, topics)
         self._readers = [_Reader(shared, "sink", (Topic.RATED, Topic.ALERTS))]
         if settings.usage:
             self._readers.append(_Reader(shared, "sink-usage", (Topic.USAGE,)))
@@ -122,6 +123,8 @@ class _Shared(msgspec.Struct, frozen=True):
     metrics: SinkMetrics
     thread: ThreadPoolExecutor
     at: At
+    topics: tuple[Topic, ...]
+    """All that the sink needs."""
 
     async def in_thread(self, call: Callable[[], T]) -> T:
         """Runs what blocks. One thread, since each thread that uses the store has a client of its own."""
@@ -224,8 +227,7 @@ class _Reader(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has 
     async def _prepare(self) -> None:
         """Raises TopicsError and what `run` repeats: KafkaUnavailableError, StoreUnavailableError."""
         there = await partitions_of(self._shared.kafka)
-        wanted = [*self._topics.values(), Topic.REJECTED]
-        missing = [self._shared.kafka.topic(topic) for topic in wanted if topic not in there]
+        missing = [self._shared.kafka.topic(topic) for topic in self._shared.topics if topic not in there]
         if missing:
             raise TopicsError(f"topics {', '.join(missing)} are missing: run `rater topics create`")
         applied = await self._shared.in_thread(lambda: migrate(self._shared.store))
