@@ -75,8 +75,11 @@ class SettingsReader:
             if name.startswith(self._prefix) and "__" in name and name not in self._used
         )
 
-    def struct(self, kind: type[T], node: Node | None, key: str = "", where: str = "") -> T:
-        """A struct from a mapping, each field overridable by its variable; None stands for an absent mapping."""
+    def struct(self, kind: type[T], node: Node | None, key: str = "", where: str = "") -> T | None:
+        """A struct from a mapping, each field overridable by its variable; no node stands for an absent mapping.
+
+        What is faulty has its default; None if the struct cannot be made at all.
+        """
         members: dict[str, _Found] = {}
         fields = {field.encode_name: field for field in msgspec.structs.fields(kind)}
         for name, value in self._entries(node, key, where):
@@ -94,7 +97,9 @@ class SettingsReader:
                     continue
                 if found is not None or self._names_below(path) or not _optional(field.type):
                     node_, where_ = (found.node, found.where) if found is not None else (None, "")
-                    values[field.name] = self.struct(section, node_, path, where_)
+                    part = self.struct(section, node_, path, where_)
+                    if part is not None:
+                        values[field.name] = part
                 continue
             found = self._override(path, field.type) or found
             if found is not None:
@@ -105,14 +110,14 @@ class SettingsReader:
                 self._fault(where or self.name, path, f"is missing: give {allowed(field.type)}")
         return self._build(kind, values, key, where)
 
-    def _build(self, kind: type[T], values: dict[str, Any], key: str, where: str) -> T:
+    def _build(self, kind: type[T], values: dict[str, Any], key: str, where: str) -> T | None:
         try:
             return kind(**values)
         except (ValueError, RaterError) as fault:  # the struct's own check of several fields together
             self._fault(where or self.name, key, str(fault))
         except TypeError:  # a required field is missing or faulty, which is noted already
             assert self.faults, f"{kind.__name__} cannot be built from {sorted(values)}"
-        return _hollow(kind, values)
+        return None
 
     def _entries(self, node: Node | None, key: str, where: str) -> Iterator[tuple[str, _Found]]:
         if node is None or node.kind == "null":
@@ -279,12 +284,3 @@ def _shown(key: str, node: Node) -> str:
         return "null"
     text = without_secrets(key, node.text)
     return repr(text if len(text) <= MAX_SHOWN else text[:MAX_SHOWN] + "…")
-
-
-def _hollow(kind: type[T], values: dict[str, Any]) -> T:
-    """A stand-in for a faulty section while the rest is read: it is never used, since the faults refuse the whole."""
-    hollow = kind.__new__(kind)
-    for field in msgspec.structs.fields(kind):
-        if field.name in values:
-            msgspec.structs.force_setattr(hollow, field.name, values[field.name])
-    return hollow

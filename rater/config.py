@@ -129,14 +129,14 @@ def _faults_of(fault: DocumentError) -> list[Fault]:
 def _read(file: Path | None, tree: Node | None, name: str, environment: Mapping[str, str]) -> Config:
     reader = SettingsReader(name, environment, ENVIRONMENT_PREFIX)
     settings = reader.struct(Settings, tree)
+    assert settings is not None, "every setting has a default"
     faults = reader.faults
     faults += [Fault(variable, "", "overrides no setting: see `rater config show`") for variable in reader.unused()]
     base = file.parent if file is not None else Path()
-    metrics_conf = getattr(settings, "metrics_conf", "")  # what was refused is not there
     specs: list[MetricSpec] = []
-    if metrics_conf:
+    if settings.metrics_conf:
         try:
-            specs = _metrics_yml(base / metrics_conf)
+            specs = _metrics_yml(base / settings.metrics_conf)
         except DocumentError as fault:
             faults += _faults_of(fault)
     if faults:

@@ -185,3 +185,33 @@ def test_shown_settings_are_plain_and_complete(tmp_path: Path) -> None:
     plain = shown(load_config(write(tmp_path, "engine: {expect: {a: seen}}\n"), {}).settings)
     assert plain["engine"]["expect"] == {"a": "seen"}
     assert set(plain) == set(Settings.__struct_fields__)
+
+
+def test_an_optional_section_is_there_if_the_file_or_a_variable_names_it(tmp_path: Path) -> None:
+    assert load_config(write(tmp_path, ""), {}).settings.collect is None
+    assert load_config(write(tmp_path, "collect: null\n"), {}).settings.collect is None
+    by_file = load_config(write(tmp_path, "collect: {static: {scopes: [a, '1']}}\n"), {}).settings.collect
+    assert by_file is not None
+    assert by_file.static.scopes == ["a", "1"]
+    by_variable = load_config(write(tmp_path, ""), {"RATER_COLLECT__SCOPE_KEY": "tenant"}).settings.collect
+    assert by_variable is not None
+    assert by_variable.scope_key == "tenant"
+
+
+def test_what_a_section_checks_as_a_whole_is_a_fault_of_the_section(tmp_path: Path) -> None:
+    # given
+    text = """collect:
+  prometheus: {username: me}
+  prometheus_fetcher: {filters: {'a b': c}}
+  static: {scopes: [1, []]}
+"""
+    # when
+    told = faults(write(tmp_path, text))
+    # then
+    for expected in (
+        "rater.yaml:2: collect.prometheus: username and password_file go together",
+        "rater.yaml:3: collect.prometheus_fetcher.filters: 'a b' is no name for it: must be text that matches",
+        "rater.yaml:4: collect.static.scopes[1]: is a list: must be text",
+    ):
+        assert any(line.startswith(expected) for line in told), (expected, told)
+    assert len(told) == 3
