@@ -320,7 +320,7 @@ def _take_plan(state: PartitionState, record: Record, plan: ScopePlan, context: 
     if after == before and plan.source in scope.plans:
         return
     scope.plans[plan.source] = after
-    changed = Interval(min([window.begin, *seen.values()]), FOREVER if seen else window.end)
+    changed = Interval(window.begin, FOREVER if seen else window.end)
     _expectations_changed(scope, changed, state.period, record.timestamp_ms)
     for period in finite:
         if plan.metrics and not _is_evicted(scope, period):

@@ -144,6 +144,7 @@ def test_a_change_of_the_plan_gives_open_frames_time_to_settle() -> None:
     # given a frame about to close, when the plan changes for a later time
     bench = Bench()
     bench.take(plan("cpu"), at=T)
+    assert bench.decide(T + 2 * HOUR) == []
     bench.take(plan("cpu", "disk", begin=T + 90 * HOUR), at=T + GRACE - 1)
 
     # when, then
