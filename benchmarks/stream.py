@@ -321,7 +321,7 @@ async def main() -> None:
     chosen = parser.parse_args()
     scale, runs = (1, 1) if chosen.short else (10, chosen.runs)
     loads = [Load(60, 1 * scale), Load(12, 4 * scale), Load(1, 8 * scale)]
-    console = Console()
+    console = Console(width=110)
     console.print(f"$ python -m benchmarks.stream {' '.join(sys.argv[1:])}")
     console.print(
         f"Python {platform.python_version()}, {os.cpu_count()} cores, {platform.machine()}, {RESOURCES} lines a frame"
