@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,7 @@ from rater.cli.output import Cell, Column, Moment, instant, out_option, remark, 
 from rater.cli.times import Instant, chosen_span
 
 if TYPE_CHECKING:
+    from rater.engine import EngineSettings
     from rater.reports import Report
 
 __all__ = ["print_report", "report"]
@@ -59,7 +61,16 @@ def report(
     if first % settings.engine.period or last % settings.engine.period:
         raise click.UsageError(f"--from and --to must begin a period of {settings.engine.period} s")
     with open_view(settings.store) as view:
-        print_report(report_of(view, scope_id, Interval(first, last)), out)
+        print_report(report_of(view, scope_id, Interval(first, last), _due(last, settings.engine)), out)
+
+
+def _due(end: int, engine: EngineSettings) -> int:
+    """By when frames must be there: all of a time that is over; of a running one those whose grace is over, too.
+
+    So a month is refused until its last hours are closed, and the running month is reported as far as it is.
+    """
+    now = int(time.time())
+    return end if end <= now else now - (engine.wait_periods + 1) * engine.period - engine.settle
 
 
 def print_report(found: Report, out: str = "table", tell: Callable[[str], None] = remark) -> None:

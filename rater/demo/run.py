@@ -153,7 +153,8 @@ async def _until(stage: Stage, reached: Callable[[], bool], otherwise: str) -> N
 
 
 async def _report(stage: Stage, project: str) -> Report:
-    return await asyncio.to_thread(report_of, stage.view, project, month_interval(cloud.MONTH))
+    month = month_interval(cloud.MONTH)  # long over
+    return await asyncio.to_thread(report_of, stage.view, project, month, month.end)
 
 
 async def _alerts(stage: Stage, kind: AlertKind) -> list[tuple[bytes, Alert]]:

@@ -322,6 +322,8 @@ def _take_plan(state: PartitionState, record: Record, plan: ScopePlan, context: 
     scope.plans[plan.source] = after
     changed = Interval(window.begin, FOREVER if seen else window.end)
     _expectations_changed(scope, changed, state.period, record.timestamp_ms)
+    if scope.frames:
+        scope.frames[max(scope.frames)].dirty = True  # it says until when the scope is expected
     for period in finite:
         if plan.metrics and not _is_evicted(scope, period):
             _touch(scope, period, record.timestamp_ms)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from rater.engine.state import FOREVER, Scope, Slice
 from rater.model.interval import Interval, clip, overlaps, union
 
-__all__ = ["covered", "expectations", "winners"]
+__all__ = ["covered", "expectations", "expected_until", "winners"]
 
 
 def winners(slices: list[Slice]) -> list[Slice]:
@@ -47,6 +47,14 @@ def _reaches_into(one: Slice, other: Slice) -> bool:
 def covered(chosen: list[Slice]) -> list[Interval]:
     """What the chosen collections prove together, as a normal list."""
     return union(part for chosen_slice in chosen for part in chosen_slice.covers)
+
+
+def expected_until(scope: Scope, otherwise: int) -> int:
+    """The end of everything that is expected of the scope, FOREVER if there is none; `otherwise` if nothing is."""
+    if any(scope.seen.values()):
+        return FOREVER
+    ends = [parts[-1].end for metrics in scope.plans.values() for parts in metrics.values() if parts]
+    return max(ends, default=otherwise)
 
 
 def expectations(scope: Scope, period: Interval) -> dict[tuple[str, str], list[Interval]]:

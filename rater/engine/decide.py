@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from hashlib import blake2b
 
 from rater.engine.alerts import JSON_HEADERS, frame_alerts
-from rater.engine.coverage import expectations
+from rater.engine.coverage import expectations, expected_until
 from rater.engine.rate import Look, Rating, look, open_gaps, rate_frame
 from rater.engine.settings import EngineContext
 from rater.engine.state import FOREVER, Frame, OutboxItem, PartitionState, Scope
@@ -116,7 +116,10 @@ def _close(
     rating = rate_frame(scope, frame, seen, plan, context)
     frame.dirty = False
     digest = _digest(rating)
-    if frame.is_closed and digest == frame.digest:
+    period_end = frame.period_begin + state.period
+    until = expected_until(scope, period_end)
+    is_new_end = until <= period_end < frame.expected_until  # if more is expected, later frames will say so
+    if frame.is_closed and digest == frame.digest and not is_new_end:
         return 0
     if frame.is_closed and seen.holes:
         closed_by = ClosedBy.GRACE
@@ -126,7 +129,7 @@ def _close(
     head = RatedFrame(
         scope_id=scope_id,
         period_begin=frame.period_begin,
-        period_end=frame.period_begin + state.period,
+        period_end=period_end,
         revision=revision,
         status=rating.status,
         closed_by=closed_by,
@@ -140,6 +143,7 @@ def _close(
         coverage=rating.coverage,
         gaps=gaps,
         quarantined=rating.quarantined,
+        expected_until=until if until < FOREVER else None,
     )
     state.outbox += [
         _message(head, lines, part, parts) for lines, part, parts in _parts([*rating.lines, *rating.vanished])
@@ -149,6 +153,7 @@ def _close(
     state.outbox += frame_alerts(head, opened, resolved, rating.suspicions)
     frame.closed_at = frame.closed_at or state.decided_at
     frame.revision, frame.digest, frame.emitted, frame.gaps = revision, digest, rating.emitted, gaps
+    frame.expected_until = until
     return 1
 
 

@@ -94,6 +94,8 @@ class Frame(msgspec.Struct, array_like=True):
     """Line ids of the last revision by metric: a line that vanishes is repeated with zero."""
     gaps: list[Gap] = []
     """Gaps that are open."""
+    expected_until: int = 0
+    """What its last revision said of the end of all that is expected of the scope."""
 
     @property
     def is_closed(self) -> bool:

@@ -137,6 +137,8 @@ class RatedFrame(msgspec.Struct, frozen=True, tag_field="type", tag="rated_frame
     coverage: list[MetricCoverage]
     gaps: list[Gap]
     quarantined: list[QuarantinedPoint]
+    expected_until: int | None = None
+    """Until when usage of the scope is expected at all, as known when the frame closed; null: without end."""
     version: int = FORMAT_VERSION
 
 

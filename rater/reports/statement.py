@@ -104,13 +104,14 @@ class ReportRefusedError(RaterError):
         )
 
 
-def compute(scope_id: str, span: Interval, known: Interval | None, frames: Sequence[FrameRow]) -> Report:
+def compute(scope_id: str, span: Interval, known: Interval | None, frames: Sequence[FrameRow], due: int) -> Report:
     """The report of a scope over `span`, from the newest revisions of its frames that begin there.
 
     `known` reaches from the scope's first frame to its last, also outside `span`; None if it has no frame at all.
+    Frames that end by `due` (seconds) must be there, as far as usage of the scope is expected.
     Raises ReportRefusedError, and NoFramesError if nothing is known of the scope within `span`.
     """
-    holes = holes_of(span, known, frames)
+    holes = holes_of(span, known, frames, due)
     if holes:
         raise ReportRefusedError(scope_id, *span, holes)
     if not frames:
@@ -135,14 +136,18 @@ def compute(scope_id: str, span: Interval, known: Interval | None, frames: Seque
     )
 
 
-def holes_of(span: Interval, known: Interval | None, frames: Sequence[FrameRow]) -> list[Hole]:
+def holes_of(span: Interval, known: Interval | None, frames: Sequence[FrameRow], due: int) -> list[Hole]:
     """What is missing within `span`, adjoining holes of one metric, source and reason made one. Sorted by time.
 
-    Time without a frame is a hole if the scope has frames before and after it. Before its first and after its last
-    frame it is not, since nobody knows whether anything was expected there.
+    Time without a frame is a hole between the scope's frames, and after its last one as far as that says that usage
+    is expected and as it is due. Before its first frame it is not, since nobody expected anything there.
     """
     found = [hole for frame in frames for hole in _holes_in(frame)]
-    expected = clip([known], span) if known else []
+    expected = [known] if known else []
+    if frames and known and frames[-1].period_end == known.end:
+        until = frames[-1].expected_until
+        expected.append(Interval(known.end, due if until is None else min(until, due)))
+    expected = clip(expected, span)
     there = [Interval(frame.period_begin, frame.period_end) for frame in frames]
     found += [Hole(*absent, "", "", _NOT_THERE) for absent in subtract(expected, there)]
     return _joined(found)

@@ -116,7 +116,10 @@ def _embedded(store: Store, directory: Path) -> View:
             return StoreView(store)
 
 
-def report_of(view: View, scope_id: str, span: Interval) -> Report:
-    """The report of a scope over `span`. Raises ReportRefusedError, NoFramesError, StoreError."""
+def report_of(view: View, scope_id: str, span: Interval, due: int) -> Report:
+    """The report of a scope over `span`; frames that end by `due` (seconds) must be there.
+
+    Raises ReportRefusedError, NoFramesError, StoreError.
+    """
     known = next((Interval(scope.begin, scope.end) for scope in view.scopes() if scope.scope_id == scope_id), None)
-    return compute(scope_id, span, known, list(view.frames(Selection(scope_id, *span))))
+    return compute(scope_id, span, known, list(view.frames(Selection(scope_id, *span))), due)

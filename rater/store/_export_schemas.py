@@ -91,6 +91,7 @@ FRAMES = pa.schema(
         ("weak", pa.bool_()),
         ("rule_version", pa.uint32()),
         ("closed_at", _TIME),
+        ("expected_until", _TIME),
         ("line_count", pa.uint32()),
         ("totals", _TOTALS),
         ("coverage", _COVERAGE),

@@ -5,8 +5,9 @@ Times leave as integers, numbers as the engine's plain text: exact, and read by 
 """
 
 FRAMES = """
-SELECT scope_id, toUInt32(period_begin), toUInt32(period_end), revision, status, closed_by, weak, rule_version,
-    toUInt32(closed_at), line_count, totals.metric, totals.unit, arrayMap(x -> toString(x), totals.qty),
+SELECT scope_id, toUInt32(period_begin), toUInt32(period_end), revision, status, closed_by, weak,
+    rule_version, toUInt32(closed_at), toUInt32(expected_until), line_count, totals.metric, totals.unit,
+    arrayMap(x -> toString(x), totals.qty),
     arrayMap(x -> toString(x), totals.price), totals.n, coverage, gaps, quarantined
 FROM frames FINAL
 WHERE scope_id >= {first_scope:String} AND ({last_scope:String} = '' OR scope_id <= {last_scope:String})

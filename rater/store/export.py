@@ -266,6 +266,7 @@ def _frame_values(frame: FrameRow) -> tuple[Any, ...]:
         frame.weak,
         frame.rule_version,
         frame.closed_at,
+        frame.expected_until,
         frame.line_count,
         [
             {**msgspec.structs.asdict(total), "qty": plain_text(total.qty), "price": plain_text(total.price)}

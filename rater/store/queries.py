@@ -164,7 +164,19 @@ def _pages(store: Store, per_month: str, bounds: _Page) -> Iterator[_Page]:
 
 def _frame_row(row: tuple[Any, ...]) -> FrameRow:
     (*head, metric, unit, qty, price, n, coverage, gaps_text, quarantined) = row
-    scope_id, period_begin, period_end, revision, status, closed_by, weak, rule_version, closed_at, line_count = head
+    (
+        scope_id,
+        period_begin,
+        period_end,
+        revision,
+        status,
+        closed_by,
+        weak,
+        rule_version,
+        closed_at,
+        until,
+        line_count,
+    ) = head
     return FrameRow(
         scope_id=scope_id,
         period_begin=period_begin,
@@ -175,6 +187,7 @@ def _frame_row(row: tuple[Any, ...]) -> FrameRow:
         weak=bool(weak),
         rule_version=rule_version,
         closed_at=closed_at,
+        expected_until=None if until == LAST_INSTANT else until,
         line_count=line_count,
         totals=[
             MetricTotal(name, of, Decimal(amount), Decimal(money), count)

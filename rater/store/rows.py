@@ -23,6 +23,8 @@ class FrameRow(msgspec.Struct, frozen=True):
     weak: bool
     rule_version: int
     closed_at: int
+    expected_until: int | None
+    """Until when usage of the scope was expected when the frame closed; None without end."""
     line_count: int
     totals: list[MetricTotal]
     coverage: list[MetricCoverage]

@@ -123,6 +123,17 @@ def test_frames_come_back_as_they_were(store: Store) -> None:
         assert row.line_count == len(frame.lines)
 
 
+def test_until_when_a_scope_is_expected_is_kept(store: Store) -> None:
+    ends = [None, JANUARY + HOUR, JANUARY + 100 * HOUR]
+    hours = [
+        msgspec.structs.replace(a_frame(period_begin=JANUARY + n * HOUR), expected_until=e) for n, e in enumerate(ends)
+    ]
+
+    store_frames(store, *hours)
+
+    assert [row.expected_until for row in frames(store)] == ends
+
+
 def test_numbers_are_kept_to_the_last_digit(store: Store) -> None:
     # given prices that fill the column, cancel each other out, and sum to what no float holds
     texts = [

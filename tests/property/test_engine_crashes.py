@@ -84,7 +84,8 @@ def _said(frame: RatedFrame) -> tuple[object, ...]:
     lines = [line for line in frame.lines if line.qty or line.price]
     covered = [(c.metric, c.source, c.expected, c.covered, c.proof) for c in frame.coverage]
     holes = [(gap.metric, gap.source, gap.begin, gap.end) for gap in frame.gaps]
-    return frame.status, frame.weak, lines, covered, holes, frame.quarantined, len(frame.lines)
+    said = (frame.status, frame.weak, lines, covered, holes, frame.quarantined, len(frame.lines))
+    return *said, frame.expected_until
 
 
 def _lines(frame: RatedFrame) -> set[str]:

@@ -12,6 +12,8 @@ CREATE TABLE IF NOT EXISTS frames (
     weak Bool,
     rule_version UInt32 CODEC(ZSTD(1)),
     closed_at DateTime('UTC') CODEC(Delta(4), ZSTD(1)),
+    -- Until when usage of the scope is expected; the last second that fits, in 2106, stands for no end.
+    expected_until DateTime('UTC') CODEC(Delta(4), ZSTD(1)),
     line_count UInt32 CODEC(ZSTD(1)),
     gap_count UInt32 CODEC(ZSTD(1)),
     quarantined_count UInt32 CODEC(ZSTD(1)),
@@ -30,7 +32,11 @@ CREATE TABLE IF NOT EXISTS frames (
 ENGINE = ReplacingMergeTree(revision)
 PARTITION BY toYYYYMM(period_begin)
 ORDER BY (scope_id, period_begin)
-SETTINGS index_granularity = 1024, non_replicated_deduplication_window = 1000;
+SETTINGS
+    index_granularity = 1024,
+    non_replicated_deduplication_window = 1000,
+    vertical_merge_algorithm_min_rows_to_activate = 1,
+    vertical_merge_algorithm_min_columns_to_activate = 1;
 
 -- What month summaries and dashboards read: one row per frame and metric.
 CREATE OR REPLACE VIEW totals AS

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from rater.engine import Expect
 from rater.engine.coverage import expectations
 from rater.engine.state import FOREVER, Scope
 from rater.model.interval import Interval
 from rater.model.rated import AlertKind, ClosedBy, FrameStatus, RatedFrame
+from rater.model.usage import ScopePlan
 from tests.unit.engine.builders import GRACE, HOUR, Bench, T, collection, failed, forced, holes, plan, push, sample
 
 
@@ -298,3 +300,26 @@ def test_expectations_are_clipped_to_the_period_and_sorted() -> None:
         (("disk", "a"), [Interval(T + 3000, T + HOUR)]),
         (("disk", "z"), [Interval(T, T + 50)]),
     ]
+
+
+def test_a_frame_says_until_when_its_scope_is_expected() -> None:
+    # given a scope planned without end, whose first hour is closed
+    bench = Bench()
+    bench.take(ScopePlan("prom", "A", T, None, ["cpu"]), collection())
+    (first,) = bench.decide(T + HOUR)
+    assert first.expected_until is None
+
+    # when it turns out to be gone since the end of that hour
+    bench.take(ScopePlan("prom", "A", T + HOUR))
+    (second,) = bench.decide(T + HOUR + 60)
+
+    # then the last frame says so, in a revision of its own, once
+    assert (second.period_begin, second.revision, second.expected_until) == (T, 1, T + HOUR)
+    bench.take(ScopePlan("prom", "A", T + HOUR, T + 2 * HOUR, ["cpu"]))
+    assert bench.decide(T + HOUR + 90) == []
+
+    # and a frame of which nothing is expected says its own end
+    other = Bench(expect={"prom": Expect.PLANNED}, wait_periods=0, settle=0)
+    other.take(collection())
+    (alone,) = other.decide(T + 3 * HOUR)
+    assert alone.expected_until == T + HOUR

@@ -109,7 +109,7 @@ async def test_the_holder_answers_as_the_store_itself(store: Store, remote: Remo
 
 
 async def test_a_report_by_way_of_the_holder_is_exact(remote: RemoteView) -> None:
-    report = await asyncio.to_thread(report_of, remote, "projB", month_interval("2026-01"))
+    report = await asyncio.to_thread(report_of, remote, "projB", month_interval("2026-01"), 0)
     assert report.price == 4 * HOURS * Decimal("1e-38")
     assert (report.known_begin, report.known_end) == (BEGIN, BEGIN + HOURS * 3600)
 

@@ -33,6 +33,7 @@ def frame(
     quarantined: tuple[QuarantinedPoint, ...] = (),
     weak: bool = False,
     revision: int = 0,
+    until: int | None = BEGIN,
 ) -> FrameRow:
     begin = BEGIN + hour * HOUR
     return FrameRow(
@@ -45,6 +46,7 @@ def frame(
         weak=weak,
         rule_version=3,
         closed_at=begin + HOUR,
+        expected_until=until,
         line_count=sum(one.n for one in totals),
         totals=list(totals),
         coverage=[],
@@ -53,10 +55,10 @@ def frame(
     )
 
 
-def report(frames: list[FrameRow], span: Interval = MONTH) -> Report:
+def report(frames: list[FrameRow], span: Interval = MONTH, due: int = MONTH.end) -> Report:
     """As `report_of` asks: the frames of the span, and how far the scope's frames reach in all."""
     known = Interval(frames[0].period_begin, frames[-1].period_end) if frames else None
-    return compute("projA", span, known, [one for one in frames if span.begin <= one.period_begin < span.end])
+    return compute("projA", span, known, [one for one in frames if span.begin <= one.period_begin < span.end], due)
 
 
 def test_sums_are_exact_and_grouped_by_metric_and_unit() -> None:
@@ -170,3 +172,22 @@ def test_months_are_intervals(text: str, begin: int | None, days: int) -> None:
 def test_what_is_no_month_is_refused(text: str) -> None:
     with pytest.raises(MonthError, match="2026-01"):
         month_interval(text)
+
+
+def test_frames_that_should_be_there_by_now_are_holes() -> None:
+    # given usage that is expected without end, and a last frame that ends at two o'clock
+    frames = [frame(0), frame(1, until=None)]
+
+    # when frames until four o'clock are due, then the two hours after it are a hole
+    with pytest.raises(ReportRefusedError) as refused:
+        report(frames, due=BEGIN + 4 * HOUR)
+    assert [(hole.begin, hole.end) for hole in refused.value.holes] == [(BEGIN + 2 * HOUR, BEGIN + 4 * HOUR)]
+
+    # and only one of them, if nothing is expected any more from three o'clock on
+    with pytest.raises(ReportRefusedError) as refused:
+        report([frame(0), frame(1, until=BEGIN + 3 * HOUR)], due=BEGIN + 4 * HOUR)
+    assert [(hole.begin, hole.end) for hole in refused.value.holes] == [(BEGIN + 2 * HOUR, BEGIN + 3 * HOUR)]
+
+    # but none while they are not due, or nothing was expected after the last frame
+    assert report(frames, due=BEGIN + 2 * HOUR).frames == 2
+    assert report([frame(0), frame(1, until=BEGIN + 2 * HOUR)]).frames == 2
