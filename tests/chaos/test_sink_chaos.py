@@ -13,9 +13,11 @@ from decimal import Decimal
 from pathlib import Path
 
 import pytest
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
 
 from deploy.local.kafka import LaptopKafka
-from rater.kafka import KafkaSettings, Topic, create_topics
+from rater.kafka import KafkaSettings, Topic, client_options, create_topics
 from rater.store import Store, StoreSettings, frames, gaps, lines
 from rater.store import totals as store_totals
 from tests.chaos.content import HOUR, METRICS, Generator, TrueFrame, truth
@@ -71,7 +73,9 @@ async def test_kills_of_the_sink(kafka: LaptopKafka, tmp_path: Path) -> None:
         sink = await killing
         assert (await settled(settings, 60)).ok, fleet.logs()
     expected = truth(await read_topic(settings, Topic.USAGE))
-    await asyncio.sleep(8)
+    async with asyncio.timeout(120):  # a killed sink is a member of the group for 15 s more
+        while not await caught_up(settings):
+            await asyncio.sleep(1)
     sink.terminate()
     sink.wait(30)
 
@@ -80,6 +84,22 @@ async def test_kills_of_the_sink(kafka: LaptopKafka, tmp_path: Path) -> None:
         found = compare(store, expected)
     print(f"\nchaos: {len(FAULTS)} kills of the sink; {found}")
     assert not found["wrong"], (found, (tmp_path / "sink.log").read_text()[-2000:])
+
+
+async def caught_up(kafka: KafkaSettings) -> bool:
+    """Whether the sinks' group has committed everything that `rated` and `alerts` hold."""
+    admin = AIOKafkaAdminClient(**client_options(kafka))
+    consumer = AIOKafkaConsumer(**client_options(kafka), enable_auto_commit=False)
+    await admin.start()
+    await consumer.start()
+    try:
+        committed = await admin.list_consumer_group_offsets(f"{kafka.prefix}sink")
+        keys = [TopicPartition(kafka.topic(t), p) for t in (Topic.RATED, Topic.ALERTS) for p in range(kafka.partitions)]
+        ends = await consumer.end_offsets(keys)
+        return all(ends[key] == 0 or (key in committed and committed[key].offset == ends[key]) for key in keys)
+    finally:
+        await consumer.stop()
+        await admin.close()
 
 
 def compare(store: Store, expected: dict[tuple[str, int], TrueFrame]) -> Counter[str]:
