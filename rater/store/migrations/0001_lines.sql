@@ -19,4 +19,8 @@ CREATE TABLE IF NOT EXISTS lines (
 ENGINE = ReplacingMergeTree
 PARTITION BY toYYYYMM(period_begin)
 ORDER BY (scope_id, period_begin, revision, metric, line_id)
-SETTINGS non_replicated_deduplication_window = 1000;
+SETTINGS
+    non_replicated_deduplication_window = 1000,
+    -- column by column from the first row on: 1.0 instead of 4.2 us a row merged, most of it for the maps
+    vertical_merge_algorithm_min_rows_to_activate = 1,
+    vertical_merge_algorithm_min_columns_to_activate = 1;
