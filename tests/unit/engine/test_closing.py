@@ -152,6 +152,19 @@ def test_a_change_of_the_plan_gives_open_frames_time_to_settle() -> None:
     assert bench.one(T + GRACE + 299).period_begin == T
 
 
+def test_a_new_metric_of_a_source_without_plan_gives_open_frames_time_to_settle() -> None:
+    # given a missing hour that is about to close, when the source sends another metric, of another hour
+    bench = Bench()
+    bench.take(collection(), at=T + HOUR)
+    assert len(bench.decide(T + 2 * HOUR)) == 1
+    late = T + HOUR + GRACE - 1
+    bench.take(collection(T + 9 * HOUR, T + 10 * HOUR, metric="m_max"), at=late)
+
+    # when, then
+    assert bench.decide(late + 299) == []
+    assert bench.one(late + 300).period_begin == T + HOUR
+
+
 def test_an_operator_closes_a_frame_at_once() -> None:
     # given half an answer for an hour that is not over
     bench = Bench()
@@ -228,6 +241,22 @@ def test_a_quiet_scope_is_woken_by_the_clock_alone_and_no_later() -> None:
     assert holes(bench.one(T + 4 * HOUR + 90)) == [(90, 120)]
 
 
+def test_a_closed_frame_leaves_within_a_period_too() -> None:
+    # given a frame that closed at 01:00:40
+    bench = Bench()
+    bench.take(plan("cpu", until=T + HOUR), collection(), at=T + HOUR)
+    bench.one(T + HOUR + 40)
+    scope = bench.state.scopes["A"]
+
+    # when, then
+    bench.decide(T + 3 * HOUR)
+    assert scope.wake_at == T + 3 * HOUR + 40
+    bench.decide(T + 3 * HOUR + 39)
+    assert list(scope.frames) == [T]
+    bench.decide(T + 3 * HOUR + 40)
+    assert scope.frames == {}
+
+
 def test_a_late_decision_makes_all_frames_that_are_due_in_order() -> None:
     bench = Bench()
     bench.take(plan("cpu"), at=T)
@@ -242,11 +271,16 @@ def test_frames_of_every_scope_close_for_themselves() -> None:
     assert [(f.scope_id, f.lines[0].qty) for f in bench.decide(T + HOUR)] == [("A", 1), ("B", 2)]
 
 
-def test_prices_are_those_of_the_rules_at_the_time_of_the_decision() -> None:
+@pytest.mark.parametrize(
+    ("qty", "written", "price"),
+    [("3", "3", "0.3"), ("10.00", "10", "1"), ("1e2", "100", "10"), ("1e-38", "1E-38", "0")],
+)
+def test_quantities_and_prices_have_one_way_to_be_written(qty: str, written: str, price: str) -> None:
     bench = Bench()
-    bench.take(collection(qty="3"))
-    line = bench.one(T + HOUR).lines[0]
-    assert (str(line.qty), str(line.price)) == ("3", "0.3")
+    bench.take(collection(qty=qty))
+    frame = bench.one(T + HOUR)
+    assert [(str(line.qty), str(line.price)) for line in frame.lines] == [(written, price)]
+    assert [(str(total.qty), str(total.price)) for total in frame.totals] == [(written, price)]
 
 
 def test_another_period_is_possible() -> None:

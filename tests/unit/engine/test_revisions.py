@@ -237,6 +237,19 @@ def test_closed_frames_leave_after_the_late_horizon_and_those_with_gaps_later() 
     assert (scope.frames, scope.evicted) == ({}, [Interval(T, T + 2 * HOUR)])
 
 
+def test_a_revision_does_not_prolong_the_stay_of_its_frame() -> None:
+    # given a frame that closed at 01:00, and again at 02:00
+    bench = Bench(late_horizon_periods=2)
+    bench.take(plan("cpu", until=T + HOUR), collection(), at=T + HOUR)
+    bench.one(T + HOUR)
+    bench.take(collection(attempt=2, qty="2"), at=T + 2 * HOUR)
+    assert bench.one(T + 2 * HOUR).revision == 1
+
+    # when, then
+    bench.decide(T + 3 * HOUR)
+    assert bench.state.scopes["A"].frames == {}
+
+
 def test_the_gap_horizon_is_never_less_than_the_late_one() -> None:
     bench = Bench(late_horizon_periods=4, gap_horizon_periods=0)
     bench.take(plan("cpu", until=T + HOUR), at=T)
