@@ -14,6 +14,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Iterator
+from email import message_from_bytes
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,8 @@ class _Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         body = self._body()
         options = dict(parse_qsl(urlsplit(self.path).query, keep_blank_values=True))
+        if (self.headers.get("Content-Type") or "").startswith("multipart/form-data"):
+            options |= self._form(body)
         try:
             self._check_password()
             answer = self._run(options, body)
@@ -63,6 +66,16 @@ class _Handler(BaseHTTPRequestHandler):
 
             body = lz4.frame.decompress(body)
         return body
+
+    def _form(self, body: bytes) -> dict[str, str]:
+        """The client sends large parameters, and the statement with them, as a form."""
+        form = message_from_bytes(b"Content-Type: " + self.headers["Content-Type"].encode() + b"\r\n\r\n" + body)
+        fields = form.get_payload()
+        assert isinstance(fields, list)
+        return {
+            str(field.get_param("name", header="content-disposition")): bytes(field.get_payload(decode=True)).decode()
+            for field in fields
+        }
 
     def _check_password(self) -> None:
         import base64

@@ -203,6 +203,28 @@ async def test_an_outage_of_clickhouse_loses_nothing_and_needs_no_restart(kafka:
                 assert held(store) == truth(made, more)
 
 
+async def test_an_insert_that_is_refused_holds_the_sink_and_not_the_readers(kafka: LaptopKafka, store: Store) -> None:
+    settings, made, more = await own_topics(kafka), some_frames(), some_frames(revision=1)
+    async with sinking(settings, store) as sink:
+        await publish(settings, *made)
+        await until_committed(settings, Topic.RATED, made)
+
+        # when the engine takes lines, and no rows of frames
+        store.command("ALTER TABLE frames MODIFY SETTING parts_to_throw_insert = 1, parts_to_delay_insert = 1")
+        await publish(settings, *more)
+        await until(lambda: "cannot insert into frames now: too many parts" in sink.red())
+
+        # then nothing is committed, and readers see what they saw
+        assert sum((await committed(settings, Topic.RATED)).values()) == len(made)
+        assert held(store) == truth(made)
+
+        # when it takes them again, then the sink goes on
+        store.command("ALTER TABLE frames RESET SETTING parts_to_throw_insert, parts_to_delay_insert")
+        await until_committed(settings, Topic.RATED, made + more)
+        await until(lambda: sink.red() == "")
+        assert held(store) == truth(made, more)
+
+
 async def test_a_wrong_password_ends_the_sink_with_what_to_do(kafka: LaptopKafka, tmp_path: Path) -> None:
     settings = await own_topics(kafka)
     (tmp_path / "password").write_text("wrong")

@@ -24,7 +24,16 @@ from rater.store import (
     write,
 )
 from tests.integration.clickhouse_http import PASSWORD, USER, Server, clickhouse_server
-from tests.unit.store.builders import a_collection, a_frame, a_gap_alert, a_hit_frame, a_line, store_frames
+from tests.unit.store.builders import (
+    HOUR,
+    JANUARY,
+    a_collection,
+    a_frame,
+    a_gap_alert,
+    a_hit_frame,
+    a_line,
+    store_frames,
+)
 
 
 @pytest.fixture(scope="module")
@@ -60,6 +69,14 @@ def test_a_server_holds_the_same_as_the_embedded_engine(server: Server, tmp_path
         assert [row.is_open for row in gaps(store)] == [True]
         assert store.rows("SELECT count() FROM usage FINAL") == [(2,)]
         assert delete_superseded(store) == 0
+
+
+def test_a_page_of_many_frames_is_asked_for_by_their_keys(server: Server, tmp_path: Path) -> None:
+    with Store(settings(server, tmp_path)) as store:
+        migrate(store)
+        store_frames(store, *(a_frame("é" * 120, JANUARY + n * HOUR, lines=[a_line(1)]) for n in range(1500)))
+
+        assert len(list(lines(store, "é" * 120))) == 1500
 
 
 def test_a_wrong_password_is_said_and_not_shown(server: Server, tmp_path: Path) -> None:
