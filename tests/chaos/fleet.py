@@ -7,7 +7,6 @@ import json
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -34,14 +33,8 @@ class Fleet:
     hit: list[str] = field(default_factory=list)
     _workers: dict[int, subprocess.Popen[bytes]] = field(default_factory=dict)
     _keeping: asyncio.Task[None] | None = None
-    _began: float = 0.0
-
-    def seconds(self) -> float:
-        """Since the first worker was started."""
-        return time.monotonic() - self._began
 
     async def __aenter__(self) -> Fleet:
-        self._began = time.monotonic()
         for number in range(self.size):
             self._start(number)
         self._keeping = asyncio.create_task(self._keep())

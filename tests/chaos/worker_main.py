@@ -66,7 +66,16 @@ class UnpinnedRegister(FaustRegister):
             await asyncio.sleep(0.1)
 
 
-class EagerKeeper(Keeper):
+class MarkedKeeper(Keeper):
+    """The production keeper with one more named point: before a commit that makes rated frames true."""
+
+    async def _commit(self, committed: Committed) -> None:
+        if any(item.topic == "rated" for item in self.state.outbox):
+            self._at("before_rated_commit", self.partition)
+        await super()._commit(committed)
+
+
+class EagerKeeper(MarkedKeeper):
     """The defect `publish_first`: the outbox goes out before the commit that makes it true."""
 
     async def _commit(self, committed: Committed) -> None:
@@ -88,7 +97,7 @@ class Defective(Parts):
         return kind(app, self.kafka.topic(Topic.USAGE))
 
     def keeper(self, partition: int, context: EngineContext, log: Log, register: Register) -> Keeper:
-        kind = EagerKeeper if self._mutation == "publish_first" else Keeper
+        kind = EagerKeeper if self._mutation == "publish_first" else MarkedKeeper
         return kind(partition, context, log, register, self.clock, self.at)
 
 
