@@ -57,10 +57,10 @@ integration: tools  ## Tests on a real Kafka, a real ClickHouse engine and a rea
 	$(PYTEST) tests/integration
 
 chaos: tools  ## Kills, stalls and restarts everything at named and random points: the short form
-	$(PYTEST) -m "not long" tests/chaos
+	$(PYTEST) -s -m "not long" tests/chaos
 
 chaos-long: tools  ## The same with many more seeds and kills
-	$(PYTEST) tests/chaos
+	$(PYTEST) -s tests/chaos
 
 e2e: tools  ## Whole system tests: the demo, and the README's commands as written
 	$(PYTEST) tests/e2e
