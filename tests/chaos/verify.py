@@ -112,6 +112,9 @@ def _check_frame(
         verdict.wrong.append(f"{key}: nothing published")
         return
     parts = revisions[max(revisions)]
+    ids = [line.line_id for part in parts for line in part.lines]
+    if len(ids) != len(set(ids)):
+        verdict.wrong.append(f"{key} revision {max(revisions)}: {len(ids) - len(set(ids))} lines twice")
     lines = {line.line_id: (line.qty, line.price) for part in parts for line in part.lines if line.qty}
     verdict.lines += len(expected.lines)
     if lines != expected.lines:
