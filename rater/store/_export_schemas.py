@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pyarrow as pa
 
-__all__ = ["FRAMES", "GAPS", "LINES", "holds_time"]
+__all__ = ["FRAMES", "GAPS", "LINES"]
 
 _TIME = pa.timestamp("s", tz="UTC")
 _AMOUNT = pa.decimal256(76, 38)
@@ -118,12 +118,3 @@ GAPS = pa.schema(
         ("resolution", pa.string()),
     ]
 )
-
-
-def holds_time(kind: pa.DataType) -> bool:
-    """Whether a value of this type is or holds a time."""
-    if pa.types.is_list(kind):
-        return holds_time(kind.value_type)
-    if pa.types.is_struct(kind):
-        return any(holds_time(field.type) for field in kind)
-    return bool(pa.types.is_timestamp(kind))

@@ -178,8 +178,8 @@ class _Parquet:
 
     def write(self, block: Block) -> None:
         arrays = [
-            pa.array([_arrow(value, kind) for value in column], kind)
-            for column, kind in zip(block, self._schema.types, strict=True)
+            pa.array(column, kind)
+            for column, kind in zip(_arrow_block(block, self._schema), self._schema.types, strict=True)
         ]
         self._writer.write_batch(pa.record_batch(arrays, schema=self._schema))
 
@@ -208,39 +208,49 @@ class _Positioned(io.RawIOBase):
 _WRITERS: dict[ExportForm, type[_Writer]] = {"jsonl": _JsonLines, "csv": _Csv, "parquet": _Parquet}
 
 
+Convert: TypeAlias = Callable[[Any], Any]
+
+
 def _readable_block(block: Block, schema: pa.Schema) -> Block:
+    """The block with its times as text."""
+    return _converted(block, [_converter(kind, _readable_leaf) for kind in schema.types])
+
+
+def _arrow_block(block: Block, schema: pa.Schema) -> Block:
+    """The block as pyarrow takes it."""
+    return _converted(block, [_converter(kind, _arrow_leaf) for kind in schema.types])
+
+
+def _converted(block: Block, converts: Sequence[Convert | None]) -> Block:
     return [
-        [_readable(value, kind) for value in column] if schemas.holds_time(kind) else column
-        for column, kind in zip(block, schema.types, strict=True)
+        column if convert is None else [convert(value) for value in column]
+        for column, convert in zip(block, converts, strict=True)
     ]
 
 
-def _readable(value: Any, kind: pa.DataType) -> Any:
-    """The value with its times as text."""
-    if value is None:
-        return None
-    if pa.types.is_timestamp(kind):
-        return _iso(value)
-    if pa.types.is_list(kind):
-        return [_readable(item, kind.value_type) for item in value]
-    if pa.types.is_struct(kind):
-        return {field.name: _readable(value[field.name], field.type) for field in kind}
-    return value
+def _readable_leaf(kind: pa.DataType) -> Convert | None:
+    return _iso if pa.types.is_timestamp(kind) else None
 
 
-def _arrow(value: Any, kind: pa.DataType) -> Any:
-    """The value as pyarrow takes it: numbers as Decimal, maps as pairs."""
-    if value is None:
-        return None
+def _arrow_leaf(kind: pa.DataType) -> Convert | None:
     if pa.types.is_decimal(kind):
-        return Decimal(value)
+        return Decimal
     if pa.types.is_map(kind):
-        return list(value.items())
+        return lambda labels: list(labels.items())
+    return None
+
+
+@lru_cache(maxsize=256)
+def _converter(kind: pa.DataType, leaf: Callable[[pa.DataType], Convert | None]) -> Convert | None:
+    """What turns a value of this type into the one to write; None if it is that already."""
     if pa.types.is_list(kind):
-        return [_arrow(item, kind.value_type) for item in value]
+        item = _converter(kind.value_type, leaf)
+        return None if item is None else lambda values: [item(value) for value in values]
     if pa.types.is_struct(kind):
-        return {field.name: _arrow(value[field.name], field.type) for field in kind}
-    return value
+        fields = [(field.name, convert) for field in kind if (convert := _converter(field.type, leaf))]
+        return (lambda value: value | {name: convert(value[name]) for name, convert in fields}) if fields else None
+    convert = leaf(kind)
+    return None if convert is None else lambda value: None if value is None else convert(value)
 
 
 @lru_cache(maxsize=4096)
