@@ -3,7 +3,7 @@
 from rater.engine.apply import LogGapError, apply
 from rater.engine.decide import decide
 from rater.engine.settings import EngineContext, EngineSettings, Expect
-from rater.engine.snapshot import SnapshotError, decode_snapshot, encode_snapshot
+from rater.engine.snapshot import SnapshotError, check_catalog, decode_snapshot, encode_snapshot
 from rater.engine.state import OutboxItem, PartitionState, Record
 
 __all__ = [
@@ -16,6 +16,7 @@ __all__ = [
     "Record",
     "SnapshotError",
     "apply",
+    "check_catalog",
     "decide",
     "decode_snapshot",
     "encode_snapshot",

@@ -9,6 +9,7 @@ from collections import defaultdict
 
 from rater.engine.aggregate import add_samples
 from rater.engine.alerts import late_usage
+from rater.engine.coverage import expectations
 from rater.engine.settings import EngineContext
 from rater.engine.state import FOREVER, Frame, OutboxItem, PartitionState, Producer, Record, Scope, Slice
 from rater.model.codec import content_type, decode_usage, rejected_headers
@@ -142,6 +143,7 @@ def _take_collection(state: PartitionState, record: Record, part: Collection, co
     ]  # raises before anything is changed: a contradicting part leaves no trace
     if _seen_before(scope, part, record.timestamp_ms):
         return
+    state.aggregations.setdefault(part.metric, spec.aggregation)
     by_period = _by_period(part, state.period)
     ids = _register(scope, part, series)
     for period, target in targets:
@@ -330,12 +332,16 @@ def _take_plan(state: PartitionState, record: Record, plan: ScopePlan, context: 
 
 
 def _take_failure(state: PartitionState, record: Record, failed: CollectionFailed, context: EngineContext) -> None:
-    """Notes why there is no answer. It does not keep a frame open: an outage that goes on must not hide the gap."""
+    """Notes why there is no answer that was expected.
+
+    It does not keep a frame open: an outage that goes on must not hide the gap. Where nothing is expected it makes no
+    frame, which would close as if it were known that nothing was used.
+    """
     _metric(failed.metric, context)
     periods = _spans(Interval(failed.begin, failed.end), state.period)
     scope = _scope(state, failed.scope_id)
     for period in periods:
-        if not _is_evicted(scope, period):
+        if (failed.metric, failed.source) in expectations(scope, period) and not _is_evicted(scope, period):
             frame = scope.frames.get(period.begin) or _touch(scope, period, record.timestamp_ms)
             frame.failures.setdefault(failed.metric, {})[failed.source] = failed.reason
 

@@ -29,6 +29,7 @@ from rater.rating import Plan, UnratableError
 __all__ = ["Look", "Rating", "look", "open_gaps", "rate_frame"]
 
 ZERO = Decimal(0)
+MAX_NAMED = 500  # quarantined points: each part of a frame repeats them, and a message holds 4 MiB
 
 
 class Look(msgspec.Struct, frozen=True):
@@ -106,7 +107,7 @@ def rate_frame(scope: Scope, frame: Frame, seen: Look, plan: Plan, context: Engi
         totals=totals,
         coverage=_coverage(seen),
         holes=holes,
-        quarantined=quarantined,
+        quarantined=_named(quarantined),
         suspicions=suspicions,
         emitted=emitted,
     )
@@ -172,6 +173,15 @@ def _not_finite(seen: Look) -> list[QuarantinedPoint]:
         for chosen in held
         for item in sorted(chosen.quarantined, key=repr)
     ]
+
+
+def _named(quarantined: list[QuarantinedPoint]) -> list[QuarantinedPoint]:
+    """The first so many one by one, the others as a number: a source gone mad must not make a frame unpublishable."""
+    rest = quarantined[MAX_NAMED:]
+    if not rest:
+        return quarantined
+    text = f"and {len(rest)} more points without a price: topic usage has them whole"
+    return [*quarantined[:MAX_NAMED], QuarantinedPoint(rest[0].metric, rest[0].source, "", text, {}, {})]
 
 
 def _total(metric: str, unit: str, lines: list[Line]) -> MetricTotal:

@@ -7,8 +7,9 @@ import msgspec
 from rater.engine.settings import EngineSettings
 from rater.engine.state import PartitionState
 from rater.model.errors import RaterError
+from rater.model.metric import Catalog, MetricSpec
 
-__all__ = ["SNAPSHOT_VERSION", "SnapshotError", "decode_snapshot", "encode_snapshot"]
+__all__ = ["SNAPSHOT_VERSION", "SnapshotError", "check_catalog", "decode_snapshot", "encode_snapshot"]
 
 SNAPSHOT_VERSION = 1
 
@@ -49,6 +50,23 @@ def decode_snapshot(raw: bytes, partition: int, partitions: int, settings: Engin
         raise SnapshotError(f"the snapshot of partition {partition} is broken: {fault}. See `rater recover`") from None
     _check_terms(state, partition, partitions, settings)
     return state
+
+
+def check_catalog(state: PartitionState, catalog: Catalog) -> None:
+    """Raises SnapshotError if points in the state were made by another aggregation than the catalog now says.
+
+    Metrics that have left the state are forgotten, so that they may come back otherwise.
+    """
+    in_use = {metric for scope in state.scopes.values() for frame in scope.frames.values() for metric in frame.slices}
+    state.aggregations = {metric: state.aggregations[metric] for metric in sorted(in_use)}
+    for metric, was in state.aggregations.items():
+        spec = catalog.get(metric) or MetricSpec(metric)
+        if spec.aggregation is not was:
+            raise SnapshotError(
+                f"usage of metric {metric!r} in the state was aggregated as {was.value!r}, the settings now say "
+                f"{spec.aggregation.value!r}: put `aggregation: {was.value}` back until its frames have left the "
+                "state, or give the metric another name"
+            )
 
 
 def _check_terms(state: PartitionState, partition: int, partitions: int, settings: EngineSettings) -> None:

@@ -12,6 +12,7 @@ import msgspec
 from rater.engine.aggregate import Acc
 from rater.model.codec import Headers
 from rater.model.interval import Interval
+from rater.model.metric import Aggregation
 from rater.model.rated import Gap
 from rater.model.usage import QuarantinedItem
 
@@ -145,5 +146,7 @@ class PartitionState(msgspec.Struct, array_like=True):
     """The offset after the last applied record; -1 before the first."""
     scopes: dict[str, Scope] = {}
     outbox: list[OutboxItem] = []
+    aggregations: dict[str, Aggregation] = {}
+    """By metric: how the points in the state were made; another way cannot go on from them."""
     decided_at: int = 0
     """Seconds: `now` of the last `decide`; decisions never go back in time."""

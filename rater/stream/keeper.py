@@ -12,7 +12,16 @@ import zlib
 
 import cramjam
 
-from rater.engine import EngineContext, PartitionState, Record, apply, decide, decode_snapshot, encode_snapshot
+from rater.engine import (
+    EngineContext,
+    PartitionState,
+    Record,
+    apply,
+    check_catalog,
+    decide,
+    decode_snapshot,
+    encode_snapshot,
+)
 from rater.rating import Compiler
 from rater.stream.interfaces import (
     At,
@@ -125,7 +134,9 @@ class Keeper:
                 "See `rater recover`"
             )
         raw = await asyncio.to_thread(lambda: bytes(cramjam.zstd.decompress(payload)))
-        return decode_snapshot(raw, self.partition, partitions, self._context.settings)
+        state = decode_snapshot(raw, self.partition, partitions, self._context.settings)
+        check_catalog(state, self._context.catalog)
+        return state
 
     def apply(self, record: Record) -> bool:
         """Takes a record into the state; False if it was there before. Raises LogGapError."""

@@ -323,7 +323,7 @@ def _headers(headers: Any) -> tuple[tuple[str, bytes], ...]:
     if not headers:
         return ()
     pairs = headers.items() if isinstance(headers, dict) else headers
-    return tuple((str(name), bytes(value)) for name, value in pairs)
+    return tuple((str(name), bytes(value or b"")) for name, value in pairs)  # a header may have no value
 
 
 async def _sleep_unless(stop: asyncio.Event, seconds: float) -> None:

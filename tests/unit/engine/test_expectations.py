@@ -323,3 +323,13 @@ def test_a_frame_says_until_when_its_scope_is_expected() -> None:
     other.take(collection())
     (alone,) = other.decide(T + 3 * HOUR)
     assert alone.expected_until == T + HOUR
+
+
+def test_a_failure_where_nothing_is_expected_makes_no_frame() -> None:
+    # given a source that fails for a scope that nobody planned
+    bench = Bench()
+    bench.take(failed(), at=T + HOUR)
+
+    # then no frame claims that nothing was used
+    assert bench.decide(T + 12 * HOUR) == []
+    assert bench.state.scopes["A"].frames == {}

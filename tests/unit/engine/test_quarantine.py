@@ -200,3 +200,19 @@ def test_a_metric_that_has_left_the_catalog_is_still_rated() -> None:
     # then
     frame = decode_rated(state.outbox[0].value, JSON)
     assert [(line.metric, line.unit, line.qty) for line in frame.lines] == [("cpu", "undefined", 3)]
+
+
+def test_a_source_gone_mad_is_named_in_part_and_counted_as_a_whole() -> None:
+    # given an answer with 600 items that are no numbers
+    bench = Bench()
+    items = [QuarantinedItem("NaN", "is no finite number", {"id": f"vm{n:03}"}) for n in range(600)]
+    bench.take(collection(quarantined=items))
+
+    # when its hour closes
+    (frame,) = bench.decide(T + HOUR)
+
+    # then 500 stand one by one, and the others as a number
+    assert len(frame.quarantined) == 501
+    assert [point.groupby["id"] for point in frame.quarantined[:500]] == [f"vm{n:03}" for n in range(500)]
+    assert frame.quarantined[-1].reason.startswith("and 100 more points")
+    assert frame.status is FrameStatus.PARTIAL

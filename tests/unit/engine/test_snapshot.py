@@ -5,10 +5,20 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from rater.engine import EngineSettings, PartitionState, SnapshotError, apply, decide, decode_snapshot, encode_snapshot
+from rater.engine import (
+    EngineSettings,
+    PartitionState,
+    SnapshotError,
+    apply,
+    check_catalog,
+    decide,
+    decode_snapshot,
+    encode_snapshot,
+)
 from rater.engine.snapshot import SNAPSHOT_VERSION
 from rater.model.errors import RaterError
-from tests.unit.engine.builders import HOUR, T, collection, failed, full_bench, push, sample
+from rater.model.metric import Aggregation, Catalog, MetricSpec
+from tests.unit.engine.builders import HOUR, Bench, T, collection, failed, full_bench, push, sample
 
 SETTINGS = EngineSettings()
 
@@ -89,6 +99,22 @@ def test_a_snapshot_of_another_release_is_refused_before_it_is_read(version: int
 def test_a_snapshot_made_under_other_terms_is_refused(state: PartitionState, reason: str) -> None:
     with pytest.raises(SnapshotError, match=reason):
         decode_snapshot(encode_snapshot(state), 3, 8, SETTINGS)
+
+
+def test_points_are_not_gone_on_with_under_another_aggregation() -> None:
+    # given a state with a sum, and what was remembered of a metric that has left it
+    bench = Bench()
+    bench.take(collection())
+    bench.state.aggregations["gone"] = Aggregation.MAX
+
+    # then the same catalog takes it, also one that does not know the metric any more; the other one is forgotten
+    check_catalog(bench.state, bench.context.catalog)
+    check_catalog(bench.state, Catalog([]))
+    assert bench.state.aggregations == {"cpu": Aggregation.SUM}
+
+    # but one that would count instead is refused, with what to do
+    with pytest.raises(SnapshotError, match="put `aggregation: sum` back"):
+        check_catalog(bench.state, Catalog([MetricSpec("cpu", aggregation=Aggregation.COUNT)]))
 
 
 def test_snapshot_errors_stand_in_the_tree_of_errors() -> None:
