@@ -16,6 +16,7 @@ import msgspec
 
 from rater.model.rated import ClosedBy, FrameStatus, Gap, MetricCoverage, MetricTotal, QuarantinedPoint
 from rater.store import _statements as _sql
+from rater.store.blocks import LAST_INSTANT
 from rater.store.client import Store
 from rater.store.errors import ReadConflictError
 from rater.store.rows import FrameRow, GapRow, LineRow, ScopeRow, TotalRow
@@ -26,7 +27,6 @@ PAGE_ROWS = 2_000  # about 4 MB of frames
 PAGE_LINES = 10_000  # about 10 MB of line rows; a single larger frame is one page
 ATTEMPTS = 6
 PAUSE_SECONDS = 0.05  # doubles with each attempt: 3 s in all
-LAST_INSTANT = 2**32 - 1  # of a DateTime: in 2106
 
 _coverage = msgspec.json.Decoder(list[MetricCoverage]).decode
 _gaps = msgspec.json.Decoder(list[Gap]).decode

@@ -38,7 +38,7 @@ from rater.stream.register import FaustRegister
 from rater.stream.rules_log import RulesFollower
 from rater.stream.settings import WorkerSettings
 
-__all__ = ["Parts", "Worker", "run_worker"]
+__all__ = ["Parts", "Worker"]
 
 log = logging.getLogger(__name__)
 
@@ -332,15 +332,3 @@ async def _sleep_unless(stop: asyncio.Event, seconds: float) -> None:
             await stop.wait()
     except TimeoutError:
         pass
-
-
-async def run_worker(
-    kafka: KafkaSettings,
-    context: EngineContext,
-    settings: WorkerSettings,
-    stop: asyncio.Event,
-    *,
-    registry: CollectorRegistry | None = None,
-) -> None:
-    """Runs a worker until `stop`; for callers that need nothing else of it."""
-    await Worker(kafka, context, settings, registry=registry).run(stop)
