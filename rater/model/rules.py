@@ -18,6 +18,7 @@ __all__ = [
     "COST_DECIMALS",
     "LEVEL_DECIMALS",
     "MAX_INSTANT",
+    "MAX_SCRIPT",
     "NUMBER_DIGITS",
     "Change",
     "Field",
@@ -34,6 +35,10 @@ __all__ = [
     "Moved",
     "RuleEvent",
     "RuleType",
+    "Script",
+    "ScriptCreated",
+    "ScriptDeleted",
+    "ScriptUpdated",
     "Service",
     "ServiceCreated",
     "ServiceDeleted",
@@ -41,6 +46,10 @@ __all__ = [
     "ThresholdDeleted",
     "ThresholdRule",
     "ThresholdUpdated",
+    "TierStep",
+    "Tiers",
+    "TiersDeleted",
+    "TiersSet",
     "cost_fault",
     "level_fault",
     "number_text",
@@ -50,6 +59,7 @@ NUMBER_DIGITS = 12  # digits before the point: CloudKitty's columns are NUMERIC(
 COST_DECIMALS = 28
 LEVEL_DECIMALS = 8
 MAX_INSTANT = 253_402_300_799  # 9999-12-31T23:59:59Z
+MAX_SCRIPT = 1_000_000  # characters: an event of the topic holds 4 MiB
 
 Id: TypeAlias = Annotated[
     str, Meta(pattern="^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$", description="a UUID")
@@ -139,6 +149,39 @@ class ThresholdRule(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unkn
         return self.service_id or self.field_id or ""
 
 
+class Script(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """A rating script: Python that changes the points of a frame, within `[start, end)` of period begins.
+
+    `start` None is the beginning of time, `end` None for ever. Whether it compiles is checked before it is written,
+    not by readers: Pythons of two versions may differ, and all readers must agree on the book.
+    """
+
+    script_id: Id
+    name: Name
+    data: Annotated[str, Meta(max_length=MAX_SCRIPT)]
+    start: Instant | None = None
+    end: Instant | None = None
+    description: Annotated[str, Meta(max_length=256)] | None = None
+
+
+class TierStep(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """What each unit costs up to a cumulated quantity; `up_to` None, in the last step alone, is without bound."""
+
+    cost: Cost
+    up_to: Level | None = None
+
+
+class Tiers(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """Graduated prices of a service over what a scope has used since the begin of the month (UTC).
+
+    One count runs for each combination of the values of the labels `by`. The bounds of `steps` rise.
+    """
+
+    service_id: Id
+    steps: Annotated[tuple[TierStep, ...], Meta(min_length=1, max_length=1000)]
+    by: Annotated[tuple[Name, ...], Meta(max_length=100)] = ()
+
+
 class _Change(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True, tag_field="type"):
     """One step of an event."""
 
@@ -216,8 +259,38 @@ class ThresholdDeleted(_Change, frozen=True, tag="threshold_deleted"):
     threshold_id: Id
 
 
+class ScriptCreated(_Change, frozen=True, tag="script_created"):
+    """Comes after the scripts there are; its name must be free among those that are not deleted."""
+
+    script: Script
+
+
+class ScriptUpdated(_Change, frozen=True, tag="script_updated"):
+    """The script of that id as it is from now on, for every period."""
+
+    script: Script
+
+
+class ScriptDeleted(_Change, frozen=True, tag="script_deleted"):
+    """The script is kept for audit and runs for no period any more."""
+
+    script_id: Id
+
+
+class TiersSet(_Change, frozen=True, tag="tiers_set"):
+    """Graduated prices of a service, in place of those it had; it must have no mappings, thresholds or fields."""
+
+    tiers: Tiers
+
+
+class TiersDeleted(_Change, frozen=True, tag="tiers_deleted"):
+    """The service has no graduated prices any more."""
+
+    service_id: Id
+
+
 class Moved(_Change, frozen=True, tag="moved"):
-    """A field, mapping or threshold takes the place before its sibling `before`; the last place if that is None.
+    """A field, mapping, threshold or script takes the place before its sibling `before`; the last place if that is None.
 
     Order is order of creation until something is moved. It decides which of two equal levels wins and in which order
     groups are added up.
@@ -248,6 +321,11 @@ Change: TypeAlias = (
     | ThresholdCreated
     | ThresholdUpdated
     | ThresholdDeleted
+    | ScriptCreated
+    | ScriptUpdated
+    | ScriptDeleted
+    | TiersSet
+    | TiersDeleted
     | Moved
     | ModuleSet
 )
