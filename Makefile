@@ -8,18 +8,19 @@ UV_COMPILE = $(BIN)/uv pip compile pyproject.toml --quiet --universal --python-v
 	--generate-hashes --no-header --no-emit-index-url --no-emit-find-links $(if $(UPGRADE),--upgrade)
 
 # What `make test` runs, in order, each with the seconds after which it is ended and counts as failed.
-TEST_STEPS = lint:120 types:300 imports:60 schemas-check:60 unit:600 tools:600 integration:600 chaos:900 e2e:600
+TEST_STEPS = lint:120 types:300 imports:60 schemas-check:60 unit:600 tools:600 integration:600 conformance:300 chaos:900 e2e:600
 TEST_MINUTES = 36
 
 # Programs that `make tools` fetched, for the tests that start them.
 export PATH := $(PATH):$(CURDIR)/.cache/prometheus/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format types imports schemas schemas-check unit integration chaos chaos-long e2e bench \
-	kafka tools lock clean .venv check-python
+.PHONY: help demo test lint format types imports schemas schemas-check unit integration conformance \
+	conformance-long chaos chaos-long e2e bench bench-rating \
+	kafka tools lock lock-cloudkitty clean .venv check-python
 
 help:  ## Lists the targets
-	@awk 'BEGIN { FS = ":.*## " } /^[a-z0-9.-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk 'BEGIN { FS = ":.*## " } /^[a-z0-9.-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: .venv  ## Shows the whole service on three days of a small cloud: starts Kafka, collects, rates, finds a gap
 	$(BIN)/rater demo
@@ -56,6 +57,12 @@ unit: .venv  ## Unit and property tests; model, engine and rating covered to the
 integration: tools  ## Tests on a real Kafka, a real ClickHouse engine and a real Prometheus
 	$(PYTEST) tests/integration
 
+conformance: tools  ## Every price and script beside the real CloudKitty: the short form
+	$(PYTEST) -s -m "not long" tests/conformance
+
+conformance-long: tools  ## The same with 200 000 prices
+	$(PYTEST) -s tests/conformance
+
 chaos: tools  ## Kills, stalls and restarts everything at named and random points: the short form
 	$(PYTEST) -s -m "not long" tests/chaos
 
@@ -68,16 +75,23 @@ e2e: tools  ## Whole system tests: the demo, and the README's commands as writte
 bench: .venv  ## Measures throughput, cost per sample and memory (ARGS="--help" shows what can be set)
 	$(BIN)/python -m benchmarks.stream $(ARGS)
 
+bench-rating: tools  ## Measures rating side by side with the real CloudKitty (ARGS="--help" shows what can be set)
+	$(BIN)/python -m benchmarks.rating $(ARGS)
+
 kafka: .venv  ## Runs the laptop Kafka on 127.0.0.1 until Ctrl-C
 	@$(BIN)/python -m deploy.local.kafka $(ARGS)
 
-tools: .venv  ## Fetches what the tests start: Kafka from Maven, Prometheus from the system's packages
+tools: .venv  ## Fetches what the tests start: Kafka from Maven, Prometheus from the system's packages, CloudKitty
 	@$(BIN)/python -c "from deploy.local.kafka import install; print('Kafka:', install().name)"
 	@$(BIN)/python scripts/prometheus.py
+	@$(BIN)/python scripts/cloudkitty.py
 
 lock: .venv  ## Writes the lock files anew after a change of pyproject.toml (UPGRADE=1 takes newer versions)
 	$(UV_COMPILE) --output-file requirements.lock
 	$(UV_COMPILE) --extra dev --constraint requirements.lock --output-file requirements-dev.lock
+
+lock-cloudkitty: .venv  ## Writes the lock file of the CloudKitty that the tests compare with anew (UPGRADE=1 as above)
+	$(subst pyproject.toml,tests/conformance/cloudkitty.in,$(UV_COMPILE)) --output-file tests/conformance/cloudkitty.lock
 
 clean:  ## Removes what was built and the local data in var/; .venv and downloads stay
 	rm -rf var build dist rater.egg-info .coverage .coverage.* .mypy_cache .ruff_cache .pytest_cache .hypothesis \
