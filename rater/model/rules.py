@@ -53,6 +53,7 @@ __all__ = [
     "cost_fault",
     "level_fault",
     "number_text",
+    "tiers_fault",
 ]
 
 NUMBER_DIGITS = 12  # digits before the point: CloudKitty's columns are NUMERIC(40,28) and NUMERIC(20,8)
@@ -83,14 +84,14 @@ class RuleType(Enum):
     RATE = "rate"
 
 
-class Service(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Service(msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=True):
     """The rules of one metric; its name is the metric's public name."""
 
     service_id: Id
     name: Name
 
 
-class Field(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Field(msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=True):
     """The rules about one label of a metric; its name is a key of `groupby` or `metadata`."""
 
     field_id: Id
@@ -98,14 +99,14 @@ class Field(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     name: Name
 
 
-class Group(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Group(msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=True):
     """Rules of one group act on each other, those of different groups add up."""
 
     group_id: Id
     name: Name
 
 
-class MappingRule(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+class MappingRule(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, forbid_unknown_fields=True):
     """A cost for a metric, or for one value of a field of it, within `[start, end)`.
 
     Exactly one of `service_id` and `field_id` is set; `value` is set with `field_id` only. `tenant_id` None is
@@ -131,7 +132,7 @@ class MappingRule(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknow
         return self.service_id or self.field_id or ""
 
 
-class ThresholdRule(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+class ThresholdRule(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, forbid_unknown_fields=True):
     """A cost from a level of the quantity on, or of the number in a field. Always valid: thresholds have no dates."""
 
     threshold_id: Id
@@ -149,7 +150,7 @@ class ThresholdRule(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unkn
         return self.service_id or self.field_id or ""
 
 
-class Script(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+class Script(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, forbid_unknown_fields=True):
     """A rating script: Python that changes the points of a frame, within `[start, end)` of period begins.
 
     `start` None is the beginning of time, `end` None for ever. Whether it compiles is checked before it is written,
@@ -164,7 +165,7 @@ class Script(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fie
     description: Annotated[str, Meta(max_length=256)] | None = None
 
 
-class TierStep(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+class TierStep(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, forbid_unknown_fields=True):
     """What each unit costs up to a cumulated quantity; `up_to` None, in the last step alone, is without bound."""
 
     cost: Cost
@@ -290,7 +291,7 @@ class TiersDeleted(_Change, frozen=True, tag="tiers_deleted"):
 
 
 class Moved(_Change, frozen=True, tag="moved"):
-    """A field, mapping, threshold or script takes the place before its sibling `before`; the last place if that is None.
+    """A field, mapping, threshold or script takes the place before its sibling `before`, the last one if that is None.
 
     Order is order of creation until something is moved. It decides which of two equal levels wins and in which order
     groups are added up.
@@ -357,6 +358,28 @@ def cost_fault(cost: Decimal) -> str:
 def level_fault(level: Decimal) -> str:
     """Why this level cannot be taken, as the end of a sentence; empty if it can."""
     return _fault(level, LEVEL_DECIMALS)
+
+
+def tiers_fault(tiers: Tiers) -> str:
+    """Why these tiers cannot be taken, as a sentence; empty if they can."""
+    if len(set(tiers.by)) < len(tiers.by):
+        return "a label stands twice in `by`"
+    *bounded, last = tiers.steps
+    if last.up_to is not None:
+        return "the last step has a bound: it must be without one (up_to null)"
+    floor = Decimal(0)
+    for number, step in enumerate(bounded):
+        if step.up_to is None:
+            return f"steps[{number}] has no bound: only the last step is without one"
+        if fault := level_fault(step.up_to):
+            return f"the bound of steps[{number}] {fault}"
+        if step.up_to <= floor:
+            return f"the bound of steps[{number}] is {step.up_to}: it must be more than {floor}"
+        floor = step.up_to
+    faults = (
+        f"the cost of steps[{n}] {fault}" for n, step in enumerate(tiers.steps) if (fault := cost_fault(step.cost))
+    )
+    return next(faults, "")
 
 
 def number_text(number: Decimal) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 
-from rater.model.rules import Field, Group, ModuleSet, RuleEvent, Service
+from rater.model.rules import Field, Group, ModuleSet, RuleEvent, Service, Tiers
 from rater.rating.draft import Draft
 from rater.rating.tables import (
     Applied,
@@ -18,6 +18,7 @@ from rater.rating.tables import (
     InvalidChangeError,
     MappingEntry,
     Outcome,
+    ScriptEntry,
     Tables,
     ThresholdEntry,
 )
@@ -81,6 +82,11 @@ class RuleBook:
         """All thresholds by id."""
         return MappingProxyType(self._tables.thresholds)
 
+    @property
+    def scripts(self) -> Mapping[str, ScriptEntry]:
+        """All scripts by id, the deleted ones (`deleted_at` is set) among them."""
+        return MappingProxyType(self._tables.scripts)
+
     def service_named(self, name: str) -> Service | None:
         """The service of a metric, None if it has no rules."""
         service_id = self._tables.names.get(("service", "", name))
@@ -96,6 +102,11 @@ class RuleBook:
         group_id = self._tables.names.get(("group", "", name))
         return None if group_id is None else self._tables.groups[group_id]
 
+    def script_named(self, name: str) -> ScriptEntry | None:
+        """The script of that name that is not deleted."""
+        script_id = self._tables.names.get(("script", "", name))
+        return None if script_id is None else self._tables.scripts[script_id]
+
     def fields_of(self, service_id: str) -> list[Field]:
         """The fields of a service, in order."""
         return [self._tables.fields[child] for child in self._tables.fields_of.get(service_id, ())]
@@ -107,6 +118,14 @@ class RuleBook:
     def thresholds_of(self, parent_id: str) -> list[ThresholdEntry]:
         """The thresholds of a service or field, in order."""
         return [self._tables.thresholds[child] for child in self._tables.thresholds_of.get(parent_id, ())]
+
+    def scripts_in_order(self) -> list[ScriptEntry]:
+        """The scripts that are not deleted, in order."""
+        return [self._tables.scripts[child] for child in self._tables.scripts_of.get("", ())]
+
+    def tiers_of(self, service_id: str) -> Tiers | None:
+        """The graduated prices of a service, which then has no other rules."""
+        return self._tables.tiers.get(service_id)
 
 
 def fold(book: RuleBook, events: Iterable[RuleEvent]) -> tuple[RuleBook, list[Outcome]]:
@@ -136,6 +155,7 @@ def _apply(tables: Tables, version: int, event: RuleEvent) -> Outcome:
         try:
             draft.change(change)
         except InvalidChangeError as fault:
+            draft.roll_back()
             return Ignored(fault.reason, f"changes[{number}] {change.__struct_config__.tag}: {fault}")
     draft.commit()
     return Applied(version + 1)

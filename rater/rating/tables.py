@@ -1,18 +1,17 @@
 """What a rule book is made of: its tables, the entries in them, and what can become of an event.
 
-For `rater.rating.book` and `rater.rating.draft`; an `Overlay` lets an event be tried without touching a table.
+For `rater.rating.book` and `rater.rating.draft`, which alone change tables.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from enum import Enum
-from typing import Generic, TypeAlias, TypeVar
+from typing import TypeAlias
 
 import msgspec
 
 from rater.model.errors import RaterError
-from rater.model.rules import Field, Group, MappingRule, ModuleSet, Service, ThresholdRule
+from rater.model.rules import Field, Group, MappingRule, ModuleSet, Script, Service, ThresholdRule, Tiers
 
 __all__ = [
     "Applied",
@@ -22,17 +21,15 @@ __all__ = [
     "InvalidChangeError",
     "MappingEntry",
     "Outcome",
-    "Overlay",
+    "ScriptEntry",
     "Tables",
     "ThresholdEntry",
 ]
 
-K = TypeVar("K")
-V = TypeVar("V")
-Children: TypeAlias = list[str]  # never changed once it is in a table
+Children: TypeAlias = dict[str, bool]  # ids in order; the value is always True in a finished book
 
 
-class MappingEntry(msgspec.Struct, frozen=True):
+class MappingEntry(msgspec.Struct, frozen=True, gc=False):
     """A mapping and who did what to it when (seconds since the epoch, UTC)."""
 
     rule: MappingRule
@@ -44,7 +41,7 @@ class MappingEntry(msgspec.Struct, frozen=True):
     deleted_by: str | None = None
 
 
-class ThresholdEntry(msgspec.Struct, frozen=True):
+class ThresholdEntry(msgspec.Struct, frozen=True, gc=False):
     """A threshold and who created and last changed it when (seconds since the epoch, UTC)."""
 
     rule: ThresholdRule
@@ -52,6 +49,18 @@ class ThresholdEntry(msgspec.Struct, frozen=True):
     created_by: str
     updated_at: int | None = None
     updated_by: str | None = None
+
+
+class ScriptEntry(msgspec.Struct, frozen=True, gc=False):
+    """A script and who did what to it when (seconds since the epoch, UTC)."""
+
+    script: Script
+    created_at: int
+    created_by: str
+    updated_at: int | None = None
+    updated_by: str | None = None
+    deleted_at: int | None = None
+    deleted_by: str | None = None
 
 
 class IgnoredReason(Enum):
@@ -63,13 +72,13 @@ class IgnoredReason(Enum):
     INVALID = "invalid"  # a rule that cannot be
 
 
-class Applied(msgspec.Struct, frozen=True):
+class Applied(msgspec.Struct, frozen=True, gc=False):
     """The event counts; the book is now at `version`."""
 
     version: int
 
 
-class Ignored(msgspec.Struct, frozen=True):
+class Ignored(msgspec.Struct, frozen=True, gc=False):
     """The event changed nothing, for every reader alike. `message` says which change, what is wrong, what to do."""
 
     reason: IgnoredReason
@@ -88,11 +97,14 @@ class InvalidChangeError(RaterError):
 
 
 class Tables:
-    """What a book is made of. Tables keep the order of creation; `…_of` the order of the children of one parent."""
+    """What a book is made of. Rows keep the order of creation; `…_of` the order of the children of one parent.
+
+    A book never changes its tables. The fold owns a copy and lets one `Draft` after the other change it.
+    """
 
     __slots__ = (
-        "fields", "fields_of", "groups", "mappings", "mappings_of",
-        "modules", "names", "services", "thresholds", "thresholds_of",
+        "deleted_of", "fields", "fields_of", "groups", "in_group", "mappings", "mappings_of", "modules",
+        "names", "scripts", "scripts_of", "services", "thresholds", "thresholds_of", "tiers",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -102,51 +114,24 @@ class Tables:
         self.groups: dict[str, Group] = {}
         self.mappings: dict[str, MappingEntry] = {}
         self.thresholds: dict[str, ThresholdEntry] = {}
+        self.tiers: dict[str, Tiers] = {}  # by service
+        self.scripts: dict[str, ScriptEntry] = {}
         self.names: dict[tuple[str, str, str], str] = {}  # (kind, id of the parent, name) to id
         self.fields_of: dict[str, Children] = {}
         self.mappings_of: dict[str, Children] = {}  # without the deleted ones
         self.thresholds_of: dict[str, Children] = {}
+        self.scripts_of: dict[str, Children] = {}  # of parent "" alone; without the deleted ones
+        self.deleted_of: dict[str, Children] = {}  # deleted mappings; what deletes a parent need not look at all rules
+        self.in_group: dict[str, Children] = {}  # mappings, the deleted ones too, and thresholds
 
     def copy(self) -> Tables:
         """Tables that can be changed without changing these."""
         other = Tables()
         for name in self.__slots__:
             setattr(other, name, getattr(self, name).copy())
+        for by_parent in (
+            other.fields_of, other.mappings_of, other.thresholds_of, other.scripts_of, other.deleted_of, other.in_group,
+        ):  # fmt: skip
+            for parent_id, children in by_parent.items():
+                by_parent[parent_id] = children.copy()
         return other
-
-
-class Overlay(Generic[K, V]):
-    """A table with changes that are not yet in it. None stands for a row that is to go."""
-
-    __slots__ = ("base", "changed")
-
-    def __init__(self, base: dict[K, V]) -> None:
-        self.base = base
-        self.changed: dict[K, V | None] = {}
-
-    def __getitem__(self, key: K) -> V | None:
-        return self.changed[key] if key in self.changed else self.base.get(key)
-
-    def __setitem__(self, key: K, row: V) -> None:
-        self.changed[key] = row
-
-    def __delitem__(self, key: K) -> None:
-        self.changed[key] = None
-
-    def used(self, key: K) -> bool:
-        """Whether the key has a row, or had one before this event."""
-        return key in self.changed or key in self.base
-
-    def rows(self) -> Iterator[tuple[K, V]]:
-        """All rows, as a list would show them after the commit."""
-        for key in [*self.base, *(key for key in self.changed if key not in self.base)]:
-            if (row := self[key]) is not None:
-                yield key, row
-
-    def commit(self) -> None:
-        """Put the changes into the table."""
-        for key, row in self.changed.items():
-            if row is None:
-                self.base.pop(key, None)
-            else:
-                self.base[key] = row

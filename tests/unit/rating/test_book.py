@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import typing
 from decimal import Decimal
 
 import msgspec
@@ -21,6 +22,10 @@ from rater.model.rules import (
     MappingUpdated,
     ModuleSet,
     Moved,
+    Script,
+    ScriptCreated,
+    ScriptDeleted,
+    ScriptUpdated,
     Service,
     ServiceCreated,
     ServiceDeleted,
@@ -28,12 +33,17 @@ from rater.model.rules import (
     ThresholdDeleted,
     ThresholdRule,
     ThresholdUpdated,
+    Tiers,
+    TiersDeleted,
+    TiersSet,
+    TierStep,
     number_text,
 )
-from rater.rating import Applied, Ignored, IgnoredReason, MappingEntry, RuleBook, ThresholdEntry, fold
+from rater.rating import Applied, Ignored, IgnoredReason, MappingEntry, RuleBook, ScriptEntry, ThresholdEntry, fold
 from tests.unit.rating.builders import applied, event, uid
 
 SERVICE, FIELD, OTHER_FIELD, GROUP, MAPPING, FIELD_MAPPING, THRESHOLD, FIELD_THRESHOLD = (uid(n) for n in range(1, 9))
+SCRIPT, OTHER_SCRIPT, TIERED = (uid(n) for n in range(9, 12))
 NEW, NEW_THRESHOLD = uid(99), uid(98)
 
 ONE = Decimal(1)
@@ -41,6 +51,9 @@ mapping = MappingRule(MAPPING, ONE, service_id=SERVICE, group_id=GROUP)
 field_mapping = MappingRule(FIELD_MAPPING, ONE, value="v", field_id=FIELD, group_id=GROUP)
 threshold = ThresholdRule(THRESHOLD, ONE, ONE, service_id=SERVICE, group_id=GROUP)
 field_threshold = ThresholdRule(FIELD_THRESHOLD, ONE, ONE, field_id=FIELD)
+script = Script(SCRIPT, "rebate", "pass", start=5, end=9)
+tiers = Tiers(TIERED, (TierStep(ONE, Decimal(10)), TierStep(ONE)), ("region",))
+PARTS = ("modules", "services", "fields", "groups", "mappings", "thresholds", "scripts")
 
 
 @pytest.fixture
@@ -56,6 +69,10 @@ def book() -> RuleBook:
         MappingCreated(field_mapping),
         ThresholdCreated(threshold),
         ThresholdCreated(field_threshold),
+        ScriptCreated(script),
+        ScriptCreated(Script(OTHER_SCRIPT, "other", "")),
+        ServiceCreated(Service(TIERED, "tiered")),
+        TiersSet(tiers),
         author="ann",
         created_at=100,
     )
@@ -71,7 +88,12 @@ def test_an_empty_book_has_every_module_off() -> None:
 
 def test_a_book_shows_what_was_created(book: RuleBook) -> None:
     assert book.version == 1
-    assert list(book.services.values()) == [book.service_named("s")] == [Service(SERVICE, "s")]
+    assert list(book.services.values()) == [Service(SERVICE, "s"), Service(TIERED, "tiered")]
+    assert book.service_named("s") == Service(SERVICE, "s")
+    assert book.script_named("rebate") == book.scripts[SCRIPT] == ScriptEntry(script, 100, "ann")
+    assert [entry.script.name for entry in book.scripts_in_order()] == ["rebate", "other"]
+    assert book.tiers_of(TIERED) == tiers
+    assert (book.tiers_of(SERVICE), book.script_named("x"), RuleBook.empty().scripts_in_order()) == (None, None, [])
     assert [field.name for field in book.fields_of(SERVICE)] == [f.name for f in book.fields.values()] == ["f", "other"]
     assert book.field_named(SERVICE, "f") == Field(FIELD, SERVICE, "f")
     assert book.group_named("g") == book.groups[GROUP]
@@ -125,9 +147,10 @@ def test_a_field_takes_its_rules_along_the_deleted_ones_too(book: RuleBook) -> N
 
 
 def test_a_service_takes_all_along(book: RuleBook) -> None:
-    after = applied(book, ServiceDeleted(SERVICE))
+    after = applied(book, MappingDeleted(MAPPING), ServiceDeleted(SERVICE), ServiceDeleted(TIERED))
 
     assert (dict(after.services), dict(after.fields), dict(after.mappings), dict(after.thresholds)) == ({}, {}, {}, {})
+    assert after.tiers_of(TIERED) is None
     assert after.group_named("g") is not None
     assert applied(after, ServiceCreated(Service(NEW, "s"))).fields_of(NEW) == []
 
@@ -171,6 +194,102 @@ def test_children_can_be_moved(book: RuleBook) -> None:
     assert [field.name for field in book.fields_of(SERVICE)] == ["f", "other"]
 
 
+def test_children_moved_and_removed_in_one_event_stand_as_if_they_came_one_by_one(book: RuleBook) -> None:
+    ids = [uid(number) for number in range(50, 55)]
+    steps: list[Change] = [
+        *(FieldCreated(Field(field_id, SERVICE, field_id)) for field_id in ids),
+        Moved(ids[4], before=ids[1]),
+        Moved(FIELD),
+        FieldDeleted(ids[1]),
+        FieldCreated(Field(NEW, SERVICE, "last")),
+        Moved(ids[0], before=FIELD),
+    ]
+
+    at_once, one_by_one = applied(book, *steps), book
+    for step in steps:
+        one_by_one = applied(one_by_one, step)
+
+    order = [field.field_id for field in at_once.fields_of(SERVICE)]
+    assert order == [OTHER_FIELD, ids[4], ids[2], ids[3], ids[0], FIELD, NEW]
+    assert order == [field.field_id for field in one_by_one.fields_of(SERVICE)]
+
+
+def test_a_script_is_updated_moved_and_kept_for_audit_when_deleted(book: RuleBook) -> None:
+    renamed = Script(SCRIPT, "discount", "pass", description="10 %")
+
+    after = applied(book, ScriptUpdated(renamed), Moved(SCRIPT), author="bob", created_at=200)
+    gone = applied(after, ScriptDeleted(SCRIPT), author="cy", created_at=300)
+
+    assert after.scripts[SCRIPT] == ScriptEntry(renamed, 100, "ann", 200, "bob")
+    assert [entry.script.name for entry in after.scripts_in_order()] == ["other", "discount"]
+    assert gone.scripts[SCRIPT] == ScriptEntry(renamed, 100, "ann", 200, "bob", 300, "cy")
+    assert [entry.script.name for entry in gone.scripts_in_order()] == ["other"]
+    assert gone.script_named("discount") is None
+
+
+def test_the_name_of_a_deleted_or_renamed_script_is_free_again(book: RuleBook) -> None:
+    renamed = applied(book, ScriptUpdated(Script(SCRIPT, "discount", "")), ScriptCreated(Script(NEW, "rebate", "")))
+    deleted = applied(book, ScriptDeleted(SCRIPT), ScriptCreated(Script(NEW, "rebate", "")))
+
+    assert [entry.script.name for entry in renamed.scripts_in_order()] == ["discount", "other", "rebate"]
+    assert deleted.script_named("rebate") == ScriptEntry(Script(NEW, "rebate", ""), 100, "tester")
+
+
+def test_a_script_with_a_syntax_error_is_no_matter_of_the_book(book: RuleBook) -> None:
+    applied(book, ScriptCreated(Script(NEW, "new", "def")))
+
+
+def test_tiers_are_replaced_and_deleted(book: RuleBook) -> None:
+    flat = Tiers(TIERED, (TierStep(Decimal(2)),))
+
+    after = applied(book, TiersSet(flat))
+    gone = applied(after, TiersDeleted(TIERED), MappingCreated(MappingRule(NEW, ONE, service_id=TIERED)))
+
+    assert after.tiers_of(TIERED) == flat
+    assert gone.tiers_of(TIERED) is None
+
+
+def test_a_service_whose_rules_are_deleted_can_have_tiers(book: RuleBook) -> None:
+    after = applied(
+        book,
+        *(FieldDeleted(FIELD), FieldDeleted(OTHER_FIELD), MappingDeleted(MAPPING), ThresholdDeleted(THRESHOLD)),
+        TiersSet(Tiers(SERVICE, (TierStep(ONE),))),
+    )
+
+    assert after.tiers_of(SERVICE) == Tiers(SERVICE, (TierStep(ONE),))
+    assert list(after.mappings) == [MAPPING]
+
+
+def test_every_kind_of_change_does_something(book: RuleBook) -> None:
+    tried = {type(change) for change in ALL_CHANGES}
+
+    assert tried == set(typing.get_args(Change))
+    for change in ALL_CHANGES:
+        applied(book, change)
+
+
+ALL_CHANGES: list[Change] = [
+    ModuleSet("noop", True),
+    ServiceCreated(Service(NEW, "new")),
+    ServiceDeleted(SERVICE),
+    FieldCreated(Field(NEW, SERVICE, "new")),
+    FieldDeleted(FIELD),
+    GroupCreated(Group(NEW, "new")),
+    GroupDeleted(GROUP),
+    MappingCreated(msgspec.structs.replace(mapping, mapping_id=NEW)),
+    MappingUpdated(mapping),
+    MappingDeleted(MAPPING),
+    ThresholdCreated(msgspec.structs.replace(threshold, threshold_id=NEW)),
+    ThresholdUpdated(threshold),
+    ThresholdDeleted(THRESHOLD),
+    ScriptCreated(Script(NEW, "new", "")),
+    ScriptUpdated(script),
+    ScriptDeleted(SCRIPT),
+    TiersSet(tiers),
+    TiersDeleted(TIERED),
+    Moved(MAPPING),
+]
+
 INVALID, UNKNOWN, DUPLICATE = IgnoredReason.INVALID, IgnoredReason.UNKNOWN, IgnoredReason.DUPLICATE
 
 
@@ -179,6 +298,12 @@ def but(rule: MappingRule | ThresholdRule, **attributes: object) -> Change:
     if isinstance(rule, MappingRule):
         return MappingCreated(msgspec.structs.replace(rule, **{"mapping_id": NEW, **attributes}))
     return ThresholdCreated(msgspec.structs.replace(rule, **{"threshold_id": NEW, **attributes}))
+
+
+def steps(*bounds: str | None, costs: str = "1", by: tuple[str, ...] = ()) -> Change:
+    """Tiers of that service with these bounds."""
+    made = tuple(TierStep(Decimal(costs), None if bound is None else Decimal(bound)) for bound in bounds)
+    return TiersSet(Tiers(TIERED, made, by))
 
 
 @pytest.mark.parametrize(
@@ -229,6 +354,29 @@ def but(rule: MappingRule | ThresholdRule, **attributes: object) -> Change:
             "the parent of a rule stays the same: delete it and create another",
         ),
         (ThresholdDeleted(NEW), UNKNOWN, f"there is no threshold {NEW}"),
+        (ScriptCreated(Script(SCRIPT, "new", "")), DUPLICATE, f"id {SCRIPT} is taken"),
+        (ScriptCreated(Script(NEW, "rebate", "")), DUPLICATE, "a script named 'rebate' exists"),
+        (ScriptCreated(Script(NEW, "new", "", start=5, end=4)), INVALID, "end 4 is before start 5"),
+        (ScriptUpdated(Script(NEW, "new", "")), UNKNOWN, f"there is no script {NEW}"),
+        (ScriptUpdated(Script(SCRIPT, "other", "")), DUPLICATE, "a script named 'other' exists"),
+        (ScriptUpdated(Script(SCRIPT, "rebate", "", start=5, end=4)), INVALID, "end 4 is before start 5"),
+        (ScriptDeleted(NEW), UNKNOWN, f"there is no script {NEW}"),
+        (Moved(SCRIPT, before=FIELD), UNKNOWN, f"{FIELD} is no sibling of {SCRIPT}"),
+        (but(mapping, service_id=TIERED), INVALID, f"service {TIERED} has tiers: delete them before it is given"),
+        (but(threshold, service_id=TIERED), INVALID, f"service {TIERED} has tiers: delete them before it is given"),
+        (FieldCreated(Field(NEW, TIERED, "f")), INVALID, f"service {TIERED} has tiers: delete them before it is given"),
+        (TiersSet(Tiers(NEW, tiers.steps)), UNKNOWN, f"there is no service {NEW}"),
+        (TiersSet(Tiers(SERVICE, tiers.steps)), INVALID, f"service {SERVICE} has mappings, thresholds or fields: "),
+        (TiersDeleted(SERVICE), UNKNOWN, f"service {SERVICE} has no tiers: read the rules again"),
+        (steps(None, by=("a", "b", "a")), INVALID, "a label stands twice in `by`"),
+        (steps("1"), INVALID, "the last step has a bound: it must be without one (up_to null)"),
+        (steps(None, "1"), INVALID, "the last step has a bound: it must be without one (up_to null)"),
+        (steps("1", None, None), INVALID, "steps[1] has no bound: only the last step is without one"),
+        (steps("0", None), INVALID, "the bound of steps[0] is 0: it must be more than 0"),
+        (steps("-1", None), INVALID, "the bound of steps[0] is -1: it must be more than 0"),
+        (steps("2", "2.0", None), INVALID, "the bound of steps[1] is 2.0: it must be more than 2"),
+        (steps("1e-9", None), INVALID, "the bound of steps[0] has 9 digits after the point: at most 8 are taken"),
+        (steps("1", None, costs="NaN"), INVALID, "the cost of steps[0] is NaN: it must be a finite number"),
         (Moved(NEW), UNKNOWN, f"there is no mapping {NEW}"),
         (Moved(FIELD, before=NEW), UNKNOWN, f"{NEW} is no sibling of {FIELD}"),
         (Moved(FIELD, before=FIELD), UNKNOWN, f"{FIELD} is no sibling of {FIELD}"),
@@ -245,7 +393,7 @@ def test_a_change_that_cannot_be_makes_its_whole_event_void(
     assert outcome.reason is reason
     assert outcome.message.startswith(f"changes[1] {type(change).__struct_config__.tag}: {message}")
     assert after.version == book.version
-    for part in ("modules", "services", "fields", "groups", "mappings", "thresholds"):
+    for part in PARTS:
         assert getattr(after, part) == getattr(before, part)
 
 
@@ -256,6 +404,15 @@ def test_a_deleted_mapping_cannot_be_changed_again(book: RuleBook) -> None:
         _, outcome = after.apply(event(2, change))
         kind = type(change).__struct_config__.tag
         message = f"changes[0] {kind}: mapping {MAPPING} is deleted: read the rules again"
+        assert outcome == Ignored(UNKNOWN, message)
+
+
+def test_a_deleted_script_cannot_be_changed_again(book: RuleBook) -> None:
+    after = applied(book, ScriptDeleted(SCRIPT))
+
+    for change in (ScriptDeleted(SCRIPT), ScriptUpdated(script), Moved(SCRIPT)):
+        _, outcome = after.apply(event(2, change))
+        message = f"changes[0] {type(change).__struct_config__.tag}: script {SCRIPT} is deleted: read the rules again"
         assert outcome == Ignored(UNKNOWN, message)
 
 
@@ -287,7 +444,7 @@ def test_folding_at_once_or_one_by_one_gives_the_same(book: RuleBook) -> None:
         one_by_one, outcome = one_by_one.apply(step)
         assert outcome == outcomes[number]
 
-    for part in ("version", "modules", "services", "fields", "groups", "mappings", "thresholds"):
+    for part in ("version", *PARTS):
         assert getattr(at_once, part) == getattr(one_by_one, part)
     assert at_once.fields_of(SERVICE) == one_by_one.fields_of(SERVICE)
     assert at_once.mappings_of(FIELD) == one_by_one.mappings_of(FIELD)
