@@ -33,6 +33,7 @@ _FRAMES = [
     Column("gaps", "Gaps", right=True),
     Column("quarantined", "Quarantined", right=True),
     Column("rule_version", "Rules", right=True),
+    Column("failure", "Failure", prose=True),
 ]
 _GAPS = [
     Column("scope_id", "Scope"),
@@ -107,6 +108,7 @@ def _frame(frame: FrameRow) -> tuple[Cell, ...]:
         len(frame.gaps),
         len(frame.quarantined),
         frame.rule_version,
+        frame.failure,
     )
 
 

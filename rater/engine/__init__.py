@@ -1,7 +1,7 @@
 """The engine: a pure fold over a partition of `usage`, and the decisions that time and rules call for."""
 
 from rater.engine.apply import LogGapError, apply
-from rater.engine.decide import decide
+from rater.engine.decide import decide, retry_unpriced
 from rater.engine.settings import EngineContext, EngineSettings, Expect
 from rater.engine.snapshot import SnapshotError, check_catalog, decode_snapshot, encode_snapshot
 from rater.engine.state import OutboxItem, PartitionState, Record
@@ -20,4 +20,5 @@ __all__ = [
     "decide",
     "decode_snapshot",
     "encode_snapshot",
+    "retry_unpriced",
 ]

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from hashlib import blake2b
 
+import msgspec
+
 from rater.engine.state import OutboxItem, Record
 from rater.model.codec import CONTENT_TYPE, JSON, Headers, encode_json
 from rater.model.interval import Interval
@@ -50,9 +52,17 @@ def late_usage(part: Collection, late: list[Interval], record: Record) -> Outbox
 
 
 def frame_alerts(
-    frame: RatedFrame, opened: Iterable[Gap], resolved: Iterable[Gap], suspicions: Iterable[tuple[str, str]]
+    frame: RatedFrame,
+    opened: Iterable[Gap],
+    resolved: Iterable[Gap],
+    suspicions: Iterable[tuple[str, str]],
+    *,
+    had_failed: bool,
 ) -> list[OutboxItem]:
-    """What this revision has to tell: gaps opened and resolved, points quarantined, suspicions (metric, reason)."""
+    """What this revision has to tell: gaps opened and resolved, points quarantined, suspicions (metric, reason).
+
+    And that its rating failed, or no longer fails if that of the revision before it `had_failed`.
+    """
     alerts = [_gap_alert(frame, AlertKind.GAP_OPENED, gap, gap.reason) for gap in opened]
     alerts += [_gap_alert(frame, AlertKind.GAP_RESOLVED, gap, "covered by a later collection") for gap in resolved]
     if frame.quarantined:
@@ -61,6 +71,10 @@ def frame_alerts(
             f"{len(frame.quarantined)} point(s) have no price; the first: {first.metric} {first.value}: {first.reason}"
         )
         alerts.append(_frame_alert(frame, AlertKind.QUARANTINED, first.metric, first.source, reason))
+    if frame.failure:
+        alerts.append(_rating_alert(frame, AlertKind.RATING_FAILED, frame.failure))
+    elif had_failed:
+        alerts.append(_rating_alert(frame, AlertKind.RATING_REPAIRED, "the frame is rated now"))
     alerts += [_frame_alert(frame, AlertKind.SUSPICION, metric, "", reason) for metric, reason in suspicions]
     return [_item(alert) for alert in alerts]
 
@@ -79,6 +93,11 @@ def _gap_alert(frame: RatedFrame, kind: AlertKind, gap: Gap, reason: str) -> Ale
         raised_at=frame.closed_at,
         reason=reason,
     )
+
+
+def _rating_alert(frame: RatedFrame, kind: AlertKind, reason: str) -> Alert:
+    alert_id = _identity("rating", frame.scope_id, frame.period_begin)
+    return msgspec.structs.replace(_frame_alert(frame, kind, "", "", reason), alert_id=alert_id)
 
 
 def _frame_alert(frame: RatedFrame, kind: AlertKind, metric: str, source: str, reason: str) -> Alert:

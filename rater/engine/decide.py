@@ -7,55 +7,86 @@ holds them is committed, so that the clock and the rules may differ between a lo
 from __future__ import annotations
 
 from collections.abc import Iterator
+from decimal import Decimal
 from hashlib import blake2b
 
 from rater.engine.alerts import JSON_HEADERS, frame_alerts
 from rater.engine.coverage import expectations, expected_until
 from rater.engine.rate import Look, Rating, look, open_gaps, rate_frame
 from rater.engine.settings import EngineContext
-from rater.engine.state import FOREVER, Frame, OutboxItem, PartitionState, Scope
+from rater.engine.state import FOREVER, Frame, MonthUse, OutboxItem, PartitionState, Scope
 from rater.model.codec import encode_json
 from rater.model.interval import Interval, overlaps, period_of, periods_of, union
 from rater.model.rated import ClosedBy, Line, RatedFrame
-from rater.rating import Compiler
+from rater.rating import Chain, add_used, month_begin, tier_metric
 
-__all__ = ["decide"]
+__all__ = ["decide", "retry_unpriced"]
 
+ZERO = Decimal(0)
+_TOO_LATE = (
+    "the graduated prices of {} later periods were made without this usage and cannot be made again: their frames have "
+    "left the state"
+)
 PART_BYTES = 900_000  # of lines in one message: well under the topic's limit of 4 MiB, with the frame's head added
 LINE_BYTES = 200  # of a line without its labels
+MAX_PENDING = 64  # frames that wait for their scripts at once: each is offered again at every checkpoint
 PRODUCER_MEMORY_MS = 7 * 24 * 3600 * 1000  # a batch is repeated within minutes; usage itself is kept a week
 
 
-def decide(state: PartitionState, now: int, rules: Compiler, context: EngineContext) -> int:
+class _Pass:
+    """What one call of `decide` needs everywhere, and counts."""
+
+    def __init__(self, state: PartitionState, now: int, rules: Chain, context: EngineContext) -> None:
+        self.state = state
+        self.now = now
+        self.rules = rules
+        self.context = context
+        self.pending = 0
+        self.revisions = 0
+
+
+def decide(state: PartitionState, now: int, rules: Chain, context: EngineContext) -> int:
     """Takes every decision that is due at `now` (seconds); returns how many revisions were added to the outbox.
 
-    A clock that goes back decides nothing new.
+    A clock that goes back decides nothing new. A frame whose scripts have not run yet stays due, and the others go on.
     """
     assert state.period == context.settings.period, "checked at restore"
     now = max(now, state.decided_at)
     state.decided_at = now
-    count = 0
+    if state.rule_version != rules.version:
+        retry_unpriced(state)
+        state.rule_version = rules.version
+    current = _Pass(state, now, rules, context)
     for scope_id, scope in state.scopes.items():
         if scope.dirty or now >= scope.wake_at:
-            count += _decide_scope(state, scope_id, scope, now, rules, context)
-    return count
+            _decide_scope(current, scope_id, scope)
+    return current.revisions
 
 
-def _decide_scope(
-    state: PartitionState, scope_id: str, scope: Scope, now: int, rules: Compiler, context: EngineContext
-) -> int:
-    _make_expected_frames(scope, now, state.period)
-    count = 0
+def retry_unpriced(state: PartitionState) -> None:
+    """Has frames rated again of which something has no price: the rules have changed, or what runs them."""
+    for scope in state.scopes.values():
+        for frame in scope.frames.values():
+            if frame.unpriced:
+                frame.dirty = scope.dirty = True
+
+
+def _decide_scope(current: _Pass, scope_id: str, scope: Scope) -> None:
+    now, context = current.now, current.context
+    _make_expected_frames(scope, now, current.state.period)
+    waits = False
     for period_begin in sorted(scope.frames):
         frame = scope.frames[period_begin]
         closed_by = _due(scope, frame, now, context)
-        if closed_by is not None:
-            count += _close(state, scope_id, scope, frame, closed_by, rules, context)
+        if closed_by is None:
+            continue
+        if waits and current.rules.has_tiers:
+            continue  # an earlier frame of it says first what was used
+        waits = not _close(current, scope_id, scope, frame, closed_by) or waits
     _evict(scope, now, context)
     _forget_producers(scope, now)
-    scope.dirty = False
+    scope.dirty = waits
     scope.wake_at = _wake_at(scope, now, context)
-    return count
 
 
 def _make_expected_frames(scope: Scope, now: int, period_seconds: int) -> None:
@@ -101,26 +132,25 @@ def _open_ended(scope: Scope) -> bool:
     )
 
 
-def _close(
-    state: PartitionState,
-    scope_id: str,
-    scope: Scope,
-    frame: Frame,
-    closed_by: ClosedBy,
-    rules: Compiler,
-    context: EngineContext,
-) -> int:
-    """Rates the frame; publishes a revision if it says anything new."""
+def _close(current: _Pass, scope_id: str, scope: Scope, frame: Frame, closed_by: ClosedBy) -> bool:
+    """Rates the frame; publishes a revision if it says anything new. False if its scripts have to run first."""
+    state, context = current.state, current.context
+    if current.pending >= MAX_PENDING:
+        return False
     seen: Look = look(scope, frame, state.period)
-    plan = rules.plan(scope_id, frame.period_begin)
-    rating = rate_frame(scope, frame, seen, plan, context)
+    used = _used_before(scope, frame) if current.rules.has_tiers else {}
+    rating = rate_frame(scope_id, scope, frame, seen, current.rules, context, used)
+    if rating is None:
+        current.pending += 1
+        return False
     frame.dirty = False
+    frame.unpriced = rating.unpriced
     digest = _digest(rating)
     period_end = frame.period_begin + state.period
     until = expected_until(scope, period_end)
     is_new_end = until <= period_end < frame.expected_until  # if more is expected, later frames will say so
     if frame.is_closed and digest == frame.digest and not is_new_end:
-        return 0
+        return True
     if frame.is_closed and seen.holes:
         closed_by = ClosedBy.GRACE
     revision = frame.revision + 1
@@ -134,7 +164,7 @@ def _close(
         status=rating.status,
         closed_by=closed_by,
         weak=rating.weak,
-        rule_version=plan.rule_version,
+        rule_version=current.rules.version,
         closed_at=state.decided_at,
         part=0,
         parts=1,
@@ -144,23 +174,64 @@ def _close(
         gaps=gaps,
         quarantined=rating.quarantined,
         expected_until=until if until < FOREVER else None,
+        failure=rating.failure,
     )
     state.outbox += [
         _message(head, lines, part, parts) for lines, part, parts in _parts([*rating.lines, *rating.vanished])
     ]
     opened = [gap for gap in gaps if gap.gap_id not in known]
     resolved = [gap for gap in frame.gaps if gap.gap_id not in still]
-    state.outbox += frame_alerts(head, opened, resolved, rating.suspicions)
+    suspicions = rating.suspicions + _recount(scope, frame, rating.used, current.rules)
+    state.outbox += frame_alerts(head, opened, resolved, suspicions, had_failed=frame.failed)
     frame.closed_at = frame.closed_at or state.decided_at
     frame.revision, frame.digest, frame.emitted, frame.gaps = revision, digest, rating.emitted, gaps
-    frame.expected_until = until
-    return 1
+    frame.expected_until, frame.used, frame.failed = until, rating.used, bool(rating.failure)
+    scope.series.update(rating.series)
+    current.revisions += 1
+    return True
+
+
+def _used_before(scope: Scope, frame: Frame) -> dict[str, Decimal]:
+    """What was used of graduated prices in the month before the frame, by their keys."""
+    month = month_begin(frame.period_begin)
+    sums: dict[str, Decimal] = {}
+    gone = scope.months.get(month)
+    for key, by_period in gone.used.items() if gone else ():
+        for period_begin, qty in by_period.items():
+            if period_begin < frame.period_begin:
+                sums[key] = add_used(sums.get(key, ZERO), qty)
+    for earlier in scope.frames.values():
+        if month <= earlier.period_begin < frame.period_begin:
+            for key, qty in earlier.used.items():
+                sums[key] = add_used(sums.get(key, ZERO), qty)
+    return sums
+
+
+def _recount(scope: Scope, frame: Frame, used: dict[str, Decimal], rules: Chain) -> list[tuple[str, str]]:
+    """Has the later frames of the month rated again whose count this frame moves.
+
+    Those that have left the state cannot be: they are named, as suspicions (metric, reason).
+    """
+    moved = {key for key in {*used, *frame.used} if used.get(key) != frame.used.get(key)}
+    if not moved or not rules.has_tiers:
+        return []
+    month = month_begin(frame.period_begin)
+    for later in scope.frames.values():
+        if later.is_closed and later.period_begin > frame.period_begin and month_begin(later.period_begin) == month:
+            later.dirty = later.dirty or not moved.isdisjoint(later.used)
+    gone = scope.months[month].used if month in scope.months else {}
+    named = []
+    for key in sorted(moved):
+        count = sum(period_begin > frame.period_begin for period_begin in gone.get(key, ()))
+        if count:
+            named.append((tier_metric(key), _TOO_LATE.format(count)))
+    return named
 
 
 def _digest(rating: Rating) -> bytes:
     """Of what a revision says to a reader; which collection said it is left out."""
     proven = [(c.metric, c.source, c.expected, c.covered, c.proof) for c in rating.coverage]
-    content = (rating.status.value, rating.weak, rating.lines, proven, rating.holes, rating.quarantined)
+    content = (rating.status.value, rating.weak, rating.lines, proven, rating.holes, rating.quarantined, rating.failure)
     return blake2b(encode_json(content), digest_size=16).digest()
 
 
@@ -189,17 +260,41 @@ _HEAD = [name for name in RatedFrame.__struct_fields__ if name not in {"part", "
 def _leaves_at(frame: Frame, context: EngineContext) -> int:
     """When a closed frame may leave the state."""
     settings = context.settings
-    kept = settings.gap_horizon_periods if frame.gaps else settings.late_horizon_periods
+    kept = settings.gap_horizon_periods if frame.gaps or frame.unpriced else settings.late_horizon_periods
     return frame.closed_at + max(kept, settings.late_horizon_periods) * settings.period
+
+
+def _leaving(scope: Scope, now: int, context: EngineContext) -> list[Frame]:
+    """The frames that may leave the state.
+
+    One with graduated prices stays as long as an earlier frame of its month is there, which could still move them.
+    """
+    gone: list[Frame] = []
+    months: set[int] = set()
+    for period_begin in sorted(scope.frames):
+        frame = scope.frames[period_begin]
+        month = month_begin(period_begin)
+        if not frame.is_closed or now < _leaves_at(frame, context) or (frame.used and month in months):
+            months.add(month)
+        else:
+            gone.append(frame)
+    return gone
 
 
 def _evict(scope: Scope, now: int, context: EngineContext) -> None:
     period = context.settings.period
-    gone = [f.period_begin for f in scope.frames.values() if f.is_closed and now >= _leaves_at(f, context)]
-    if not gone:
+    leaving = _leaving(scope, now, context)
+    _forget_months(scope, now, context)
+    if not leaving:
         return
-    for period_begin in gone:
-        del scope.frames[period_begin]
+    for frame in leaving:
+        del scope.frames[frame.period_begin]
+        if frame.used:
+            month = scope.months.setdefault(month_begin(frame.period_begin), MonthUse(now))
+            month.evicted_at = now
+            for key, qty in frame.used.items():
+                month.used.setdefault(key, {})[frame.period_begin] = qty
+    gone = [frame.period_begin for frame in leaving]
     scope.evicted = union([*scope.evicted, *(Interval(begin, begin + period) for begin in gone)])
     used = {
         identity
@@ -213,6 +308,14 @@ def _evict(scope: Scope, now: int, context: EngineContext) -> None:
     scope.series = {identity: series for identity, series in scope.series.items() if identity in used}
 
 
+def _forget_months(scope: Scope, now: int, context: EngineContext) -> None:
+    """Drops the counts of months of which nothing has come for as long as a gap is waited for."""
+    kept = context.settings.gap_horizon_periods * context.settings.period
+    alive = {month_begin(period_begin) for period_begin in scope.frames}
+    for month in [m for m, use in scope.months.items() if m not in alive and now >= use.evicted_at + kept]:
+        del scope.months[month]
+
+
 def _forget_producers(scope: Scope, now: int) -> None:
     for producer_id in [p for p, known in scope.producers.items() if known.last_ms < now * 1000 - PRODUCER_MEMORY_MS]:
         del scope.producers[producer_id]
@@ -224,7 +327,8 @@ def _wake_at(scope: Scope, now: int, context: EngineContext) -> int:
     wake = period_of(now, period).end
     for frame in scope.frames.values():
         if frame.is_closed:
-            wake = min(wake, _leaves_at(frame, context))
+            leaves_at = _leaves_at(frame, context)
+            wake = min(wake, leaves_at) if leaves_at > now else wake  # else an earlier one of its month holds it
         elif now >= frame.period_begin + period:
             wake = min(wake, _grace_ends(scope, frame, context))
     return wake

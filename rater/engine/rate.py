@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from decimal import Decimal
 from typing import Literal
 
@@ -14,7 +15,7 @@ from rater.engine.settings import EngineContext
 from rater.engine.state import Frame, Scope, Slice
 from rater.model.codec import MAX_MAGNITUDE
 from rater.model.interval import Interval, clip, uncovered
-from rater.model.labels import Labels, series_labels
+from rater.model.labels import canonical_series, line_id, series_labels
 from rater.model.rated import (
     CollectionRef,
     FrameStatus,
@@ -24,11 +25,13 @@ from rater.model.rated import (
     MetricTotal,
     QuarantinedPoint,
 )
-from rater.rating import Plan, UnratableError
+from rater.rating import Chain, Failed, Rated, RatingFrame, RatingPoint, UnratedPoint
 
 __all__ = ["Look", "Rating", "look", "open_gaps", "rate_frame"]
 
 ZERO = Decimal(0)
+_UNITS = "two points of metric {!r} differ only in their units, {!r} and {!r}: modules must keep them apart by a label"
+MAX_FAILURE = 2000  # characters, as topic `rated` takes them
 MAX_NAMED = 500  # quarantined points: each part of a frame repeats them, and a message holds 4 MiB
 
 
@@ -63,6 +66,23 @@ class Rating(msgspec.Struct, frozen=True):
     quarantined: list[QuarantinedPoint]
     suspicions: list[tuple[str, str]]
     emitted: dict[str, list[bytes]]
+    series: dict[bytes, bytes]
+    """Of lines that no sample came for: modules changed their labels, or added them."""
+    used: dict[str, Decimal]
+    """What it adds to the counts of graduated prices."""
+    unpriced: bool
+    """Whether other rules may give a price to what has none."""
+    failure: str
+
+
+class _Lines(msgspec.Struct):
+    """What became of the points of a frame."""
+
+    by_id: dict[tuple[str, bytes], Line] = {}
+    refused: list[QuarantinedPoint] = []
+    series: dict[bytes, bytes] = {}
+    used: dict[str, Decimal] = {}
+    failure: str = ""
 
 
 def look(scope: Scope, frame: Frame, period_seconds: int) -> Look:
@@ -84,32 +104,49 @@ def look(scope: Scope, frame: Frame, period_seconds: int) -> Look:
     return Look(chosen, expected, proven, holes)
 
 
-def rate_frame(scope: Scope, frame: Frame, seen: Look, plan: Plan, context: EngineContext) -> Rating:
-    """Rates what the frame holds now by the compiled rules of its scope and period."""
-    points, suspicions = _points(seen, context)
-    lines: list[Line] = []
-    quarantined = _not_finite(seen)
-    totals: list[MetricTotal] = []
+def rate_frame(
+    scope_id: str,
+    scope: Scope,
+    frame: Frame,
+    seen: Look,
+    chain: Chain,
+    context: EngineContext,
+    used: Mapping[str, Decimal],
+) -> Rating | None:
+    """Rates what the frame holds now; None if scripts have to run first.
+
+    `used` is what the scope has used before this frame in its month, by the keys of graduated prices.
+    """
+    merged, suspicions = _points(seen, context)
+    points, identities, refused = _rating_points(merged, scope, context)
+    rating_frame = RatingFrame(
+        scope_id, frame.period_begin, frame.period_begin + context.settings.period, tuple(points), used
+    )
+    outcome = chain.rate(rating_frame, context.scripts)
+    if outcome is None:
+        return None
+    rated = _lines(scope_id, outcome, points, identities)
+    lines = [rated.by_id[key] for key in sorted(rated.by_id)]
     emitted: dict[str, list[bytes]] = {}
-    for metric, of_metric in points.items():
-        rated, refused = _rate_metric(metric, of_metric, scope, plan, context)
-        quarantined += refused
-        if rated:
-            totals.append(_total(metric, context.metric(metric).unit, rated))
-            emitted[metric] = sorted(bytes.fromhex(line.line_id) for line in rated)
-        lines += rated
+    for metric, identity in sorted(rated.by_id):
+        emitted.setdefault(metric, []).append(identity)
+    quarantined = [*_not_finite(seen), *refused, *rated.refused]
     holes = [(metric, source, hole) for (metric, source), parts in seen.holes.items() for hole in parts]
     return Rating(
-        status=_status(seen, bool(totals), bool(quarantined)),
+        status=FrameStatus.FAILED if rated.failure else _status(seen, bool(lines), bool(quarantined)),
         weak=any(s.proof == "weak" and s.covers for held in seen.chosen.values() for s in held),
         lines=lines,
         vanished=_vanished(scope, frame, emitted, context),
-        totals=totals,
+        totals=_totals(lines),
         coverage=_coverage(seen),
         holes=holes,
         quarantined=_named(quarantined),
         suspicions=suspicions,
         emitted=emitted,
+        series=rated.series,
+        used=rated.used,
+        unpriced=bool(rated.refused or rated.failure),
+        failure=rated.failure,
     )
 
 
@@ -139,31 +176,81 @@ def _points(seen: Look, context: EngineContext) -> tuple[dict[str, dict[bytes, A
     return merged, suspicions
 
 
-def _rate_metric(
-    metric: str, points: dict[bytes, Acc], scope: Scope, plan: Plan, context: EngineContext
-) -> tuple[list[Line], list[QuarantinedPoint]]:
-    spec = context.metric(metric)
-    lines: list[Line] = []
+def _rating_points(
+    merged: dict[str, dict[bytes, Acc]], scope: Scope, context: EngineContext
+) -> tuple[list[RatingPoint], list[bytes], list[QuarantinedPoint]]:
+    """The points by metric and line id, their line ids, and those whose quantity no column holds."""
+    points: list[RatingPoint] = []
+    identities: list[bytes] = []
     refused: list[QuarantinedPoint] = []
-    for identity, acc in sorted(points.items()):
-        groupby, metadata = series_labels(scope.series[identity])
-        qty = quantity(spec.aggregation, acc)
-        try:
-            price = _price(plan, metric, qty, groupby, metadata)
-        except UnratableError as fault:
-            refused.append(QuarantinedPoint(metric, "", str(qty), str(fault), groupby, metadata))
+    for metric, of_metric in sorted(merged.items()):
+        spec = context.metric(metric)
+        for identity, acc in sorted(of_metric.items()):
+            groupby, metadata = series_labels(scope.series[identity])
+            qty = quantity(spec.aggregation, acc)
+            if not -MAX_MAGNITUDE <= qty <= MAX_MAGNITUDE:
+                reason = f"metric {metric!r}: the quantity is beyond {MAX_MAGNITUDE}"
+                refused.append(QuarantinedPoint(metric, "", str(qty), reason, groupby, metadata))
+                continue
+            points.append(RatingPoint(metric, spec.unit, qty, ZERO, groupby, metadata, len(points)))
+            identities.append(identity)
+    return points, identities, refused
+
+
+def _lines(scope_id: str, outcome: Rated | Failed, points: list[RatingPoint], identities: list[bytes]) -> _Lines:
+    """The lines of what the modules gave back, by metric and line id."""
+    if isinstance(outcome, Failed):
+        return _Lines(failure=outcome.text()[:MAX_FAILURE])
+    found = _Lines(used=outcome.used, refused=[_unrated(unrated) for unrated in outcome.unrated])
+    for point in outcome.points:
+        beyond = _beyond(point)
+        if beyond:
+            found.refused.append(_unrated(UnratedPoint(point, beyond)))
             continue
-        lines.append(Line(identity.hex(), metric, spec.unit, qty, price, groupby, metadata))
-    return lines, refused
+        identity = _identity(scope_id, point, points, identities, found.series)
+        line = Line(
+            identity.hex(), point.metric, point.unit, canonical(point.qty), canonical(point.price), point.groupby,
+            point.metadata,
+        )  # fmt: skip
+        other = found.by_id.get((point.metric, identity))
+        if other is not None and other.unit != line.unit:
+            return _Lines(failure=_UNITS.format(point.metric, other.unit, line.unit))
+        found.by_id[point.metric, identity] = line if other is None else _sum(other, line)
+    return found
 
 
-def _price(plan: Plan, metric: str, qty: Decimal, groupby: Labels, metadata: Labels) -> Decimal:
-    if not -MAX_MAGNITUDE <= qty <= MAX_MAGNITUDE:
-        raise UnratableError(metric, f"the quantity is beyond {MAX_MAGNITUDE}")
-    price = plan.price(metric, qty, groupby, metadata)
-    if not price.is_finite() or not -MAX_MAGNITUDE <= price <= MAX_MAGNITUDE:
-        raise UnratableError(metric, f"its price {price} is beyond {MAX_MAGNITUDE}")
-    return canonical(price)
+def _beyond(point: RatingPoint) -> str:
+    """Why no column holds the point; empty if they do."""
+    for name, amount in (("price", point.price), ("quantity", point.qty)):
+        if not -MAX_MAGNITUDE <= amount <= MAX_MAGNITUDE:
+            return f"metric {point.metric!r}: its {name} {amount} is beyond {MAX_MAGNITUDE}"
+    return ""
+
+
+def _identity(
+    scope_id: str, point: RatingPoint, points: list[RatingPoint], identities: list[bytes], series: dict[bytes, bytes]
+) -> bytes:
+    """The line id of a point after rating: that of the point it was, unless its labels or metric were changed."""
+    if point.origin >= 0:
+        was = points[point.origin]
+        if was.groupby is point.groupby and was.metadata is point.metadata and was.metric == point.metric:
+            return identities[point.origin]
+    text = canonical_series(point.groupby, point.metadata)
+    identity = line_id(scope_id, point.metric, text)
+    series[identity] = text
+    return identity
+
+
+def _sum(one: Line, other: Line) -> Line:
+    """Points that modules made alike are one line: no consumer could tell them apart."""
+    return msgspec.structs.replace(
+        one, qty=canonical(EXACT.add(one.qty, other.qty)), price=canonical(EXACT.add(one.price, other.price))
+    )
+
+
+def _unrated(unrated: UnratedPoint) -> QuarantinedPoint:
+    point = unrated.point
+    return QuarantinedPoint(point.metric, "", str(point.qty), unrated.reason, point.groupby, point.metadata)
 
 
 def _not_finite(seen: Look) -> list[QuarantinedPoint]:
@@ -182,6 +269,14 @@ def _named(quarantined: list[QuarantinedPoint]) -> list[QuarantinedPoint]:
         return quarantined
     text = f"and {len(rest)} more points without a price: topic usage has them whole"
     return [*quarantined[:MAX_NAMED], QuarantinedPoint(rest[0].metric, rest[0].source, "", text, {}, {})]
+
+
+def _totals(lines: list[Line]) -> list[MetricTotal]:
+    """Sums per metric and unit, in order of the lines."""
+    by_unit: dict[tuple[str, str], list[Line]] = {}
+    for line in lines:
+        by_unit.setdefault((line.metric, line.unit), []).append(line)
+    return [_total(metric, unit, of_unit) for (metric, unit), of_unit in sorted(by_unit.items())]
 
 
 def _total(metric: str, unit: str, lines: list[Line]) -> MetricTotal:

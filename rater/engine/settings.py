@@ -9,6 +9,7 @@ import msgspec
 from msgspec import Meta
 
 from rater.model.metric import Catalog, MetricSpec
+from rater.rating import NoScripts, ScriptRunner
 
 __all__ = ["EngineContext", "EngineSettings", "Expect"]
 
@@ -44,6 +45,8 @@ class EngineContext(msgspec.Struct, frozen=True):
 
     settings: EngineSettings
     catalog: Catalog
+    scripts: ScriptRunner = NoScripts()
+    """Who runs rating scripts. A frame whose scripts have not run yet is decided later."""
 
     def metric(self, name: str) -> MetricSpec:
         """The metric as declared; with defaults if it has left the catalog since its usage was accepted."""

@@ -11,7 +11,8 @@ from rater.model.metric import Catalog, MetricSpec
 
 __all__ = ["SNAPSHOT_VERSION", "SnapshotError", "check_catalog", "decode_snapshot", "encode_snapshot"]
 
-SNAPSHOT_VERSION = 1
+SNAPSHOT_VERSION = 2
+READABLE_VERSIONS = (1, 2)  # 2 added fields with defaults: what 1 has is read, but not the other way round
 
 
 class SnapshotError(RaterError):
@@ -40,10 +41,10 @@ def decode_snapshot(raw: bytes, partition: int, partitions: int, settings: Engin
     """The state of `partition`. Raises SnapshotError if it is broken or was made under other terms."""
     try:
         version = _head(raw).version
-        if version != SNAPSHOT_VERSION:
+        if version not in READABLE_VERSIONS:
             raise SnapshotError(
-                f"the snapshot of partition {partition} has version {version}, this rater reads version "
-                f"{SNAPSHOT_VERSION}: start the release that wrote it, or `rater recover`"
+                f"the snapshot of partition {partition} has version {version}, this rater reads versions "
+                f"up to {SNAPSHOT_VERSION}: start the release that wrote it, or `rater recover`"
             )
         state = _whole(raw).state
     except msgspec.DecodeError as fault:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import Literal
 
 import msgspec
@@ -16,7 +17,7 @@ from rater.model.metric import Aggregation
 from rater.model.rated import Gap
 from rater.model.usage import QuarantinedItem
 
-__all__ = ["FOREVER", "Frame", "OutboxItem", "PartitionState", "Producer", "Record", "Scope", "Slice"]
+__all__ = ["FOREVER", "Frame", "MonthUse", "OutboxItem", "PartitionState", "Producer", "Record", "Scope", "Slice"]
 
 FOREVER = 253_402_300_800  # the year 10000: the end of an expectation that has none
 
@@ -97,11 +98,26 @@ class Frame(msgspec.Struct, array_like=True):
     """Gaps that are open."""
     expected_until: int = 0
     """What its last revision said of the end of all that is expected of the scope."""
+    unpriced: bool = False
+    """Some of its usage has no price for want of a rule or script that can read it: tried again with other rules."""
+    failed: bool = False
+    """Its last revision says that its rating failed."""
+    used: dict[str, Decimal] = {}
+    """What its last revision adds to the counts of graduated prices."""
 
     @property
     def is_closed(self) -> bool:
         """Whether at least one revision of it exists."""
         return self.revision >= 0
+
+
+class MonthUse(msgspec.Struct, array_like=True):
+    """What frames that have left the state used of graduated prices in one month."""
+
+    evicted_at: int
+    """When the last of them left."""
+    used: dict[str, dict[int, Decimal]] = {}
+    """Quantity by count and period begin."""
 
 
 class Producer(msgspec.Struct, array_like=True):
@@ -133,6 +149,8 @@ class Scope(msgspec.Struct, array_like=True):
     dirty: bool = True
     wake_at: int = 0
     """No frame of the scope can change by the clock alone before this second."""
+    months: dict[int, MonthUse] = {}
+    """By begin of the month."""
 
 
 class PartitionState(msgspec.Struct, array_like=True):
@@ -150,3 +168,5 @@ class PartitionState(msgspec.Struct, array_like=True):
     """By metric: how the points in the state were made; another way cannot go on from them."""
     decided_at: int = 0
     """Seconds: `now` of the last `decide`; decisions never go back in time."""
+    rule_version: int = -1
+    """Of the rule book that frames without a price were last tried with."""

@@ -42,7 +42,7 @@ class FrameStatus(Enum):
     EMPTY = "empty"  # covered, and nothing was used
     PARTIAL = "partial"  # a gap, or a point that no rule could read
     MISSING = "missing"  # nothing of what was expected is covered
-    FAILED = "failed"  # a rating script failed: nothing of it is rated
+    FAILED = "failed"  # a rating script or module failed: nothing of it is rated
 
 
 class ClosedBy(Enum):
@@ -139,6 +139,8 @@ class RatedFrame(msgspec.Struct, frozen=True, tag_field="type", tag="rated_frame
     quarantined: list[QuarantinedPoint]
     expected_until: int | None = None
     """Until when usage of the scope is expected at all, as known when the frame closed; null: without end."""
+    failure: Annotated[str, Meta(max_length=2000)] = ""
+    """Of a failed frame: which script or module failed, in which line, and why."""
     version: int = FORMAT_VERSION
 
 
@@ -149,11 +151,16 @@ class AlertKind(Enum):
     GAP_RESOLVED = "gap_resolved"
     LATE_USAGE = "late_usage"  # usage for a frame that has left the state: it lies whole in `rejected`
     QUARANTINED = "quarantined"
+    RATING_FAILED = "rating_failed"  # a script or module failed: nothing of the frame is rated
+    RATING_REPAIRED = "rating_repaired"  # and the next revision of that frame is rated; same alert_id
     SUSPICION = "suspicion"  # may be missing or doubled, without proof; never a gap
 
 
 class Alert(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="type", tag="alert"):
-    """Something that a person or a program should act on. `alert_id` is the gap's id for the two kinds of gaps."""
+    """Something that a person or a program should act on. `alert_id` is the gap's id for the two kinds of gaps.
+
+    RATING_FAILED and RATING_REPAIRED of a frame share theirs, so that the one ends the other.
+    """
 
     alert_id: Hex128
     kind: AlertKind

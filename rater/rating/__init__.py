@@ -1,8 +1,20 @@
 """Rating: the rule book, and the price of a point by it. Pure: no I/O, no clock, no ambient decimal context."""
 
 from rater.rating.book import RuleBook, fold
+from rater.rating.chain import BUILT_IN, Chain, NoScripts
 from rater.rating.diff import Diff, DiffEntry, plan
 from rater.rating.export import ExportError, document_of, export
+from rater.rating.frame import (
+    Failed,
+    Module,
+    Rated,
+    RatingFrame,
+    RatingPoint,
+    ScriptDone,
+    ScriptJob,
+    ScriptRunner,
+    UnratedPoint,
+)
 from rater.rating.hashmap import Compiler, Plan, UnratableError, compile_rules
 from rater.rating.ruledoc import (
     DocumentField,
@@ -14,10 +26,13 @@ from rater.rating.ruledoc import (
     RuleDocument,
     parse,
 )
-from rater.rating.tables import Applied, Ignored, IgnoredReason, MappingEntry, Outcome, ThresholdEntry
+from rater.rating.tables import Applied, Ignored, IgnoredReason, MappingEntry, Outcome, ScriptEntry, ThresholdEntry
+from rater.rating.tiers import add_used, month_begin, tier_key, tier_metric, tier_parts, tier_price
 
 __all__ = [
+    "BUILT_IN",
     "Applied",
+    "Chain",
     "Compiler",
     "Diff",
     "DiffEntry",
@@ -26,21 +41,38 @@ __all__ = [
     "DocumentService",
     "DocumentThreshold",
     "ExportError",
+    "Failed",
     "HashmapSection",
     "Ignored",
     "IgnoredReason",
     "MappingEntry",
+    "Module",
     "ModuleState",
+    "NoScripts",
     "Outcome",
     "Plan",
+    "Rated",
+    "RatingFrame",
+    "RatingPoint",
     "RuleBook",
     "RuleDocument",
+    "ScriptDone",
+    "ScriptEntry",
+    "ScriptJob",
+    "ScriptRunner",
     "ThresholdEntry",
     "UnratableError",
+    "UnratedPoint",
+    "add_used",
     "compile_rules",
     "document_of",
     "export",
     "fold",
+    "month_begin",
     "parse",
     "plan",
+    "tier_key",
+    "tier_metric",
+    "tier_parts",
+    "tier_price",
 ]

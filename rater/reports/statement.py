@@ -159,6 +159,8 @@ def _holes_in(frame: FrameRow) -> list[Hole]:
     period = (frame.period_begin, frame.period_end)
     holes = [Hole(gap.begin, gap.end, gap.metric, gap.source, gap.reason) for gap in frame.gaps]
     holes += [Hole(*period, p.metric, p.source, f"quarantined {p.value!r}: {p.reason}") for p in frame.quarantined]
+    if frame.failure:
+        holes.append(Hole(*period, "", "", f"rating failed: {frame.failure}"))
     return holes or [Hole(*period, "", "", _REASONS[frame.status])]
 
 

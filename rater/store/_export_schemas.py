@@ -97,6 +97,7 @@ FRAMES = pa.schema(
         ("coverage", _COVERAGE),
         ("gaps", _HOLES),
         ("quarantined", _QUARANTINED),
+        ("failure", pa.string()),
     ]
 )
 

@@ -8,7 +8,7 @@ FRAMES = """
 SELECT scope_id, toUInt32(period_begin), toUInt32(period_end), revision, status, closed_by, weak,
     rule_version, toUInt32(closed_at), toUInt32(expected_until), line_count, totals.metric, totals.unit,
     arrayMap(x -> toString(x), totals.qty),
-    arrayMap(x -> toString(x), totals.price), totals.n, coverage, gaps, quarantined
+    arrayMap(x -> toString(x), totals.price), totals.n, coverage, gaps, quarantined, failure
 FROM frames FINAL
 WHERE scope_id >= {first_scope:String} AND ({last_scope:String} = '' OR scope_id <= {last_scope:String})
     AND period_begin >= {begin:UInt32} AND period_begin < {end:UInt32}

@@ -97,6 +97,7 @@ FRAMES = Table(
         ("coverage", "String"),
         ("gaps", "String"),
         ("quarantined", "String"),
+        ("failure", "String"),
     ),
 )
 GAPS = Table(
@@ -202,6 +203,7 @@ def frame_row(frame: RatedFrame, line_count: int) -> Row:
         encode_json(frame.coverage),
         encode_json(frame.gaps),
         encode_json(frame.quarantined),
+        frame.failure,
     )
 
 

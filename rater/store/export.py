@@ -285,6 +285,7 @@ def _frame_values(frame: FrameRow) -> tuple[Any, ...]:
         [_coverage_values(entry) for entry in frame.coverage],
         [msgspec.structs.asdict(gap) for gap in frame.gaps],
         [_quarantined_values(point) for point in frame.quarantined],
+        frame.failure,
     )
 
 

@@ -163,7 +163,7 @@ def _pages(store: Store, per_month: str, bounds: _Page) -> Iterator[_Page]:
 
 
 def _frame_row(row: tuple[Any, ...]) -> FrameRow:
-    (*head, metric, unit, qty, price, n, coverage, gaps_text, quarantined) = row
+    (*head, metric, unit, qty, price, n, coverage, gaps_text, quarantined, failure) = row
     (
         scope_id,
         period_begin,
@@ -196,6 +196,7 @@ def _frame_row(row: tuple[Any, ...]) -> FrameRow:
         coverage=_coverage(coverage),
         gaps=_gaps(gaps_text),
         quarantined=_quarantined(quarantined),
+        failure=failure,
     )
 
 

@@ -30,6 +30,8 @@ class FrameRow(msgspec.Struct, frozen=True):
     coverage: list[MetricCoverage]
     gaps: list[Gap]
     quarantined: list[QuarantinedPoint]
+    failure: str = ""
+    """Of a failed frame: which script or module failed, in which line, and why."""
 
 
 class LineRow(msgspec.Struct, frozen=True):

@@ -21,8 +21,9 @@ from rater.engine import (
     decide,
     decode_snapshot,
     encode_snapshot,
+    retry_unpriced,
 )
-from rater.rating import Compiler
+from rater.rating import Chain
 from rater.stream.interfaces import (
     At,
     Clock,
@@ -136,6 +137,7 @@ class Keeper:
         raw = await asyncio.to_thread(lambda: bytes(cramjam.zstd.decompress(payload)))
         state = decode_snapshot(raw, self.partition, partitions, self._context.settings)
         check_catalog(state, self._context.catalog)
+        retry_unpriced(state)
         return state
 
     def apply(self, record: Record) -> bool:
@@ -153,7 +155,7 @@ class Keeper:
         changed = changed or self._committed_items > 0
         return changed or self._clock() - self.checkpointed_at > MAX_IDLE_SECONDS
 
-    async def checkpoint(self, rules: Compiler) -> None:
+    async def checkpoint(self, rules: Chain) -> None:
         """Decides what is due, and makes all of it durable and public, in this order.
 
         Raises FencedError if the partition belongs to somebody else, or may: the state is dead then. Raises

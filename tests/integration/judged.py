@@ -10,7 +10,7 @@ from rater.model.codec import JSON, content_type, decode_alert, decode_rated, de
 from rater.model.metric import Catalog
 from rater.model.rated import Alert, RatedFrame
 from rater.model.usage import UsageRecord
-from rater.rating import Compiler, RuleBook
+from rater.rating import Chain, RuleBook
 
 
 async def records(kafka: KafkaSettings, topic: Topic) -> list[ConsumerRecord]:
@@ -44,7 +44,7 @@ class Judgement:
     def __init__(self, kafka: KafkaSettings, log: list[ConsumerRecord], catalog: Catalog, arrived_at: int) -> None:
         context = EngineContext(EngineSettings(), catalog)
         self._outbox: list[OutboxItem] = []
-        rules = Compiler(RuleBook.empty())
+        rules = Chain(RuleBook.empty())
         for number in range(kafka.partitions):
             state = PartitionState(number, kafka.partitions, context.settings.period)
             for record in (record for record in log if record.partition == number):

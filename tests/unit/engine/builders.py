@@ -35,7 +35,7 @@ from rater.model.usage import (
     Series,
     UsageRecord,
 )
-from rater.rating import Compiler, RuleBook
+from rater.rating import Chain, RuleBook
 
 HOUR = 3600
 T = 1_767_225_600  # 2026-01-01T00:00:00Z
@@ -127,7 +127,7 @@ class Log:
 class Bench:
     """A state with its log: apply what is given, decide at a given hour, read what came out."""
 
-    def __init__(self, rules: Compiler | None = None, **settings: Any) -> None:
+    def __init__(self, rules: Chain | None = None, **settings: Any) -> None:
         self.context = context(**settings)
         self.state = state()
         self.log = Log()
@@ -194,7 +194,7 @@ def _uuid(number: int) -> str:
     return f"00000000-0000-4000-8000-{number:012d}"
 
 
-def price_list() -> Compiler:
+def price_list() -> Chain:
     """cpu: 0.1 a unit, and 7 for flavor `huge`; disk: a threshold on label `size`, which text cannot pass."""
     changes = (
         ModuleSet("hashmap", True),
@@ -209,4 +209,4 @@ def price_list() -> Compiler:
     event = RuleEvent(expected_version=0, author="test", reason="", created_at=0, changes=changes)
     book, outcome = RuleBook.empty().apply(event)
     assert book.version == 1, outcome
-    return Compiler(book)
+    return Chain(book)

@@ -13,7 +13,7 @@ from rater.model.metric import Catalog, MetricSpec
 from rater.model.rated import AlertKind, FrameStatus, MetricTotal, QuarantinedPoint
 from rater.model.rules import MappingCreated, MappingRule, ModuleSet, RuleEvent, Service, ServiceCreated
 from rater.model.usage import QuarantinedItem, Series
-from rater.rating import Compiler, RuleBook
+from rater.rating import Chain, RuleBook
 from tests.unit.engine.builders import (
     GRACE,
     HOUR,
@@ -176,7 +176,7 @@ def test_a_price_at_the_bound_is_kept(qty: str, rated: int) -> None:
     )
     event = RuleEvent(expected_version=0, author="test", reason="", created_at=0, changes=changes)
     book, _ = RuleBook.empty().apply(event)
-    bench = Bench(Compiler(book))
+    bench = Bench(Chain(book))
 
     # when
     bench.take(collection(qty=qty))
