@@ -84,7 +84,9 @@ def test_a_broken_snapshot_is_refused(raw: bytes, reason: str) -> None:
 @pytest.mark.parametrize("version", [0, SNAPSHOT_VERSION + 1])
 def test_a_snapshot_of_another_release_is_refused_before_it_is_read(version: int) -> None:
     raw = msgspec.msgpack.encode([version, {"anything": 1}])
-    with pytest.raises(SnapshotError, match=f"has version {version}, this rater reads versions up to {SNAPSHOT_VERSION}"):
+    with pytest.raises(
+        SnapshotError, match=f"has version {version}, this rater reads versions up to {SNAPSHOT_VERSION}"
+    ):
         decode_snapshot(raw, 3, 8, SETTINGS)
 
 
