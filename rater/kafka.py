@@ -19,6 +19,7 @@ from msgspec import Meta
 from rater.model.errors import RaterError
 
 __all__ = [
+    "OPTIONAL_TOPICS",
     "KafkaSettings",
     "KafkaUnavailableError",
     "Topic",
@@ -30,7 +31,8 @@ __all__ = [
 
 MAX_MESSAGE_BYTES = 4 * 1024 * 1024
 REJECTED_MESSAGE_BYTES = MAX_MESSAGE_BYTES + 64 * 1024  # a refused record goes there whole, with headers added
-DAY_MS = 24 * 3600 * 1000
+HOUR_MS = 3600 * 1000
+DAY_MS = 24 * HOUR_MS
 
 
 class KafkaUnavailableError(RaterError):
@@ -46,10 +48,17 @@ class Topic(Enum):
 
     USAGE = "usage"
     RULES = "rules"
+    RULEBOOK = "rulebook"
     RATED = "rated"
     ALERTS = "alerts"
     REJECTED = "rejected"
     CHECKPOINTS = "checkpoints"
+
+
+_ONE_PARTITION = frozenset({Topic.RULES, Topic.RULEBOOK})
+
+OPTIONAL_TOPICS = frozenset({Topic.RULEBOOK})
+"""Nobody refuses to work for want of them: without `rulebook`, an installation older than it, rules are read slower."""
 
 
 class KafkaSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -115,6 +124,15 @@ def _new_topics(settings: KafkaSettings) -> list[NewTopic]:
         # the broker's clock, not the producers': frames close by record times (rater/engine/README.md)
         Topic.USAGE: {**week, "message.timestamp.type": "LogAppendTime"},
         Topic.RULES: {**week, "retention.ms": "-1", "retention.bytes": "-1"},
+        # replaced snapshots go when a segment is full or an hour old, not after the broker's 1 GiB and a week
+        Topic.RULEBOOK: {
+            "cleanup.policy": "compact",
+            "max.message.bytes": str(MAX_MESSAGE_BYTES),
+            "segment.bytes": str(16 * 1024 * 1024),
+            "segment.ms": str(HOUR_MS),
+            "min.cleanable.dirty.ratio": "0.1",
+            "delete.retention.ms": str(HOUR_MS),
+        },
         Topic.RATED: week,
         Topic.ALERTS: month,
         Topic.REJECTED: {**month, "max.message.bytes": str(REJECTED_MESSAGE_BYTES)},
@@ -123,12 +141,16 @@ def _new_topics(settings: KafkaSettings) -> list[NewTopic]:
     return [
         NewTopic(
             settings.topic(topic),
-            1 if topic is Topic.RULES else settings.partitions,
+            _partitions(settings, topic),
             settings.replication_factor,
             topic_configs=config,
         )
         for topic, config in configs.items()
     ]
+
+
+def _partitions(settings: KafkaSettings, topic: Topic) -> int:
+    return 1 if topic in _ONE_PARTITION else settings.partitions
 
 
 async def create_topics(settings: KafkaSettings) -> list[str]:
@@ -178,7 +200,7 @@ async def _partition_counts(admin: AIOKafkaAdminClient, settings: KafkaSettings)
 
 def _check_counts(settings: KafkaSettings, counts: dict[Topic, int]) -> None:
     for topic, count in counts.items():
-        wanted = 1 if topic is Topic.RULES else settings.partitions
+        wanted = _partitions(settings, topic)
         if count != wanted:
             raise TopicsError(
                 f"topic {settings.topic(topic)} has {count} partitions, kafka.partitions says {wanted}: "

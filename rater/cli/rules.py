@@ -12,7 +12,8 @@ import click
 
 from rater.cli import exits
 from rater.cli.app import session
-from rater.cli.output import Cell, Column, Moment, confirm, out_option, remark, rows
+from rater.cli.output import confirm
+from rater.cli.rules_log import rules_log
 from rater.cli.work import run
 from rater.model.errors import RaterError
 
@@ -170,40 +171,4 @@ def rules_diff(before: Path, after: Path) -> None:
     _print_plan(plan(book, read_document(after)))
 
 
-_LOG = [
-    Column("version", "Version", right=True),
-    Column("created_at", "When (UTC)"),
-    Column("author", "Who"),
-    Column("changes", "Changes", right=True),
-    Column("reason", "Why", prose=True),
-    Column("ignored", "Ignored because", prose=True),
-]
-
-
-@rules.command("log")
-@out_option
-@click.pass_context
-def rules_log(context: click.Context, out: str) -> None:
-    """Show who changed the rules when, why, and which changes came to nothing.
-
-    \b
-    Example:
-      rater rules log --out json
-    """
-    from rater.rating import Applied
-    from rater.stream.rules_log import read_events
-
-    found: list[tuple[Cell, ...]] = []
-    for event, outcome in run(read_events(session(context).config.settings.kafka)):
-        found.append(
-            (
-                outcome.version if isinstance(outcome, Applied) else None,
-                Moment(event.created_at),
-                event.author,
-                len(event.changes),
-                event.reason,
-                None if isinstance(outcome, Applied) else outcome.message,
-            )
-        )
-    if not rows(out, _LOG, found):
-        remark("no rule was ever set")
+rules.add_command(rules_log)

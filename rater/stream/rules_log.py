@@ -4,44 +4,51 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable
+import random
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
-from aiokafka.errors import KafkaError
+from aiokafka import AIOKafkaProducer
+from aiokafka.errors import KafkaError, MessageSizeTooLargeError
 
 from rater.kafka import MAX_MESSAGE_BYTES, KafkaSettings, Topic, TopicsError, client_options
-from rater.model.codec import CONTENT_TYPE, JSON, content_type, decoder, encode_json
+from rater.model.codec import CONTENT_TYPE, JSON, encode_json
+from rater.model.document import instant_text
 from rater.model.errors import RaterError, RejectedError
 from rater.model.rules import RuleEvent
-from rater.rating import Compiler, Ignored, Outcome, RuleBook, fold
+from rater.rating import Applied, Compiler, Ignored, IgnoredReason, Outcome, RuleBook, fold
 from rater.stream.interfaces import StreamUnavailableError
+from rater.stream.rules_reader import LogRecord, RulesReader, decode_event, open_rules
 
-__all__ = ["RuleConflictError", "RulesFollower", "append_event", "read_events", "read_rules"]
+__all__ = [
+    "NoVersionError",
+    "RuleConflictError",
+    "RulesFollower",
+    "append_event",
+    "append_events",
+    "read_rules",
+    "reading",
+]
 
 log = logging.getLogger(__name__)
-READ_SECONDS = 60.0
 RETRY_SECONDS = 1.0
 STOP_SECONDS = 5.0
-_decode = decoder(RuleEvent, "rule event")
+_HEADERS = [(CONTENT_TYPE, JSON.encode())]
 
 
 class RuleConflictError(RaterError):
-    """Somebody else changed the rules first, or the event breaks a rule of the rule book: nothing was applied."""
+    """Somebody else changed the rules first, or the event breaks a rule of the rule book.
+
+    `applied` events of those that were to be appended stand, all others came to nothing.
+    """
+
+    def __init__(self, message: str, applied: int = 0) -> None:
+        super().__init__(message)
+        self.applied = applied
 
 
-def _events(records: Iterable[ConsumerRecord]) -> list[RuleEvent]:
-    """The events that can be read; what cannot be read is ignored by every reader alike, and logged."""
-    events = []
-    for record in records:
-        try:
-            events.append(_decode(record.value, content_type(record.headers)))
-        except RejectedError as fault:
-            log.warning("rules offset %d is ignored by every reader: %s", record.offset, fault)
-    return events
-
-
-def _fold(book: RuleBook, records: Iterable[ConsumerRecord]) -> RuleBook:
-    return fold(book, _events(records))[0]
+class NoVersionError(RaterError):
+    """The rule book never was, or not yet is, at a version."""
 
 
 class RulesFollower:
@@ -53,6 +60,8 @@ class RulesFollower:
         self.rules: Compiler | None = None
         self.ready = asyncio.Event()
         self._stopping = False
+        # of several workers the first to notice writes the snapshot, the others find it
+        self._late = 1 + random.random() / 2  # noqa: S311  this is no secret
 
     async def stop(self, following: asyncio.Task[None]) -> None:
         """Ends `following`, a task of `run`. A client that swallows its cancellation is left behind after 5 s."""
@@ -70,17 +79,19 @@ class RulesFollower:
                 await asyncio.sleep(RETRY_SECONDS)
 
     async def _follow(self) -> None:
-        consumer, key = await _open(self._settings)
+        saving: asyncio.Task[None] | None = None
         try:
-            end = (await consumer.end_offsets([key]))[key]
-            book = RuleBook.empty()
-            while not self._stopping:
-                if await consumer.position(key) >= end:
-                    self._use(book)
-                batches = await consumer.getmany(key, timeout_ms=1000)
-                book = _fold(book, batches.get(key, []))
+            async with open_rules(self._settings) as reader:
+                await reader.start()
+                await reader.fold_to(await reader.end())
+                while not self._stopping:
+                    self._use(reader.book)
+                    if reader.wants_snapshot(self._late) and (saving is None or saving.done()):
+                        saving = asyncio.create_task(reader.write_snapshot())
+                    await reader.follow(timeout_ms=1000)
         finally:
-            await consumer.stop()
+            if saving is not None:
+                saving.cancel()
 
     def _use(self, book: RuleBook) -> None:
         if self.rules is None or book.version != self._version:
@@ -88,70 +99,123 @@ class RulesFollower:
         self.ready.set()
 
 
-async def _open(settings: KafkaSettings) -> tuple[AIOKafkaConsumer, TopicPartition]:
-    consumer = AIOKafkaConsumer(**client_options(settings), enable_auto_commit=False, auto_offset_reset="earliest")
-    key = TopicPartition(settings.topic(Topic.RULES), 0)
+@asynccontextmanager
+async def reading(settings: KafkaSettings) -> AsyncIterator[RulesReader]:
+    """A reader, not started. Raises StreamUnavailableError where the client raises KafkaError, TopicsError."""
     try:
-        await consumer.start()
-        _check_exists(key.topic, await consumer.topics())
-        consumer.assign([key])
-        await consumer.seek_to_beginning(key)
-    except BaseException:
-        await consumer.stop()
-        raise
-    return consumer, key
-
-
-def _check_exists(topic: str, topics: set[str]) -> None:
-    if topic not in topics:
-        raise TopicsError(f"topic {topic} is missing: run `rater topics create`")
-
-
-async def _records(settings: KafkaSettings) -> list[ConsumerRecord]:
-    try:
-        consumer, key = await _open(settings)
-        try:
-            end = (await consumer.end_offsets([key]))[key]
-            found: list[ConsumerRecord] = []
-            async with asyncio.timeout(READ_SECONDS):
-                while await consumer.position(key) < end:
-                    found += (await consumer.getmany(key, timeout_ms=500)).get(key, [])
-            return found
-        finally:
-            await consumer.stop()
-    except (KafkaError, TimeoutError) as fault:
+        async with open_rules(settings) as reader:
+            yield reader
+    except KafkaError as fault:
         raise StreamUnavailableError(f"Kafka at {settings.bootstrap}: topic rules cannot be read: {fault!r}") from fault
 
 
-async def read_rules(settings: KafkaSettings) -> RuleBook:
-    """The rule book as it stands now. Raises StreamUnavailableError, TopicsError."""
-    return _fold(RuleBook.empty(), await _records(settings))
+async def read_rules(settings: KafkaSettings, version: int | None = None) -> RuleBook:
+    """The rule book as it stands now, or as it was at `version`.
+
+    Raises StreamUnavailableError, TopicsError, NoVersionError.
+    """
+    async with reading(settings) as reader:
+        await reader.start(most_version=version)
+        end = await reader.end()
+        if version is None:
+            await reader.fold_to(end)
+            return reader.book
+        if version == reader.book.version:
+            return reader.book
+        async for records in reader.read(end):
+            book = reader.book
+            found = await reader.fold_records(records)
+            if reader.book.version >= version:
+                return _book_at(book, found, version)
+        raise NoVersionError(f"the rules are at version {reader.book.version}: there is no version {version} yet")
 
 
-async def read_events(settings: KafkaSettings) -> list[tuple[RuleEvent, Outcome]]:
-    """The history, oldest first, with what became of each event. For `rater rules log`."""
-    events = _events(await _records(settings))
-    return list(zip(events, fold(RuleBook.empty(), events)[1], strict=True))
+def _book_at(book: RuleBook, found: Sequence[LogRecord], version: int) -> RuleBook:
+    """The book at `version`, which lies between `book` and the last of the records after it."""
+    applied = [record.event for record in found if isinstance(record.outcome, Applied) and record.event is not None]
+    return fold(book, applied[: version - book.version])[0]
 
 
 async def append_event(settings: KafkaSettings, event: RuleEvent) -> RuleBook:
-    """Appends and reads back; the rule book with the event in it. Raises RuleConflictError if it did not apply."""
+    """Appends and reads back; the rule book with the event in it. Raises as `append_events`."""
+    return await append_events(settings, [event])
+
+
+async def append_events(
+    settings: KafkaSettings, events: Sequence[RuleEvent], advance: Callable[[int, int], None] | None = None
+) -> RuleBook:
+    """Appends events one after the other, reading each back; the rule book after the last of them.
+
+    `advance` is told how many of how many stand. Raises RuleConflictError if one did not apply: those before it stay,
+    those after it are not written. Raises StreamUnavailableError, TopicsError; the event that was on its way may then
+    have been taken all the same.
+    """
+    values = [_readable(event) for event in events]
+    async with reading(settings) as reader, _writing(settings) as producer:
+        await reader.start()
+        await reader.fold_to(await reader.end())
+        for number, (event, value) in enumerate(zip(events, values, strict=True)):
+            outcome = reader.book.apply(event)[1]  # an event that cannot apply any more need not stand in the log
+            if isinstance(outcome, Applied):
+                outcome = await _append(reader, producer, settings, value)
+            if isinstance(outcome, Ignored):
+                raise RuleConflictError(_conflict(outcome, reader, number, len(events)), number)
+            if advance is not None:
+                advance(number + 1, len(events))
+        if reader.wants_snapshot():
+            await reader.write_snapshot()
+        return reader.book
+
+
+def _readable(event: RuleEvent) -> bytes:
+    value = encode_json(event)
+    try:
+        decode_event(value, JSON)
+    except RejectedError as fault:
+        raise RuleConflictError(f"the rules were not changed: no reader could read the event: {fault}") from None
+    return value
+
+
+async def _append(reader: RulesReader, producer: AIOKafkaProducer, settings: KafkaSettings, value: bytes) -> Outcome:
+    """What became of the event, by the fold that all readers make."""
+    try:
+        sent = await producer.send_and_wait(settings.topic(Topic.RULES), value, partition=0, headers=_HEADERS)
+    except MessageSizeTooLargeError:
+        raise RuleConflictError(
+            f"the rules were not changed: the event has {len(value)} bytes, one record holds {MAX_MESSAGE_BYTES}: "
+            "change less at once"
+        ) from None
+    except KafkaError as fault:
+        raise StreamUnavailableError(
+            f"Kafka at {settings.bootstrap} did not confirm the rules, which may or may not be there "
+            f"(`rater rules log` tells): {fault!r}"
+        ) from fault
+    await reader.fold_to(sent.offset)
+    found: list[LogRecord] = []
+    async for records in reader.read(sent.offset + 1):
+        found += await reader.fold_records(records)
+    assert [record.offset for record in found] == [sent.offset], "the log gives back what it took"
+    assert found[0].outcome is not None, "it can be read"
+    return found[0].outcome
+
+
+def _conflict(outcome: Ignored, reader: RulesReader, applied: int, total: int) -> str:
+    done = f"{applied} of {total} events were applied and stand, the others were not" if applied else ""
+    other = reader.last_event
+    who = ""
+    if outcome.reason is IgnoredReason.VERSION_CONFLICT and other is not None:
+        why = f" ({other.reason})" if other.reason else ""
+        who = f". The last change is by {other.author} at {instant_text(other.created_at)}{why}"
+    return f"{done or 'the rules were not changed'}: {outcome.message}{who}"
+
+
+@asynccontextmanager
+async def _writing(settings: KafkaSettings) -> AsyncIterator[AIOKafkaProducer]:
     producer = AIOKafkaProducer(
         **client_options(settings), acks="all", enable_idempotence=True, max_request_size=MAX_MESSAGE_BYTES
     )
     try:
-        try:
-            await producer.start()
-            headers = [(CONTENT_TYPE, JSON.encode())]
-            topic = settings.topic(Topic.RULES)
-            sent = await producer.send_and_wait(topic, encode_json(event), partition=0, headers=headers)
-        finally:
-            await producer.stop()
-    except KafkaError as fault:
-        raise StreamUnavailableError(f"Kafka at {settings.bootstrap} did not take the rules: {fault!r}") from fault
-    records = await _records(settings)
-    before = _fold(RuleBook.empty(), [record for record in records if record.offset < sent.offset])
-    outcome = before.apply(event)[1]
-    if isinstance(outcome, Ignored):
-        raise RuleConflictError(f"the rules were not changed: {outcome.message}")
-    return _fold(before, [record for record in records if record.offset >= sent.offset])
+        await producer.start()
+        yield producer
+    finally:
+        await producer.stop()
