@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 
 from aiokafka import AIOKafkaProducer
@@ -16,7 +16,7 @@ from rater.model.codec import CONTENT_TYPE, JSON, encode_json
 from rater.model.document import instant_text
 from rater.model.errors import RaterError, RejectedError
 from rater.model.rules import RuleEvent
-from rater.rating import Applied, Compiler, Ignored, IgnoredReason, Outcome, RuleBook, fold
+from rater.rating import Applied, Chain, Ignored, IgnoredReason, Module, Outcome, RuleBook, fold
 from rater.stream.interfaces import StreamUnavailableError
 from rater.stream.rules_reader import LogRecord, RulesReader, decode_event, open_rules
 
@@ -52,12 +52,16 @@ class NoVersionError(RaterError):
 
 
 class RulesFollower:
-    """Keeps the newest rules in memory, compiled. `rules` is None until the topic was read to its end once."""
+    """Keeps the newest rules in memory, compiled. `rules` is None until the topic was read to its end once.
 
-    def __init__(self, settings: KafkaSettings) -> None:
+    `modules` are the rating modules of third parties by name.
+    """
+
+    def __init__(self, settings: KafkaSettings, modules: Mapping[str, Module] | None = None) -> None:
         self._settings = settings
+        self._modules = modules or {}
         self._version = -1
-        self.rules: Compiler | None = None
+        self.rules: Chain | None = None
         self.ready = asyncio.Event()
         self._stopping = False
         # of several workers the first to notice writes the snapshot, the others find it
@@ -95,7 +99,7 @@ class RulesFollower:
 
     def _use(self, book: RuleBook) -> None:
         if self.rules is None or book.version != self._version:
-            self.rules, self._version = Compiler(book), book.version
+            self.rules, self._version = Chain(book, self._modules), book.version
         self.ready.set()
 
 
