@@ -78,7 +78,7 @@ class Rating(msgspec.Struct, frozen=True):
 class _Lines(msgspec.Struct):
     """What became of the points of a frame."""
 
-    by_id: dict[tuple[str, bytes], Line] = {}
+    by_id: dict[bytes, Line] = {}
     refused: list[QuarantinedPoint] = []
     series: dict[bytes, bytes] = {}
     used: dict[str, Decimal] = {}
@@ -126,10 +126,10 @@ def rate_frame(
     if outcome is None:
         return None
     rated = _lines(scope_id, outcome, points, identities)
-    lines = [rated.by_id[key] for key in sorted(rated.by_id)]
+    lines = sorted(rated.by_id.values(), key=_place)
     emitted: dict[str, list[bytes]] = {}
-    for metric, identity in sorted(rated.by_id):
-        emitted.setdefault(metric, []).append(identity)
+    for line in lines:
+        emitted.setdefault(line.metric, []).append(bytes.fromhex(line.line_id))
     quarantined = [*_not_finite(seen), *refused, *rated.refused]
     holes = [(metric, source, hole) for (metric, source), parts in seen.holes.items() for hole in parts]
     return Rating(
@@ -198,47 +198,52 @@ def _rating_points(
 
 
 def _lines(scope_id: str, outcome: Rated | Failed, points: list[RatingPoint], identities: list[bytes]) -> _Lines:
-    """The lines of what the modules gave back, by metric and line id."""
+    """The lines of what the modules gave back."""
     if isinstance(outcome, Failed):
         return _Lines(failure=outcome.text()[:MAX_FAILURE])
     found = _Lines(used=outcome.used, refused=[_unrated(unrated) for unrated in outcome.unrated])
+    by_id = found.by_id
     for point in outcome.points:
-        beyond = _beyond(point)
-        if beyond:
-            found.refused.append(_unrated(UnratedPoint(point, beyond)))
-            continue
-        identity = _identity(scope_id, point, points, identities, found.series)
-        line = Line(
-            identity.hex(), point.metric, point.unit, canonical(point.qty), canonical(point.price), point.groupby,
-            point.metadata,
+        metric, unit, qty, price, groupby, metadata, origin = (
+            point.metric, point.unit, point.qty, point.price, point.groupby, point.metadata, point.origin
         )  # fmt: skip
-        other = found.by_id.get((point.metric, identity))
-        if other is not None and other.unit != line.unit:
-            return _Lines(failure=_UNITS.format(point.metric, other.unit, line.unit))
-        found.by_id[point.metric, identity] = line if other is None else _sum(other, line)
+        if not (-MAX_MAGNITUDE <= price <= MAX_MAGNITUDE and -MAX_MAGNITUDE <= qty <= MAX_MAGNITUDE):
+            found.refused.append(_unrated(UnratedPoint(point, _beyond(point))))
+            continue
+        was = points[origin] if origin >= 0 else None
+        if was is not None and was.groupby is groupby and was.metadata is metadata and was.metric == metric:
+            identity = identities[origin]
+        else:
+            identity = _new_identity(scope_id, point, found.series)
+        if was is None or was.qty is not qty:
+            qty = canonical(qty)
+        line = Line(identity.hex(), metric, unit, qty, canonical(price), groupby, metadata)
+        other = by_id.get(identity)
+        if other is not None:
+            if other.unit != unit:
+                return _Lines(failure=_UNITS.format(metric, other.unit, unit))
+            line = _sum(other, line)
+        by_id[identity] = line
     return found
 
 
 def _beyond(point: RatingPoint) -> str:
-    """Why no column holds the point; empty if they do."""
-    for name, amount in (("price", point.price), ("quantity", point.qty)):
-        if not -MAX_MAGNITUDE <= amount <= MAX_MAGNITUDE:
-            return f"metric {point.metric!r}: its {name} {amount} is beyond {MAX_MAGNITUDE}"
-    return ""
+    """Why no column holds the point."""
+    price_fits = -MAX_MAGNITUDE <= point.price <= MAX_MAGNITUDE
+    name, amount = ("quantity", point.qty) if price_fits else ("price", point.price)
+    return f"metric {point.metric!r}: its {name} {amount} is beyond {MAX_MAGNITUDE}"
 
 
-def _identity(
-    scope_id: str, point: RatingPoint, points: list[RatingPoint], identities: list[bytes], series: dict[bytes, bytes]
-) -> bytes:
-    """The line id of a point after rating: that of the point it was, unless its labels or metric were changed."""
-    if point.origin >= 0:
-        was = points[point.origin]
-        if was.groupby is point.groupby and was.metadata is point.metadata and was.metric == point.metric:
-            return identities[point.origin]
+def _new_identity(scope_id: str, point: RatingPoint, series: dict[bytes, bytes]) -> bytes:
+    """The line id of a point that a module added, or of which it changed labels or metric."""
     text = canonical_series(point.groupby, point.metadata)
     identity = line_id(scope_id, point.metric, text)
     series[identity] = text
     return identity
+
+
+def _place(line: Line) -> tuple[str, str]:
+    return line.metric, line.line_id
 
 
 def _sum(one: Line, other: Line) -> Line:

@@ -47,6 +47,11 @@ class _States(Collector):
                 "Frames in the state",
                 lambda k: sum(len(s.frames) for s in k.state.scopes.values()),
             ),
+            (
+                "rater_worker_unpriced_frames",
+                "Frames of which something has no price: a script failed, or no rule can read a point",
+                lambda k: sum(frame.unpriced for s in k.state.scopes.values() for frame in s.frames.values()),
+            ),
             ("rater_worker_outbox", "Records decided and not yet published", lambda k: len(k.state.outbox)),
             ("rater_worker_snapshot_bytes", "Size of the last snapshot", lambda k: k.snapshot_bytes),
             (
