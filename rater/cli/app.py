@@ -29,6 +29,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "topics": ("rater.cli.setup:topics", "Create and list the Kafka topics."),
     "migrate": ("rater.cli.setup:migrate", "Create or update the tables in ClickHouse."),
     "rules": ("rater.cli.rules:rules", "Apply, export, check, compare rating rules."),
+    "rate": ("rater.cli.rate:rate", "Price a usage file, without any server."),
     "frames": ("rater.cli.frames:frames", "List frames, or close one by force."),
     "gaps": ("rater.cli.frames:gaps", "List gaps: what is missing, to the minute."),
     "report": ("rater.cli.report:report", "A scope's month: totals by metric, or why not."),

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import Any, TypeAlias
+from typing import Any, TextIO, TypeAlias
 
 import click
 import msgspec
@@ -99,15 +99,18 @@ def printable(text: str) -> str:
     return text if text.isprintable() else "".join(c if c.isprintable() else " " for c in text)
 
 
-def table(columns: Sequence[Column], found: Iterable[Sequence[Cell]], title: str = "") -> None:
-    """A table on stdout, for people."""
+def table(
+    columns: Sequence[Column], found: Iterable[Sequence[Cell]], title: str = "", file: TextIO | None = None
+) -> None:
+    """A table for people, on stdout or `file`."""
     from rich import box
     from rich.console import Console
     from rich.measure import Measurement
     from rich.table import Table
     from rich.text import Text
 
-    console = Console(file=sys.stdout, width=None if sys.stdout.isatty() else PLAIN_WIDTH, highlight=False)
+    stream = file or sys.stdout
+    console = Console(file=stream, width=None if stream.isatty() else PLAIN_WIDTH, highlight=False)
     drawn = Table(
         title=Text(title) if title else None,
         box=box.SIMPLE_HEAD,

@@ -1,0 +1,71 @@
+"""What the commands that try rules share: a book made of a document, a runner for its scripts, its modules."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rater.cli import exits
+from rater.model.errors import RaterError
+
+if TYPE_CHECKING:
+    from rater.config import Config
+    from rater.rating import Module, RuleBook, ScriptRunner
+
+__all__ = ["BadRulesError", "book_of_file", "script_runner", "third_party_modules"]
+
+
+class BadRulesError(RaterError):
+    """A rule document with faults, or one that cannot be read."""
+
+    exit_status = exits.USAGE
+
+
+def book_of_file(file: Path, other: str = "") -> RuleBook:
+    """The rules of a document, `-` for standard input, as the book of a new installation.
+
+    `other` is a file that is read beside it, so that not both are standard input. Raises BadRulesError.
+    """
+    from rater.cli.rules import RulesFileError, read_document
+    from rater.model.document import DocumentError
+    from rater.rating import RuleBook, plan
+
+    if str(file) == "-" and other == "-":
+        raise BadRulesError("rules and usage cannot both be standard input: give one of them as a file")
+    try:
+        changes = plan(RuleBook.empty(), read_document(file))
+    except (DocumentError, RulesFileError) as fault:
+        raise BadRulesError(str(fault)) from fault
+    if not changes:
+        return RuleBook.empty()
+    book, outcome = RuleBook.empty().apply(changes.event("trial", "", 0))
+    assert book.version == 1, outcome
+    return book
+
+
+@contextmanager
+def script_runner(config: Config, *books: RuleBook) -> Iterator[ScriptRunner]:
+    """Who runs the scripts of these books; no process is started if they have none."""
+    from rater.rating import NoScripts
+
+    if not any(book.module("pyscripts").enabled and book.scripts_in_order() for book in books):
+        yield NoScripts()
+        return
+    from rater.sandbox import Sandbox
+
+    with Sandbox(config.settings.scripts) as sandbox:
+        yield sandbox
+
+
+def third_party_modules(*books: RuleBook) -> Mapping[str, Module]:
+    """The installed modules, if one of these books switches a module on that is not built in."""
+    from rater.rating import BUILT_IN
+
+    enabled = {module.module for book in books for module in book.modules.values() if module.enabled}
+    if enabled <= set(BUILT_IN):
+        return {}
+    from rater.modules import installed_modules
+
+    return installed_modules()
