@@ -109,6 +109,8 @@ def test_the_pure_packages_call_nothing_that_differs_from_run_to_run(path: str) 
     """Built-in functions that import-linter and ruff cannot ban: files, the terminal, code made at run time, and
     `hash` and `id`, which are different in each process."""
     banned = {"open", "print", "input", "eval", "exec", "compile", "__import__", "breakpoint", "hash", "id"}
+    if path == "rater/rating/pyscripts.py":
+        banned -= {"compile"}  # whether a script compiles: what comes out is not run there
     calls = [node for node in ast.walk(ast.parse((ROOT / path).read_text())) if isinstance(node, ast.Call)]
 
     found = [

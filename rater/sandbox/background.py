@@ -1,0 +1,189 @@
+"""Runs scripts beside the caller, who asks again until the result is there: for a worker, which must not wait.
+
+Jobs and results are known by the digest of all that a script can see. What is kept is bounded, in count and in points:
+what had to be thrown away is run again when it is asked for again.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import OrderedDict, deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+from types import TracebackType
+
+from rater.model.rules import Script
+from rater.rating.frame import Failed, RatingPoint, ScriptDone, ScriptJob
+from rater.sandbox.runner import NOT_TEXT, Attempt, Sandbox, encode_job, sort_points
+from rater.sandbox.settings import SandboxSettings
+
+__all__ = ["BackgroundSandbox"]
+
+MAX_JOBS = 10_000  # waiting, running and done
+MAX_POINTS = 2_000_000  # of all of them together; one job may be larger
+KEEP_SECONDS = 600.0  # a job after it was last asked for
+TRIES = 3
+RETRY_SECONDS = 60.0  # between two tries of a job that failed by chance
+
+
+@dataclass(slots=True)
+class _Entry:
+    scripts: Sequence[Script]
+    sources: Sequence[RatingPoint]
+    message: bytes
+    """Empty once it ran for good."""
+    asked_at: float
+    tries: int = 0
+    waiting: bool = True
+    done_at: float = 0.0
+    attempt: Attempt | None = None
+
+    @property
+    def points(self) -> int:
+        """How much it holds, in points."""
+        done = self.attempt.outcome if self.attempt is not None else None
+        return max(len(self.sources), len(done.points) if isinstance(done, ScriptDone) else 0) + 1
+
+
+class BackgroundSandbox:
+    """`run` answers at once. As many frames are worked at a time as the setting `processes` says.
+
+    A frame that failed by a limit of time, or because its process broke off, is tried again when an equal job is asked
+    for a minute later or more, three times in all: the machine may have been under load.
+    """
+
+    def __init__(self, settings: SandboxSettings | None = None, *, clock: Callable[[], float] = time.monotonic) -> None:
+        settings = settings or SandboxSettings()
+        self._clock = clock
+        self._sandboxes = [Sandbox(settings) for _ in range(settings.processes)]
+        self._threads: list[threading.Thread] = []
+        self._change = threading.Condition()
+        self._entries: OrderedDict[bytes, _Entry] = OrderedDict()  # the one not asked for the longest first
+        self._queue: deque[bytes] = deque()
+        self._points = 0
+        self._closed = False
+
+    def __enter__(self) -> BackgroundSandbox:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Ends everything, what runs too. Later jobs are never done."""
+        with self._change:
+            self._closed = True
+            self._change.notify_all()
+        for sandbox in self._sandboxes:
+            sandbox.close()
+        for thread in self._threads:
+            thread.join()
+
+    def run(self, job: ScriptJob) -> ScriptDone | Failed | None:
+        """The result of an equal job that was asked for before; None if there is none yet: ask again."""
+        sources = sort_points(job.frame)
+        try:
+            message = encode_job(job, sources)
+        except UnicodeEncodeError:
+            return NOT_TEXT
+        key = blake2b(message, digest_size=16).digest()
+        with self._change:
+            now = self._clock()
+            self._forget(now)
+            entry = self._entries.get(key)
+            if entry is None:
+                self._add(key, _Entry(job.scripts, sources, message, now))
+                return None
+            entry.asked_at = now
+            self._entries.move_to_end(key)
+            return self._answer(key, entry, now)
+
+    def wait(self, seconds: float) -> bool:
+        """Waits until no job waits or runs; False if that took longer."""
+        with self._change:
+            return self._change.wait_for(lambda: not any(entry.waiting for entry in self._entries.values()), seconds)
+
+    def _answer(self, key: bytes, entry: _Entry, now: float) -> ScriptDone | Failed | None:
+        if entry.attempt is None or entry.waiting:
+            return None
+        if entry.message and now - entry.done_at >= RETRY_SECONDS:
+            entry.waiting = True
+            self._enqueue(key)
+            return None
+        return entry.attempt.outcome
+
+    def _add(self, key: bytes, entry: _Entry) -> None:
+        """Takes a job, if there is room: what was done and fetched goes first, what waits stays."""
+        if self._closed:
+            return
+        done = [known for known, other in self._entries.items() if not other.waiting]
+        for known in done:
+            if not self._full(entry.points):
+                break
+            self._drop(known)
+        if self._full(entry.points) and self._entries:
+            return
+        self._entries[key] = entry
+        self._points += entry.points
+        self._enqueue(key)
+
+    def _full(self, more: int) -> bool:
+        return len(self._entries) >= MAX_JOBS or self._points + more > MAX_POINTS
+
+    def _enqueue(self, key: bytes) -> None:
+        self._queue.append(key)
+        while len(self._threads) < min(len(self._sandboxes), len(self._queue)):
+            sandbox = self._sandboxes[len(self._threads)]
+            name = f"rater-scripts-{len(self._threads)}"
+            thread = threading.Thread(target=self._work, args=(sandbox,), name=name, daemon=True)
+            self._threads.append(thread)
+            thread.start()
+        self._change.notify()
+
+    def _forget(self, now: float) -> None:
+        while self._entries:
+            key, entry = next(iter(self._entries.items()))
+            if now - entry.asked_at < KEEP_SECONDS:
+                return
+            self._drop(key)
+
+    def _drop(self, key: bytes) -> None:
+        self._points -= self._entries.pop(key).points
+
+    def _work(self, sandbox: Sandbox) -> None:
+        while (taken := self._take()) is not None:
+            key, entry = taken
+            attempt = sandbox.attempt(entry.scripts, entry.sources, entry.message)
+            with self._change:
+                self._done(key, entry, attempt)
+
+    def _take(self) -> tuple[bytes, _Entry] | None:
+        """The next job that somebody still asks for; None when closed."""
+        with self._change:
+            while not self._closed:
+                if not self._queue:
+                    self._change.wait()
+                    continue
+                key = self._queue.popleft()
+                entry = self._entries.get(key)
+                if entry is not None and entry.waiting:
+                    return key, entry
+            return None
+
+    def _done(self, key: bytes, entry: _Entry, attempt: Attempt) -> None:
+        held = self._entries.get(key) is entry
+        before = entry.points
+        entry.attempt = attempt
+        entry.tries += 1
+        entry.done_at = self._clock()
+        entry.waiting = False
+        if not attempt.by_chance or entry.tries >= TRIES:
+            entry.message = b""
+            entry.sources = ()
+        if held:
+            self._points += entry.points - before
+        self._change.notify_all()

@@ -1,0 +1,80 @@
+"""Why a child ended without a result, in words for the person who wrote the script."""
+
+from __future__ import annotations
+
+import re
+import signal
+from collections.abc import Sequence
+
+from rater.rating.frame import Failed
+from rater.sandbox.settings import SandboxSettings
+from rater.sandbox.wire import MAX_REASON, Ending, script_file
+
+__all__ = ["by_chance", "ended"]
+
+_FRAME = re.compile(r'^  File "(.*)", line (\d{1,9}) in ', re.MULTILINE)
+_FATAL = re.compile(r"^Fatal Python error: (.*)$", re.MULTILINE)
+
+
+def ended(names: Sequence[str], ending: Ending, settings: SandboxSettings) -> Failed:
+    """`names` are those of the scripts in order. The line is that which faulthandler wrote, 0 if it could not."""
+    script = names[ending.script] if 0 <= ending.script < len(names) else ""
+    return Failed("pyscripts", script, _line(script, ending), _reason(ending, settings)[:MAX_REASON])
+
+
+def by_chance(ending: Ending, settings: SandboxSettings) -> bool:
+    """It may be that the machine is at fault: too little time, or ended by force from outside."""
+    return not ending.overflow and (
+        ending.late or ending.cpu >= settings.cpu_seconds or ending.status == -signal.SIGKILL
+    )
+
+
+def _line(script: str, ending: Ending) -> int:
+    """Of the deepest frame inside the script: faulthandler writes the most recent call first."""
+    file = _as_dumped(script_file(script))
+    for found in _FRAME.finditer(_text(ending.trace) + "\n" + _text(ending.printed)):
+        if found[1] == file:
+            return int(found[2])
+    return 0
+
+
+def _as_dumped(name: str) -> str:
+    """A file name as faulthandler writes it: printable ASCII, the rest escaped."""
+    return "".join(
+        char
+        if " " <= char <= "~"
+        else f"\\x{ord(char):02x}"
+        if ord(char) <= 0xFF
+        else f"\\u{ord(char):04x}"
+        if ord(char) <= 0xFFFF
+        else f"\\U{ord(char):08x}"
+        for char in name
+    )
+
+
+def _text(said: bytes) -> str:
+    return said.decode("ascii", "replace")
+
+
+def _reason(ending: Ending, settings: SandboxSettings) -> str:
+    if ending.overflow:
+        return f"gives back more than {settings.result_mib} MiB (scripts.result_mib)"
+    if ending.cpu >= settings.cpu_seconds:
+        return f"takes more than {settings.cpu_seconds} s of processor time (scripts.cpu_seconds)"
+    if ending.late:
+        return (
+            f"takes longer than {settings.wall_seconds:g} s (scripts.wall_seconds), "
+            f"of which {ending.cpu:.1f} s of processor time"
+        )
+    if found := _FATAL.search(_text(ending.trace)) or _FATAL.search(_text(ending.printed)):
+        return f"crashes Python: {found[1]}"
+    if ending.status < 0:
+        return _signal(-ending.status)
+    return f"ends the process with status {ending.status} before it gives back anything"
+
+
+def _signal(number: int) -> str:
+    if number == signal.SIGKILL:
+        return "ended by force (SIGKILL): it closed its descriptors, or the machine is out of memory"
+    name = signal.Signals(number).name if number in set(signal.Signals) else str(number)
+    return f"crashes the process ({name})"

@@ -1,0 +1,81 @@
+"""What scripts may import has to be in memory before they run, since they can open no file.
+
+Also what Python reads late and quietly: codecs, `_strptime`, time zones.
+"""
+
+from __future__ import annotations
+
+import codecs
+import contextlib
+import importlib
+import importlib.machinery
+import locale
+import sys
+import time
+import warnings
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from decimal import Decimal
+from types import ModuleType
+
+__all__ = ["COMMON", "Closed", "preload"]
+
+# In memory always: a script that imports them by a way that cannot be seen finds them too.
+COMMON = """
+    __future__ _strptime abc array ast base64 binascii bisect calendar cmath codecs collections collections.abc
+    contextlib copy csv dataclasses datetime decimal difflib enum fnmatch fractions functools gc graphlib hashlib heapq
+    hmac html importlib importlib.resources inspect io ipaddress itertools json linecache locale logging math numbers
+    operator os os.path pprint random re secrets statistics string struct sys textwrap threading time tokenize
+    traceback types typing unicodedata urllib.parse uuid warnings weakref zlib
+"""
+_CODECS = """
+ascii cp1252 cp437 cp850 hex_codec base64_codec zlib_codec idna iso8859_1 iso8859_15 latin_1 punycode
+quopri_codec raw_unicode_escape rot_13 unicode_escape utf_16 utf_16_be utf_16_le utf_32 utf_7 utf_8 utf_8_sig
+"""
+
+
+class Closed:
+    """The only finder of modules left once scripts run: it says why there are no more."""
+
+    @classmethod
+    def find_spec(
+        cls, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+    ) -> importlib.machinery.ModuleSpec | None:
+        """Raises ModuleNotFoundError: whoever asks here did not find the module in memory."""
+        raise ModuleNotFoundError(
+            f"module {name!r} is not there for scripts: they can import Python's standard library "
+            "and what `scripts.modules` of rater.yaml names",
+            name=name,
+        )
+
+
+def preload(modules: Iterable[str]) -> list[object]:
+    """Loads the modules; one that cannot be loaded stays away, and a script that imports it fails.
+
+    Returns what has to be kept in memory along with them.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # modules that are deprecated
+        for name in dict.fromkeys((*COMMON.split(), *modules)):
+            with contextlib.suppress(Exception, SystemExit):  # a module may raise anything as it is loaded
+                importlib.import_module(name)
+    for codec in _CODECS.split():
+        codecs.lookup(codec)
+    datetime.strptime("2026-01-01", "%Y-%m-%d")  # noqa: DTZ007 - only to have its tables loaded
+    time.strftime("%c", time.localtime(0))
+    locale.localeconv()
+    format(Decimal(1), "n")
+    return _zones() if "zoneinfo" in sys.modules else []
+
+
+def _zones() -> list[object]:
+    """All time zones: ZoneInfo gives out again those that are in memory, and reads a file for the others."""
+    import zoneinfo
+
+    kept: list[object] = []
+    for key in zoneinfo.available_timezones():
+        try:
+            kept.append(zoneinfo.ZoneInfo(key))
+        except (ValueError, OSError):  # a file among the zones that is none
+            continue
+    return kept

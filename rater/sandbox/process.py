@@ -1,0 +1,164 @@
+"""A zygote as the worker sees it: a process with one pipe in and one out, and nothing else of the worker's.
+
+It is started with an empty environment in an empty directory that is removed again before the first script runs.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import IO
+
+import msgspec
+
+from rater.sandbox.errors import SandboxError
+from rater.sandbox.settings import SandboxSettings
+from rater.sandbox.wire import HEADER, Ending, Ready, Setup
+
+__all__ = ["Zygote"]
+
+_START_SECONDS = 60.0
+_MORE_SECONDS = 15.0  # beyond the wall time: for a zygote that is slow, not hung
+_MIB = 2**20
+_CHUNK = 2**20
+# Hashes are the same in every process, so that a script that goes over a set does it in the same order everywhere;
+# local time is UTC. Both stand where scripts can read them, as `os.environ`.
+_ENVIRONMENT = {"PYTHONHASHSEED": "0", "TZ": "UTC0"}
+
+
+class Zygote:
+    """A running process. Its methods raise SandboxError if it breaks off or is silent for too long; then it is gone."""
+
+    def __init__(self, settings: SandboxSettings, modules: Sequence[str]) -> None:
+        self.modules = tuple(modules)
+        self._longest = settings.result_mib * _MIB + settings.output_kib * 1024 + _MIB
+        self._patience = settings.wall_seconds + _MORE_SECONDS
+        self._said = tempfile.TemporaryFile()  # noqa: SIM115 - what Python says if it cannot even start
+        directory = tempfile.mkdtemp(prefix="rater-scripts-")
+        try:
+            Path(directory).chmod(0o500)
+            self._process = _start(directory, self._said)
+            self.ready = self._begin(settings)
+        finally:
+            os.rmdir(directory)  # noqa: PTH106 - the process keeps it, as a directory in which nothing can be made
+
+    def _begin(self, settings: SandboxSettings) -> Ready:
+        for pipe in (self._process.stdin, self._process.stdout):
+            assert pipe is not None, "both are pipes"
+            os.set_blocking(pipe.fileno(), False)
+        setup = Setup(
+            modules=list(self.modules),
+            path=[str(Path(entry).absolute()) for entry in sys.path],
+            cpu_seconds=settings.cpu_seconds,
+            wall_seconds=settings.wall_seconds,
+            memory_bytes=settings.memory_mib * _MIB,
+            output_bytes=settings.output_kib * 1024,
+            result_bytes=settings.result_mib * _MIB,
+            confine=settings.containment == "required",
+        )
+        answer = self._exchange(msgspec.msgpack.encode(setup), _START_SECONDS)
+        return msgspec.msgpack.decode(answer, type=Ready)
+
+    def run(self, job: bytes) -> Ending:
+        """Has one frame rated by a child."""
+        answer = self._exchange(job, self._patience)
+        try:
+            return msgspec.msgpack.decode(answer, type=Ending)
+        except msgspec.DecodeError as fault:
+            self.kill()
+            raise SandboxError(f"the process that runs scripts does not speak as it must: {fault}") from fault
+
+    def _exchange(self, message: bytes, seconds: float) -> bytes:
+        deadline = time.monotonic() + seconds
+        try:
+            self._write(HEADER.pack(len(message)) + message, deadline)
+            (length,) = HEADER.unpack(self._read(HEADER.size, deadline))
+            assert length <= self._longest, "the zygote bounds all that it passes on"
+            return self._read(length, deadline)
+        except (SandboxError, OSError) as fault:
+            self.kill()
+            said = self._last_words()
+            raise SandboxError(f"{fault}{said}") from fault
+
+    def _write(self, message: bytes, deadline: float) -> None:
+        assert self._process.stdin is not None, "it is a pipe"
+        descriptor = self._process.stdin.fileno()
+        rest = memoryview(message)
+        while rest:
+            try:
+                rest = rest[os.write(descriptor, rest[:_CHUNK]) :]
+            except BlockingIOError:
+                _wait(descriptor, select.POLLOUT, deadline)
+
+    def _read(self, length: int, deadline: float) -> bytes:
+        assert self._process.stdout is not None, "it is a pipe"
+        descriptor = self._process.stdout.fileno()
+        chunks: list[bytes] = []
+        while length:
+            try:
+                chunk = os.read(descriptor, min(length, _CHUNK))
+            except BlockingIOError:
+                _wait(descriptor, select.POLLIN, deadline)
+                continue
+            if not chunk:
+                raise SandboxError("the process that runs scripts ended by itself")
+            chunks.append(chunk)
+            length -= len(chunk)
+        return b"".join(chunks)
+
+    def _last_words(self) -> str:
+        if self._said.closed:
+            return ""
+        self._said.seek(0, os.SEEK_END)
+        self._said.seek(max(0, self._said.tell() - 2000))
+        said = self._said.read().decode(errors="replace").strip()
+        self._said.close()
+        return f": {said.splitlines()[-1]}" if said else ""
+
+    def interrupt(self) -> None:
+        """Ends it and its child; whoever waits for an answer gets SandboxError. For any thread."""
+        if self._process.returncode is None:  # else its number may be somebody else's by now
+            os.killpg(self._process.pid, signal.SIGKILL)
+
+    def kill(self) -> None:
+        """Ends it and the child it may have, and waits for that."""
+        self.interrupt()
+        self._process.wait()
+        for pipe in (self._process.stdin, self._process.stdout):
+            if pipe is not None:
+                pipe.close()
+
+    def close(self) -> None:
+        """As `kill`, and forgets what it said."""
+        self.kill()
+        self._said.close()
+
+
+def _start(directory: str, said: IO[bytes]) -> subprocess.Popen[bytes]:
+    inside = "import sys; sys.path.extend(sys.argv[2:]); import runpy; runpy.run_module(%r, run_name='__main__')"
+    here = str(Path(__file__).absolute().parents[2])
+    return subprocess.Popen(  # noqa: S603 - this Python, with arguments of ours alone
+        [sys.executable, "-P", "-s", "-c", inside % "rater.sandbox.inside.zygote", directory, here],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=said,
+        env=_ENVIRONMENT,
+        cwd=directory,
+        bufsize=0,
+        start_new_session=True,
+    )
+
+
+def _wait(descriptor: int, event: int, deadline: float) -> None:
+    left = deadline - time.monotonic()
+    poll = select.poll()
+    poll.register(descriptor, event)
+    if left <= 0 or not poll.poll(left * 1000):
+        raise SandboxError("the process that runs scripts does not answer")

@@ -1,0 +1,269 @@
+"""Runs the scripts of a frame and says what became of it: `Sandbox`, which waits for the result.
+
+The process inside is started when it is first needed, again when a script needs a module more than it holds, and
+again when it broke off.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Iterable, Sequence
+from decimal import Decimal, InvalidOperation
+from types import TracebackType
+from typing import NamedTuple
+
+import msgspec
+
+from rater.model.errors import RejectedError
+from rater.model.labels import check_labels
+from rater.model.rules import Script
+from rater.rating.frame import Failed, RatingFrame, RatingPoint, ScriptDone, ScriptJob
+from rater.rating.pyscripts import imported_modules
+from rater.sandbox.endings import by_chance, ended
+from rater.sandbox.errors import SandboxError
+from rater.sandbox.process import Zygote
+from rater.sandbox.settings import SandboxSettings
+from rater.sandbox.wire import MAX_JOB, MAX_POINTS, MAX_REASON, Done, Ending, Fault, OutPoint, Result
+
+__all__ = ["NOT_TEXT", "Attempt", "Sandbox", "check_scripts", "encode_job", "sort_points"]
+
+MODULE = "pyscripts"
+_MAX_EXPONENT = 1000
+_TRIES = 2  # of a process that breaks off: another one is started
+# They open windows, browsers or terminals, print or install as they are imported.
+_DENIED = """
+antigravity curses ensurepip idlelib lib2to3 pip pty readline rlcompleter site test this tkinter turtle turtledemo venv
+webbrowser
+"""
+_STANDARD = sys.stdlib_module_names - set(_DENIED.split())
+_encode = msgspec.msgpack.Encoder(decimal_format="string").encode
+_decode = msgspec.msgpack.Decoder(Result).decode
+
+
+class Attempt(NamedTuple):
+    """The outcome of one run."""
+
+    outcome: ScriptDone | Failed
+    by_chance: bool
+    """It failed by what may be otherwise another time: a limit of time on a machine under load, a broken process."""
+
+
+NOT_TEXT = Failed(MODULE, "", 0, "a script or a label holds half of a surrogate pair, which is no character")
+
+
+def _refused(reason: str) -> Attempt:
+    return Attempt(Failed(MODULE, "", 0, reason), by_chance=False)
+
+
+class Sandbox:
+    """Runs scripts one frame at a time and waits for the result; for use by several threads, which then take turns."""
+
+    def __init__(self, settings: SandboxSettings | None = None) -> None:
+        self._settings = settings or SandboxSettings()
+        self._lock = threading.Lock()
+        self._zygote: Zygote | None = None
+        self._modules: set[str] = set(self._settings.modules)
+        self._seen: dict[str, frozenset[str]] = {}
+        self._closed = False
+
+    def __enter__(self) -> Sandbox:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Ends the process inside, and a job that runs. Later jobs fail."""
+        self._closed = True
+        zygote = self._zygote
+        if zygote is not None:
+            zygote.interrupt()
+        with self._lock:
+            self._end()
+
+    def run(self, job: ScriptJob) -> ScriptDone | Failed:
+        """What became of the job. It takes at most the wall time of the settings, and a start of the process."""
+        sources = sort_points(job.frame)
+        try:
+            message = encode_job(job, sources)
+        except UnicodeEncodeError:
+            return NOT_TEXT
+        return self.attempt(job.scripts, sources, message).outcome
+
+    def attempt(self, scripts: Sequence[Script], sources: Sequence[RatingPoint], message: bytes) -> Attempt:
+        """`run` of a job that was sorted and encoded before."""
+        ending = self._ending(scripts, message)
+        if isinstance(ending, Attempt):
+            return ending
+        outcome = _judged(scripts, sources, ending, self._settings)
+        return Attempt(outcome, by_chance=ending.result is None and by_chance(ending, self._settings))
+
+    def check(self, scripts: Iterable[Script]) -> list[Failed]:
+        """The scripts that do not compile. Compiled inside, where one that is made to harm the compiler does none."""
+        found = []
+        for script in scripts:
+            try:
+                message = _encode((((script.name, script.data),), 0, 0, None))
+            except UnicodeEncodeError:
+                found.append(NOT_TEXT)
+                continue
+            outcome = self.attempt((script,), (), message).outcome
+            if isinstance(outcome, Failed):
+                found.append(outcome)
+        return found
+
+    def layers(self) -> list[str]:
+        """What holds scripts on this machine, in words. Raises SandboxError if the process does not start."""
+        with self._lock:
+            return list(self._started(frozenset()).ready.layers)
+
+    def _ending(self, scripts: Sequence[Script], message: bytes) -> Ending | Attempt:
+        if len(message) > MAX_JOB:
+            return _refused(f"the frame has {len(message)} bytes: scripts take {MAX_JOB}")
+        fault = ""
+        with self._lock:
+            needed = self._needed(scripts)
+            for _ in range(_TRIES):
+                if self._closed:
+                    return _refused("the sandbox is closed")
+                try:
+                    zygote = self._started(needed)
+                    if zygote.ready.fault:
+                        return _refused(_uncontained(zygote.ready.fault))
+                    return zygote.run(message)
+                except (SandboxError, OSError) as broken:
+                    fault = str(broken)
+                    self._end()
+        return Attempt(Failed(MODULE, "", 0, fault[:MAX_REASON]), by_chance=True)
+
+    def _needed(self, scripts: Sequence[Script]) -> frozenset[str]:
+        """Modules of the standard library that the scripts import."""
+        if len(self._seen) > len(scripts) + 1000:
+            self._seen.clear()
+        for script in scripts:
+            if script.data not in self._seen:
+                self._seen[script.data] = frozenset(
+                    name for name in imported_modules(script.data) if name.split(".")[0] in _STANDARD
+                )
+        return frozenset().union(*(self._seen[script.data] for script in scripts))
+
+    def _started(self, needed: frozenset[str]) -> Zygote:
+        if self._zygote is not None and not needed <= self._modules:
+            self._end()
+        self._modules |= needed
+        if self._zygote is None:
+            self._zygote = Zygote(self._settings, sorted(self._modules))
+        return self._zygote
+
+    def _end(self) -> None:
+        if self._zygote is not None:
+            self._zygote.close()
+            self._zygote = None
+
+
+def check_scripts(scripts: Iterable[Script], settings: SandboxSettings | None = None) -> list[Failed]:
+    """The scripts that do not compile, each with its line; a sandbox is started for that and ended."""
+    with Sandbox(settings) as sandbox:
+        return sandbox.check(scripts)
+
+
+def sort_points(frame: RatingFrame) -> list[RatingPoint]:
+    """The points by metric, as scripts see them; within a metric in their order."""
+    return sorted(frame.points, key=lambda point: point.metric)
+
+
+def encode_job(job: ScriptJob, sources: Sequence[RatingPoint]) -> bytes:
+    """The job as the process inside is given it; equal jobs are equal bytes. Raises UnicodeEncodeError."""
+    usage: dict[str, list[object]] = {}
+    for point in sources:
+        row = (point.unit, point.qty, point.price, (point.groupby, point.metadata))
+        try:
+            usage[point.metric].append(row)
+        except KeyError:
+            usage[point.metric] = [row]
+    scripts = [(script.name, script.data) for script in job.scripts]
+    return _encode((scripts, job.frame.period_begin, job.frame.period_end, list(usage.items())))
+
+
+def _uncontained(fault: str) -> str:
+    return (
+        f"this system cannot contain scripts: {fault}. None is run; set scripts.containment to best_effort "
+        "in rater.yaml to run them with limits alone"
+    )
+
+
+def _judged(
+    scripts: Sequence[Script], sources: Sequence[RatingPoint], ending: Ending, settings: SandboxSettings
+) -> ScriptDone | Failed:
+    names = [script.name for script in scripts]
+    if ending.result is None:
+        return ended(names, ending, settings)
+    try:
+        result = _decode(ending.result)
+        if isinstance(result, Fault):
+            name = names[result.script] if 0 <= result.script < len(names) else ""
+            return Failed(MODULE, name, result.line, result.reason[:MAX_REASON])
+        points = _points(sources, result)
+    except (msgspec.DecodeError, RejectedError, InvalidOperation, _NonsenseError) as fault:
+        last = names[ending.script] if 0 <= ending.script < len(names) else ""
+        return Failed(MODULE, last, 0, f"gives back nonsense: {fault}"[:MAX_REASON])
+    return ScriptDone(points, ending.printed.decode(errors="replace"))
+
+
+class _NonsenseError(Exception):
+    """A result that the process inside does not write unless a script made it."""
+
+
+def _points(sources: Sequence[RatingPoint], result: Done) -> list[RatingPoint]:
+    """The points of a result, with what did not change taken from the sources."""
+    points: list[RatingPoint] = []
+    taken = bytearray(len(sources))
+    for metric, rows in result.usage:
+        if len(points) + len(rows) > MAX_POINTS:
+            raise _NonsenseError(f"more than {MAX_POINTS} points")
+        for row in rows:
+            index, unit, qty, price, labels = row.index, row.unit, row.qty, row.price, row.labels
+            if index < 0:
+                points.append(_added(metric, row))
+                continue
+            if index >= len(sources) or taken[index]:
+                raise _NonsenseError(f"point {index} that was not in the frame, or is there twice")
+            taken[index] = 1
+            source = sources[index]
+            if labels is None:
+                groupby, metadata = source.groupby, source.metadata
+            else:
+                groupby, metadata = labels
+                check_labels(groupby)
+                check_labels(metadata)
+            points.append(
+                RatingPoint(
+                    metric,
+                    source.unit if unit is None else unit,
+                    source.qty if qty is None else _number(qty),
+                    source.price if price is None else _number(price),
+                    groupby,
+                    metadata,
+                    source.origin,
+                )
+            )
+    return points
+
+
+def _added(metric: str, row: OutPoint) -> RatingPoint:
+    if row.unit is None or row.qty is None or row.price is None or row.labels is None:
+        raise _NonsenseError("an added point that is not whole")
+    groupby, metadata = row.labels
+    check_labels(groupby)
+    check_labels(metadata)
+    return RatingPoint(metric, row.unit, _number(row.qty), _number(row.price), groupby, metadata, -1)
+
+
+def _number(text: str) -> Decimal:
+    number = Decimal(text)
+    if not number.is_finite() or not -_MAX_EXPONENT < number.adjusted() < _MAX_EXPONENT:
+        raise _NonsenseError(f"the number {text}")
+    return number
