@@ -7,7 +7,7 @@ of third parties. The highest priority comes first, equal ones by name, as with 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from decimal import Decimal, Overflow
+from decimal import Decimal, Overflow, localcontext
 from typing import TypeAlias
 
 import msgspec
@@ -17,7 +17,7 @@ from rater.model.labels import check_labels
 from rater.model.rules import Script, Tiers
 from rater.rating.book import RuleBook
 from rater.rating.frame import Failed, Module, Rated, RatingFrame, RatingPoint, ScriptJob, ScriptRunner, UnratedPoint
-from rater.rating.hashmap import MODULE, Compiler, Plan, UnratableError
+from rater.rating.hashmap import MODULE, PRICE_CONTEXT, Compiler, Plan, UnratableError
 from rater.rating.tiers import add_used, tier_key, tier_price
 
 __all__ = ["BUILT_IN", "HASHMAP", "NOOP", "PYSCRIPTS", "Chain", "NoScripts", "run_module"]
@@ -107,23 +107,24 @@ class Chain:
         return lambda frame, _scripts: run_module(name, module, frame, self._book)
 
     def _hashmap(self, frame: RatingFrame, _scripts: ScriptRunner) -> Rated:
-        price_of = self._compiler.plan(frame.scope_id, frame.period_begin).price
+        price_of = self._compiler.plan(frame.scope_id, frame.period_begin).price_in_context
         points: list[RatingPoint] = []
         unrated: list[UnratedPoint] = []
         used: dict[str, Decimal] = {}
-        for point in frame.points:
-            metric, unit, qty, before, groupby, metadata = (
-                point.metric, point.unit, point.qty, point.price, point.groupby, point.metadata
-            )  # fmt: skip
-            try:
-                price = price_of(metric, qty, groupby, metadata, before)
-                tiers = self._tiers.get(metric)
-                if tiers is not None:
-                    price = _tiered(tiers, point, price, frame.used, used)
-            except UnratableError as fault:
-                unrated.append(UnratedPoint(point, str(fault)))
-                continue
-            points.append(RatingPoint(metric, unit, qty, price, groupby, metadata, point.origin))
+        with localcontext(PRICE_CONTEXT):
+            for point in frame.points:
+                metric, unit, qty, before, groupby, metadata = (
+                    point.metric, point.unit, point.qty, point.price, point.groupby, point.metadata
+                )  # fmt: skip
+                try:
+                    price = price_of(metric, qty, groupby, metadata, before)
+                    tiers = self._tiers.get(metric)
+                    if tiers is not None:
+                        price = _tiered(tiers, point, price, frame.used, used)
+                except UnratableError as fault:
+                    unrated.append(UnratedPoint(point, str(fault)))
+                    continue
+                points.append(RatingPoint(metric, unit, qty, price, groupby, metadata, point.origin))
         return Rated(points, unrated, used)
 
     def _pyscripts(self, frame: RatingFrame, scripts: ScriptRunner) -> Rated | Failed | None:

@@ -11,15 +11,17 @@ import argparse
 import datetime
 import json
 import sys
+import time
 from collections.abc import Callable
 from decimal import ROUND_HALF_UP, Decimal, localcontext
 from typing import Any
 
 import sqlalchemy
-from cloudkitty import config, dataframe, db  # noqa: F401 - config registers the options
+from cloudkitty import config, dataframe, db, orchestrator  # noqa: F401 - config registers the options
 from cloudkitty.db import api as db_api
 from cloudkitty.db.sqlalchemy import models as state_models
 from cloudkitty.rating import hash as hashmap_module
+from cloudkitty.rating import noop
 from cloudkitty.rating import pyscripts as pyscripts_module
 from cloudkitty.rating.hash.db import api as hash_api
 from cloudkitty.rating.hash.db.sqlalchemy import models as hash_models
@@ -174,6 +176,64 @@ def scripts(request: Json) -> Json:
     return {"points": [shown(metric, rated) for metric, rated in after.iterpoints()]}
 
 
+class Stub:
+    """In the place of the storage, and of stevedore's extension around a module."""
+
+    def __init__(self, module: Any = None) -> None:
+        self.obj = module
+        self.pushed: list[Any] = []
+
+    def push(self, frames: list[Any], scope_id: str) -> None:
+        self.pushed = frames
+
+
+MEASURED: Json = {}  # what `load` made, for `measure`
+
+
+def load(request: Json) -> Json:
+    """Loads the rules for a tenant and period and makes the points that `measure` rates. Answers with CPU seconds."""
+    begin = instant(request["period_begin"])
+    assert begin is not None
+    kind = {"hashmap": hashmap_module.HashMap, "pyscripts": pyscripts_module.PyScripts}[request["module"]]
+    module = kind(request["tenant"])
+    started = time.process_time()
+    module.reload_config(begin)
+    took = time.process_time() - started
+    usage: dict[str, list[Any]] = {}
+    for given in request["points"]:
+        usage.setdefault(given["metric"], []).append(point(given))
+    worker = orchestrator.Worker.__new__(orchestrator.Worker)
+    worker._tenant_id = request["tenant"]
+    worker._processors = [Stub(module), Stub(noop.Noop(request["tenant"]))]  # noop is always on in CloudKitty
+    worker._storage = Stub()
+    worker.map_metric_definition_by_alt_name = {metric: {} for metric in usage}
+    MEASURED.update(begin=begin, module=module, usage=usage, worker=worker)
+    return {"seconds": took}
+
+
+def measure(request: Json) -> Json:
+    """CPU seconds to rate the loaded points once: by the module alone, or by the worker until it has stored them.
+
+    `prices`: whether to answer with the prices too.
+    """
+    begin, module, worker = MEASURED["begin"], MEASURED["module"], MEASURED["worker"]
+    end = begin + datetime.timedelta(hours=1)
+    usage = {metric: list(points) for metric, points in MEASURED["usage"].items()}
+    if request["path"] == "module":
+        frame = dataframe.DataFrame(begin, end, usage)
+        started = time.process_time()
+        rated = module.process(frame)
+        took = time.process_time() - started
+    else:
+        started = time.process_time()
+        frame = worker.execute_measurements_rating(end, begin, usage)
+        worker.persist_rating_data(end, frame, begin)
+        took = time.process_time() - started
+        (rated,) = worker._storage.pushed
+    prices = [str(after.price) for _, after in rated.iterpoints()] if request.get("prices") else []
+    return {"seconds": took, "prices": prices}
+
+
 def point(given: Json) -> Any:
     return dataframe.DataPoint(
         given.get("unit", "u"),
@@ -200,7 +260,13 @@ def instant(seconds: int | None) -> datetime.datetime | None:
     return None if seconds is None else ALWAYS + datetime.timedelta(seconds=seconds)
 
 
-ANSWERS: dict[str, Callable[[Json], Json]] = {"rules": rules, "price": price, "scripts": scripts}
+ANSWERS: dict[str, Callable[[Json], Json]] = {
+    "rules": rules,
+    "price": price,
+    "scripts": scripts,
+    "load": load,
+    "measure": measure,
+}
 
 
 def main() -> None:
