@@ -22,6 +22,7 @@ from rater.engine import EngineContext, EngineSettings
 from rater.kafka import KafkaSettings
 from rater.model.document import DocumentError, Node, load
 from rater.model.metric import Aggregation, Catalog, Coverage, MetricSpec
+from rater.sandbox import SandboxSettings
 from rater.store.settings import StoreSettings
 from rater.stream.settings import WorkerSettings
 from rater.stream.sink import SinkSettings
@@ -74,6 +75,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     kafka: KafkaSettings = KafkaSettings()
     store: StoreSettings = StoreSettings()
     engine: EngineSettings = EngineSettings()
+    scripts: SandboxSettings = SandboxSettings()
     worker: WorkerSettings = WorkerSettings()
     sink: SinkSettings = SinkSettings()
     collect: CollectorSettings | None = None

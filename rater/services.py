@@ -14,6 +14,7 @@ from itertools import chain, repeat
 from pathlib import Path
 from typing import NamedTuple
 
+import msgspec
 from prometheus_client import CollectorRegistry, Gauge
 
 from collectors.runner import CollectorStatus
@@ -26,6 +27,7 @@ from rater.model.errors import RaterError
 from rater.observe import ListenError, endpoint, is_loopback, serve_health
 from rater.reports.desk import serve_desk
 from rater.reports.view import StoreView, socket_of
+from rater.sandbox import BackgroundSandbox
 from rater.store import EmbeddedTarget, Store
 from rater.stream.sink import Sink
 from rater.stream.worker import Worker
@@ -68,9 +70,18 @@ class Service(NamedTuple):
 
 
 def worker_service(config: Config, registry: CollectorRegistry) -> Service:
-    """The worker, not started."""
-    found = Worker(config.settings.kafka, config.engine_context(), config.settings.worker, registry=registry)
-    return Service("worker", found.run, found.red)
+    """The worker, not started, with the process that its rating scripts run in, which is there once one has to run."""
+    scripts = BackgroundSandbox(config.settings.scripts)
+    context = msgspec.structs.replace(config.engine_context(), scripts=scripts)
+    found = Worker(config.settings.kafka, context, config.settings.worker, registry=registry)
+
+    async def run(stop: asyncio.Event) -> None:
+        try:
+            await found.run(stop)
+        finally:
+            await asyncio.to_thread(scripts.close)
+
+    return Service("worker", run, found.red)
 
 
 @asynccontextmanager

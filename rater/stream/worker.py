@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import faust
@@ -19,6 +19,7 @@ from prometheus_client import CollectorRegistry
 from rater.engine import EngineContext, LogGapError, Record
 from rater.kafka import KafkaSettings, KafkaUnavailableError, Topic, TopicsError, partitions_of
 from rater.model.errors import RaterError
+from rater.rating import Module
 from rater.stream.app import Message, make_app
 from rater.stream.interfaces import (
     At,
@@ -86,12 +87,13 @@ class Worker:
         *,
         parts: Parts | None = None,
         registry: CollectorRegistry | None = None,
+        modules: Mapping[str, Module] | None = None,
     ) -> None:
         self._kafka = kafka
         self._context = context
         self._settings = settings
         self._parts = parts or Parts(kafka)
-        self._rules = RulesFollower(kafka)
+        self._rules = RulesFollower(kafka, modules)
         self._keepers: dict[int, Keeper] = {}
         self._assigned: set[int] = set()
         self._trouble: str = "not started"

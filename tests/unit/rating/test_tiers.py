@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from datetime import UTC, datetime
 from decimal import Decimal, localcontext
 
@@ -93,8 +94,17 @@ def test_a_count_is_named_by_metric_and_label_texts() -> None:
         ("2026-12-31T23:00:00", "2026-12-01T00:00:00"),
     ],
 )
-def test_months_are_those_of_utc(instant: str, begin: str) -> None:
+def test_months_are_those_of_utc_wherever_the_worker_runs(
+    instant: str, begin: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TZ", "Pacific/Auckland")
+    time.tzset()
+
     def seconds(text: str) -> int:
         return int(datetime.fromisoformat(text).replace(tzinfo=UTC).timestamp())
 
-    assert month_begin(seconds(instant)) == seconds(begin)
+    try:
+        assert month_begin(seconds(instant)) == seconds(begin)
+    finally:
+        monkeypatch.undo()
+        time.tzset()
