@@ -27,6 +27,7 @@ MAX_PLANS = 20_000  # plans kept by a Compiler before it starts anew; scopes wit
 MAX_SUMS = 50_000  # combinations of rules that a Compiler remembers, some 500 bytes each, before it starts anew
 
 ZERO, ONE = Decimal(0), Decimal(1)
+_RATE = RuleType.RATE  # once, not for each of thousands of rules
 NO_LEVEL = Decimal(-1)  # levels up to this one can never win, as in CloudKitty
 
 PRICE_CONTEXT: Final = Context(
@@ -270,14 +271,16 @@ class Compiler:
         ]
         self._mappings: dict[tuple[str | None, str], list[MappingRule]] = {}  # by scope and parent, in order
         self._thresholds: dict[tuple[str | None, str], list[ThresholdRule]] = {}
+        bounds: set[int | None] = set()
         for service, fields in self._services:
             for parent_id in (service.service_id, *(field_id for _, field_id in fields)):
                 for mapping in book.mappings_of(parent_id):
-                    self._mappings.setdefault((mapping.rule.tenant_id, parent_id), []).append(mapping.rule)
+                    rule = mapping.rule
+                    self._mappings.setdefault((rule.tenant_id, parent_id), []).append(rule)
+                    bounds.update((rule.start, rule.end))
                 for threshold in book.thresholds_of(parent_id):
                     self._thresholds.setdefault((threshold.rule.tenant_id, parent_id), []).append(threshold.rule)
-        rules = [rule for group in self._mappings.values() for rule in group]
-        self._bounds = sorted({bound for rule in rules for bound in (rule.start, rule.end) if bound is not None})
+        self._bounds = sorted(bound for bound in bounds if bound is not None)
         self._scopes = {scope for scope, _ in (*self._mappings, *self._thresholds)}
         self._plans: dict[tuple[str | None, int], Plan] = {}
         self._sums: dict[Met, Sums] = {}
@@ -333,14 +336,18 @@ class Compiler:
         A rule replaces the one of the same group and value (or level), keeping its group's place in the order; a new
         group comes last. So it is with CloudKitty, which loads the rules for everybody first.
         """
-        mappings = [rule for rule in self._mappings.get((scope_id, parent_id), ()) if _is_valid(rule, period_begin)]
+        mappings = [
+            rule
+            for rule in self._mappings.get((scope_id, parent_id), ())
+            if (rule.start is None or rule.start <= period_begin) and (rule.end is None or rule.end > period_begin)
+        ]
         thresholds = self._thresholds.get((scope_id, parent_id), [])
         if not mappings and not thresholds:
             return below
         groups, values = self._layer_mappings(below, mappings)
         steps = {group: dict(costs) for group, costs in below.steps.items()}
         for rule in thresholds:
-            steps.setdefault(self._group(rule), {})[rule.level] = (rule.type is RuleType.RATE, rule.cost)
+            steps.setdefault(self._group(rule), {})[rule.level] = (rule.type is _RATE, rule.cost)
         return _Rules(
             groups=groups,
             by_value=values if scope_id is None else below.by_value,
@@ -357,26 +364,26 @@ class Compiler:
     ) -> tuple[dict[str, int], dict[str, tuple[Action, ...]]]:
         """Rank of all groups, and the actions of the values that `mappings` name, in that rank."""
         groups = dict(below.groups)
-        values: dict[str, dict[str, Action]] = {}
+        values: dict[str, tuple[Action, ...]] = {}
+        shared = below.by_value
         for rule in mappings:
             group = self._group(rule)
-            groups.setdefault(group, len(groups))
-            actions = values.get(rule.value)
-            if actions is None:
-                actions = values[rule.value] = {action[0]: action for action in below.by_value.get(rule.value, ())}
-            actions[group] = (group, rule.type is RuleType.RATE, rule.cost)
-
-        def rank(action: Action) -> int:
-            return groups[action[0]]
-
-        return groups, {value: tuple(sorted(actions.values(), key=rank)) for value, actions in values.items()}
+            if group not in groups:
+                groups[group] = len(groups)
+            value = rule.value
+            action = (group, rule.type is _RATE, rule.cost)
+            others = values.get(value) or shared.get(value)
+            values[value] = _with(others, action, groups) if others else (action,)
+        return groups, values
 
     def _group(self, rule: MappingRule | ThresholdRule) -> str:
         return DEFAULT_GROUP if rule.group_id is None else self._group_names[rule.group_id]
 
 
-def _is_valid(rule: MappingRule, instant: int) -> bool:
-    return (rule.start is None or rule.start <= instant) and (rule.end is None or rule.end > instant)
+def _with(actions: tuple[Action, ...], action: Action, groups: Mapping[str, int]) -> tuple[Action, ...]:
+    """The actions of a value with one more, which replaces that of its group; in the rank of their groups."""
+    kept = [other for other in actions if other[0] != action[0]]
+    return tuple(sorted([*kept, action], key=lambda one: groups[one[0]]))
 
 
 def compile_rules(book: RuleBook, scope_id: str | None, period_begin: int) -> Plan:
