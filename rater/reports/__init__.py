@@ -2,7 +2,7 @@
 
 from rater.reports.months import MonthError, month_interval
 from rater.reports.remote import RemoteView
-from rater.reports.requests import ExportRequest, Selection
+from rater.reports.requests import ExportRequest, Selection, UsageRequest
 from rater.reports.statement import (
     Hole,
     MetricRow,
@@ -25,6 +25,7 @@ __all__ = [
     "ReportRefusedError",
     "Selection",
     "StoreView",
+    "UsageRequest",
     "View",
     "compute",
     "holes_of",

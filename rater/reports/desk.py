@@ -21,7 +21,7 @@ from aiohttp import web
 
 from rater.model.errors import RaterError
 from rater.reports._unix import socket_address
-from rater.reports.requests import ExportRequest, Selection
+from rater.reports.requests import ExportRequest, Selection, UsageRequest
 from rater.reports.view import View
 
 __all__ = ["serve_desk"]
@@ -107,6 +107,8 @@ def _application(view: View, threads: Executor) -> web.Application:
     application = web.Application(client_max_size=MAX_REQUEST_BYTES)
     answers: list[tuple[str, Any, Callable[[Any, Any], None]]] = [
         ("frames", Selection, lambda chosen, out: _rows(view.frames(chosen), out)),
+        ("lines", Selection, lambda chosen, out: _rows(view.lines(chosen), out)),
+        ("usage", UsageRequest, lambda asked, out: _rows(view.usage(asked), out)),
         ("gaps", Selection, lambda chosen, out: _rows(view.gaps(chosen), out)),
         ("scopes", type(None), lambda _, out: _rows(view.scopes(), out)),
         ("export", ExportRequest, view.export),

@@ -12,8 +12,8 @@ from typing import BinaryIO, TypeVar
 import msgspec
 
 from rater.reports._unix import socket_address
-from rater.reports.requests import ExportRequest, Selection
-from rater.store import FrameRow, GapRow, Progress, ScopeRow, StoreError, StoreUnavailableError
+from rater.reports.requests import ExportRequest, Selection, UsageRequest
+from rater.store import FrameRow, GapRow, LineRow, Progress, ScopeRow, StoreError, StoreUnavailableError, UsageRow
 
 __all__ = ["RemoteView"]
 
@@ -61,6 +61,14 @@ class RemoteView:
         """Frames by scope and period, newest revisions."""
         return self._rows("frames", selection, FrameRow)
 
+    def lines(self, selection: Selection) -> Iterator[LineRow]:
+        """Lines of newest revisions by scope, period, metric and line id."""
+        return self._rows("lines", selection, LineRow)
+
+    def usage(self, request: UsageRequest) -> Iterator[UsageRow]:
+        """The samples that frames are made of, as they came."""
+        return self._rows("usage", request, UsageRow)
+
     def gaps(self, selection: Selection) -> Iterator[GapRow]:
         """Gaps by scope and period."""
         return self._rows("gaps", selection, GapRow)
@@ -75,7 +83,7 @@ class RemoteView:
             while chunk := self._read(answer):
                 target.write(chunk)
 
-    def _rows(self, what: str, selection: Selection | None, kind: type[T]) -> Iterator[T]:
+    def _rows(self, what: str, selection: msgspec.Struct | None, kind: type[T]) -> Iterator[T]:
         decode = msgspec.json.Decoder(kind).decode
         rest = b""
         with self._ask(what, selection) as answer:

@@ -25,6 +25,14 @@ class Selection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Of gaps: leave out those that were resolved."""
 
 
+class UsageRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The samples of a scope in collections that reach into `[begin, end)`."""
+
+    scope_id: Annotated[str, Meta(max_length=255)]
+    begin: Instant
+    end: Instant
+
+
 class ExportRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """An export as one stream of bytes."""
 

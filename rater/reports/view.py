@@ -14,21 +14,25 @@ from typing import BinaryIO, Protocol
 
 from rater.model.interval import Interval
 from rater.reports.remote import RemoteView
-from rater.reports.requests import ExportRequest, Selection
+from rater.reports.requests import ExportRequest, Selection, UsageRequest
 from rater.reports.statement import Report, compute
 from rater.store import (
     EmbeddedTarget,
     FrameRow,
     GapRow,
+    LineRow,
     Progress,
     ScopeRow,
     Store,
     StoreLockedError,
     StoreSettings,
     StoreUnavailableError,
+    UsageRow,
     frames,
     gaps,
+    lines,
     scopes,
+    usage,
     write_export,
 )
 
@@ -43,6 +47,12 @@ class View(Protocol):
 
     def frames(self, selection: Selection) -> Iterator[FrameRow]:
         """Frames by scope and period, newest revisions."""
+
+    def lines(self, selection: Selection) -> Iterator[LineRow]:
+        """Lines of newest revisions by scope, period, metric and line id."""
+
+    def usage(self, request: UsageRequest) -> Iterator[UsageRow]:
+        """The samples that frames are made of, as they came."""
 
     def gaps(self, selection: Selection) -> Iterator[GapRow]:
         """Gaps by scope and period."""
@@ -63,6 +73,14 @@ class StoreView:
     def frames(self, selection: Selection) -> Iterator[FrameRow]:
         """Frames by scope and period, newest revisions."""
         return frames(self._store, selection.scope_id, selection.begin, selection.end, selection.status or None)
+
+    def lines(self, selection: Selection) -> Iterator[LineRow]:
+        """Lines of newest revisions by scope, period, metric and line id."""
+        return lines(self._store, selection.scope_id, selection.begin, selection.end)
+
+    def usage(self, request: UsageRequest) -> Iterator[UsageRow]:
+        """The samples that frames are made of, as they came."""
+        return usage(self._store, request.scope_id, request.begin, request.end)
 
     def gaps(self, selection: Selection) -> Iterator[GapRow]:
         """Gaps by scope and period."""

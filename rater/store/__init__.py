@@ -15,8 +15,8 @@ from rater.store.errors import (
 from rater.store.export import ExportForm, ExportWhat, Progress, export_frames, export_gaps, export_lines, write_export
 from rater.store.migrate import Migration, check_schema, migrate, migrations, missing_migrations
 from rater.store.prune import delete_superseded
-from rater.store.queries import counts, frames, gaps, lines, revision_of, scopes, totals
-from rater.store.rows import FrameRow, GapRow, LineRow, ScopeRow, TotalRow, plain_text
+from rater.store.queries import counts, frames, gaps, lines, revision_of, scopes, totals, usage
+from rater.store.rows import FrameRow, GapRow, LineRow, ScopeRow, TotalRow, UsageRow, plain_text
 from rater.store.settings import EmbeddedTarget, ServerTarget, StoreSettings
 from rater.store.writer import Batch, write
 
@@ -45,6 +45,7 @@ __all__ = [
     "StoreUnavailableError",
     "TotalRow",
     "UnstorableError",
+    "UsageRow",
     "check_schema",
     "counts",
     "delete_superseded",
@@ -61,6 +62,7 @@ __all__ = [
     "revision_of",
     "scopes",
     "totals",
+    "usage",
     "write",
     "write_export",
 ]

@@ -51,6 +51,16 @@ WHERE scope_id >= {first_scope:String} AND ({last_scope:String} = '' OR scope_id
 ORDER BY scope_id, period_begin, metric, source, gap_begin, gap_end, gap_id
 """
 
+USAGE = """
+SELECT scope_id, metric, source, toUInt32(range_begin), toUInt32(range_end), attempt, collection_id, part, parts,
+    series, arrayMap(x -> toUInt32(x), sample_begin), arrayMap(x -> toUInt32(x), sample_end), qty
+FROM usage
+WHERE scope_id = {scope_id:String} AND range_begin < {end:UInt32} AND range_end > {begin:UInt32}
+ORDER BY scope_id, metric, source, range_begin, range_end, attempt, collection_id, part, n
+LIMIT 1 BY scope_id, metric, source, range_begin, range_end, attempt, collection_id, part, n
+"""
+# Rows of one key are equal, as those of LINES_OF are.
+
 TOTALS = """
 SELECT metric, unit, toString(sum(qty)), toString(sum(price)), sum(n)
 FROM totals

@@ -19,9 +19,9 @@ from rater.store import _statements as _sql
 from rater.store.blocks import LAST_INSTANT
 from rater.store.client import Store
 from rater.store.errors import ReadConflictError
-from rater.store.rows import FrameRow, GapRow, LineRow, ScopeRow, TotalRow
+from rater.store.rows import FrameRow, GapRow, LineRow, ScopeRow, TotalRow, UsageRow
 
-__all__ = ["counts", "frames", "gaps", "line_columns", "lines", "revision_of", "scopes", "totals"]
+__all__ = ["counts", "frames", "gaps", "line_columns", "lines", "revision_of", "scopes", "totals", "usage"]
 
 PAGE_ROWS = 2_000  # about 4 MB of frames
 PAGE_LINES = 10_000  # about 10 MB of line rows; a single larger frame is one page
@@ -87,6 +87,17 @@ def line_columns(
         heads = [_Head(*row) for row in store.rows(_sql.HEADS, page._asdict())]
         for chunk in _chunks(heads):
             yield _lines_of(store, chunk)
+
+
+def usage(store: Store, scope_id: str, begin: int, end: int) -> Iterator[UsageRow]:
+    """The samples of a scope in collections whose range reaches into `[begin, end)`, by metric, source and range.
+
+    All of them are read at once: ask for as much time as fits.
+    """
+    first, last = (min(max(instant, 0), LAST_INSTANT) for instant in (begin, end))
+    for row in store.rows(_sql.USAGE, {"scope_id": scope_id, "begin": first, "end": last}):
+        values = [*row[:-3], *map(list, row[-3:])]
+        yield UsageRow(*values)
 
 
 def gaps(

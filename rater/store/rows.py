@@ -8,7 +8,7 @@ import msgspec
 
 from rater.model.rated import ClosedBy, FrameStatus, Gap, MetricCoverage, MetricTotal, QuarantinedPoint
 
-__all__ = ["FrameRow", "GapRow", "LineRow", "ScopeRow", "TotalRow", "plain_text"]
+__all__ = ["FrameRow", "GapRow", "LineRow", "ScopeRow", "TotalRow", "UsageRow", "plain_text"]
 
 
 class FrameRow(msgspec.Struct, frozen=True):
@@ -48,6 +48,27 @@ class LineRow(msgspec.Struct, frozen=True):
     groupby: dict[str, str]
     metadata: dict[str, str]
     rule_version: int
+
+
+class UsageRow(msgspec.Struct, frozen=True):
+    """The samples of one series in one part of a collection, as they came: `begins`, `ends` and `qty` side by side.
+
+    `series` is the canonical text that line ids are made of, empty in a part without samples; `qty` is decimal text.
+    """
+
+    scope_id: str
+    metric: str
+    source: str
+    range_begin: int
+    range_end: int
+    attempt: int
+    collection_id: str
+    part: int
+    parts: int
+    series: str
+    begins: list[int]
+    ends: list[int]
+    qty: list[str]
 
 
 class GapRow(msgspec.Struct, frozen=True):
