@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import getpass
-import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,22 +11,18 @@ import click
 
 from rater.cli import exits
 from rater.cli.app import session
+from rater.cli.documents import RulesFileError, read_document
 from rater.cli.output import confirm
 from rater.cli.rules_log import rules_log
 from rater.cli.work import run
-from rater.model.errors import RaterError
 
 if TYPE_CHECKING:
-    from rater.rating import Diff, RuleDocument
+    from rater.rating import Diff
 
 __all__ = ["RulesFileError", "apply_document", "read_document", "rules"]
 
 _file = click.argument("file", type=click.Path(path_type=Path))
 _COLORS = {"+": "green", "-": "red", "~": "yellow"}
-
-
-class RulesFileError(RaterError):
-    """A rule document that cannot be read, or a change that nobody agreed to."""
 
 
 @click.group()
@@ -85,24 +80,6 @@ def apply_document(context: click.Context, diff: Diff, author: str, reason: str)
 
     kafka = session(context).config.settings.kafka
     return run(append_event(kafka, diff.event(author, reason, int(time.time())))).version
-
-
-def read_document(file: Path) -> RuleDocument:
-    """A rule document from a file, `-` for standard input. Raises RulesFileError, DocumentError with every fault."""
-    from rater.model.document import MAX_CHARACTERS
-    from rater.rating import parse
-
-    try:
-        if str(file) == "-":
-            text = sys.stdin.read(MAX_CHARACTERS + 1)  # one more than allowed: `parse` refuses it
-        else:
-            with file.open(encoding="utf-8") as opened:
-                text = opened.read(MAX_CHARACTERS + 1)
-    except OSError as fault:
-        raise RulesFileError(f"{file} cannot be read: {fault.strerror}") from fault
-    except UnicodeDecodeError as fault:
-        raise RulesFileError(f"{file} is not text in UTF-8: {fault.reason} at byte {fault.start}") from fault
-    return parse(text, str(file))
 
 
 def _print_plan(diff: Diff) -> None:

@@ -62,6 +62,8 @@ class Node(msgspec.Struct, frozen=True):
     value: Scalar = None
     items: tuple[Node, ...] = ()
     entries: tuple[tuple[Node, Node], ...] = ()
+    literal: bool = False
+    """Whether a text stands as a block (`|`), its lines below `line` as they are."""
 
     def get(self, key: str) -> Node | None:
         """The value of a text key of a mapping, None if it is not there."""

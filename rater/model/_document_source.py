@@ -87,7 +87,15 @@ class _Tree:
         return _StopError()
 
     def scalar(
-        self, kind: Kind, text: str, value: Scalar, line: int, anchor: str | None = None, *, merge: bool = False
+        self,
+        kind: Kind,
+        text: str,
+        value: Scalar,
+        line: int,
+        anchor: str | None = None,
+        *,
+        merge: bool = False,
+        literal: bool = False,
     ) -> None:
         self._count(1, len(self._open), line)
         top = self._open[-1] if self._open else None
@@ -96,7 +104,7 @@ class _Tree:
             top.merging = merge
             self._keep(top.key, anchor)
         else:
-            self._add(Node(kind, self.next_path(), line, text, value), anchor)
+            self._add(Node(kind, self.next_path(), line, text, value, literal=literal), anchor)
 
     def begin(self, kind: Kind, line: int, anchor: str | None = None) -> None:
         if self._open and self._open[-1].kind == "map" and self._open[-1].key is None:
@@ -180,7 +188,7 @@ class _Tree:
             )
             for key, value in node.entries
         )
-        return Node(node.kind, path, node.line, node.text, node.value, items, entries)
+        return Node(node.kind, path, node.line, node.text, node.value, items, entries, node.literal)
 
     def _count(self, nodes: int, depth: int, line: int) -> None:
         self._nodes += nodes
@@ -258,7 +266,8 @@ def _read_scalar(tree: _Tree, loader: Any, event: yaml.ScalarEvent, line: int) -
     except (KeyError, ValueError, OverflowError):
         tree.note(tree.next_path(), line, f"{text[:50]!r} cannot be read as {bounds.NAMES[kind]}")
         value = None
-    tree.scalar(kind, "" if kind == "null" else text, value, line, event.anchor, merge=merge)
+    shown = "" if kind == "null" else text
+    tree.scalar(kind, shown, value, line, event.anchor, merge=merge, literal=event.style == "|")
 
 
 def _value(kind: Kind, text: str) -> Scalar:

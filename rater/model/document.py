@@ -77,7 +77,10 @@ def instant_text(instant: int) -> str:
 
 
 def dump(value: object) -> str:
-    """YAML text of plain values, keys in the given order, one line for each innermost list or mapping."""
+    """YAML text of plain values, keys in the given order, one line for each innermost list or mapping.
+
+    Text of several lines stands as a block where that gives it back exactly.
+    """
     return yaml.dump(
         value, Dumper=_Dumper, default_flow_style=None, sort_keys=False, allow_unicode=True, width=float("inf")
     )
@@ -90,8 +93,11 @@ class _Dumper(yaml.SafeDumper):
         return True
 
     def represent_text(self, data: str) -> yaml.ScalarNode:
-        """Line breaks and what cannot be seen are escaped: in the other styles YAML folds some of them away."""
-        return self.represent_scalar("tag:yaml.org,2002:str", data, None if data.isprintable() else '"')
+        """What cannot be seen is escaped: in the other styles YAML folds some line breaks and blanks away."""
+        style = None if data.isprintable() else '"'
+        if "\n" in data and data[0] not in " \n" and data.replace("\n", "").isprintable():
+            style = "|"  # unless a line ends with a blank: then the emitter takes quotes itself
+        return self.represent_scalar("tag:yaml.org,2002:str", data, style)
 
 
 _Dumper.add_representer(str, _Dumper.represent_text)

@@ -2,7 +2,7 @@
 
 from rater.rating.book import RuleBook, fold
 from rater.rating.chain import BUILT_IN, Chain, NoScripts
-from rater.rating.diff import Diff, DiffEntry, plan
+from rater.rating.diff import ChangeTooLargeError, Diff, DiffEntry
 from rater.rating.export import ExportError, document_of, export
 from rater.rating.frame import (
     Failed,
@@ -16,15 +16,20 @@ from rater.rating.frame import (
     UnratedPoint,
 )
 from rater.rating.hashmap import Compiler, Plan, UnratableError, compile_rules
+from rater.rating.planner import plan
+from rater.rating.reading import ScriptFileError, parse
 from rater.rating.ruledoc import (
     DocumentField,
     DocumentMapping,
+    DocumentScript,
     DocumentService,
+    DocumentStep,
     DocumentThreshold,
+    DocumentTiers,
     HashmapSection,
     ModuleState,
+    PyscriptsSection,
     RuleDocument,
-    parse,
 )
 from rater.rating.tables import Applied, Ignored, IgnoredReason, MappingEntry, Outcome, ScriptEntry, ThresholdEntry
 from rater.rating.tiers import add_used, month_begin, tier_key, tier_metric, tier_parts, tier_price
@@ -33,13 +38,17 @@ __all__ = [
     "BUILT_IN",
     "Applied",
     "Chain",
+    "ChangeTooLargeError",
     "Compiler",
     "Diff",
     "DiffEntry",
     "DocumentField",
     "DocumentMapping",
+    "DocumentScript",
     "DocumentService",
+    "DocumentStep",
     "DocumentThreshold",
+    "DocumentTiers",
     "ExportError",
     "Failed",
     "HashmapSection",
@@ -51,6 +60,7 @@ __all__ = [
     "NoScripts",
     "Outcome",
     "Plan",
+    "PyscriptsSection",
     "Rated",
     "RatingFrame",
     "RatingPoint",
@@ -58,6 +68,7 @@ __all__ = [
     "RuleDocument",
     "ScriptDone",
     "ScriptEntry",
+    "ScriptFileError",
     "ScriptJob",
     "ScriptRunner",
     "ThresholdEntry",

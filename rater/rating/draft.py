@@ -47,6 +47,7 @@ from rater.rating.tables import (
     IgnoredReason,
     InvalidChangeError,
     MappingEntry,
+    Order,
     ScriptEntry,
     Tables,
     ThresholdEntry,
@@ -72,7 +73,7 @@ class Draft:
         self._at = event.created_at
         self._undo: list[tuple[dict[Any, Any], Any, Any]] = []  # table, key, what stood there
         self._gone: list[tuple[dict[Any, Any], Any]] = []
-        self._moves: dict[tuple[int, str], _Order] = {}
+        self._moves: dict[tuple[int, str], Order] = {}
 
     def commit(self) -> None:
         """Keep all changes."""
@@ -331,7 +332,7 @@ class Draft:
         children = children_of[parent_id]
         if before is not None and (before == child_id or children.get(before) is None):
             _refuse(IgnoredReason.UNKNOWN, f"{before} is no sibling of {child_id}: read the rules again")
-        order = self._moves.setdefault((id(children_of), parent_id), _Order(children))
+        order = self._moves.setdefault((id(children_of), parent_id), Order(children))
         order.moves.append((child_id, before))
 
     def _place(self, child_id: str) -> tuple[dict[str, Children], str]:
@@ -384,35 +385,6 @@ class Draft:
         if table.get(key) is not None:
             self._put(table, key, None)
             self._gone.append((table, key))
-
-
-class _Order:
-    """The children of one parent and the moves among them, made together at the end: one at a time would take long."""
-
-    __slots__ = ("children", "moves")
-
-    def __init__(self, children: Children) -> None:
-        self.children = children
-        self.moves: list[tuple[str, str | None]] = []
-
-    def commit(self) -> None:
-        """Put the children in their new order."""
-        order = [*self.children]
-        after: dict[str | None, str | None] = dict(zip([None, *order], [*order, None], strict=True))
-        ahead: dict[str | None, str | None] = dict(zip([*order, None], [None, *order], strict=True))
-        for child_id, before in self.moves:
-            left, right = ahead[child_id], after[child_id]
-            after[left], ahead[right] = right, left
-            left = ahead[before]
-            after[left], ahead[before] = child_id, child_id
-            ahead[child_id], after[child_id] = left, before
-        moved: Children = {}
-        child = after[None]
-        while child is not None:
-            moved[child] = self.children[child]
-            child = after[child]
-        self.children.clear()
-        self.children.update(moved)
 
 
 def _present(children: Children | None) -> list[str]:

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from rater.model.document import dump, instant_text
 from rater.model.errors import RaterError
-from rater.model.rules import MappingRule, ThresholdRule, number_text
+from rater.model.rules import MappingRule, Script, ThresholdRule, number_text
 from rater.rating.book import RuleBook
 from rater.rating.ruledoc import (
-    MODULES,
+    SECTIONS,
     DocumentField,
     DocumentMapping,
+    DocumentScript,
     DocumentService,
+    DocumentStep,
     DocumentThreshold,
+    DocumentTiers,
     HashmapSection,
     ModuleState,
     PlacedRule,
+    PyscriptsSection,
     RuleDocument,
     clashes,
 )
@@ -32,17 +36,18 @@ def export(book: RuleBook) -> str:
     Raises ExportError for a book with rules that a document must not hold.
     """
     document = document_of(book)
-    return dump(
-        {
-            "modules": {
-                name: {"enabled": state.enabled, "priority": state.priority} for name, state in document.modules.items()
-            },
-            "hashmap": {
-                "groups": list(document.hashmap.groups),
-                "services": [_service_text(service) for service in document.hashmap.services],
-            },
-        }
-    )
+    text: dict[str, object] = {
+        "modules": {
+            name: {"enabled": state.enabled, "priority": state.priority} for name, state in document.modules.items()
+        },
+        "hashmap": {
+            "groups": list(document.hashmap.groups),
+            "services": [_service_text(service) for service in document.hashmap.services],
+        },
+    }
+    if document.pyscripts.scripts:
+        text["pyscripts"] = {"scripts": [_script_text(script) for script in document.pyscripts.scripts]}
+    return dump(text)
 
 
 def document_of(book: RuleBook) -> RuleDocument:
@@ -57,11 +62,22 @@ def document_of(book: RuleBook) -> RuleDocument:
                 DocumentField(field.name, _mappings(book, field.field_id), _thresholds(book, field.field_id))
                 for field in book.fields_of(service.service_id)
             ),
+            _tiers(book, service.service_id),
         )
         for service in book.services.values()
     )
-    modules = {name: ModuleState(book.module(name).enabled, book.module(name).priority) for name in MODULES}
-    return RuleDocument(modules, HashmapSection(tuple(group.name for group in book.groups.values()), services))
+    return RuleDocument(
+        _modules(book),
+        HashmapSection(tuple(group.name for group in book.groups.values()), services),
+        PyscriptsSection(tuple(_script(entry.script) for entry in book.scripts_in_order())),
+    )
+
+
+def _modules(book: RuleBook) -> dict[str, ModuleState]:
+    """Those that have a section, and the others that are not as they are before anybody sets them."""
+    states = {name: ModuleState(book.module(name).enabled, book.module(name).priority) for name in book.modules}
+    others = {name: states[name] for name in sorted(states) if name not in SECTIONS and states[name] != ModuleState()}
+    return {name: states.get(name, ModuleState()) for name in SECTIONS} | others
 
 
 def _refuse_clashes(book: RuleBook) -> None:
@@ -105,11 +121,42 @@ def _threshold(book: RuleBook, rule: ThresholdRule) -> DocumentThreshold:
     return DocumentThreshold(rule.level, rule.cost, rule.type, group, rule.tenant_id)
 
 
+def _tiers(book: RuleBook, service_id: str) -> DocumentTiers | None:
+    tiers = book.tiers_of(service_id)
+    if tiers is None:
+        return None
+    return DocumentTiers(tuple(DocumentStep(step.cost, step.up_to) for step in tiers.steps), tiers.by)
+
+
+def _script(script: Script) -> DocumentScript:
+    return DocumentScript(script.name, script.data, script.start, script.end, script.description)
+
+
 def _service_text(service: DocumentService) -> dict[str, object]:
     text = _parent_text(service)
     if service.fields:
         text["fields"] = [_parent_text(field) for field in service.fields]
+    if service.tiers is not None:
+        text["tiers"] = _tiers_text(service.tiers)
     return text
+
+
+def _tiers_text(tiers: DocumentTiers) -> dict[str, object]:
+    steps: list[object] = [
+        {"up_to": None if step.up_to is None else number_text(step.up_to), "cost": number_text(step.cost)}
+        for step in tiers.steps
+    ]
+    return {"by": list(tiers.by), "steps": steps} if tiers.by else {"steps": steps}
+
+
+def _script_text(script: DocumentScript) -> dict[str, object]:
+    text = {"name": script.name, **_dates_text(script), "description": script.description, "data": script.data}
+    return {key: member for key, member in text.items() if member is not None}
+
+
+def _dates_text(rule: DocumentMapping | DocumentScript) -> dict[str, object]:
+    dates = (("start", rule.start), ("end", rule.end))
+    return {key: None if instant is None else instant_text(instant) for key, instant in dates}
 
 
 def _parent_text(parent: DocumentService | DocumentField) -> dict[str, object]:
@@ -129,11 +176,6 @@ def _rule_text(rule: DocumentMapping | DocumentThreshold) -> dict[str, object]:
         dates: dict[str, object] = {}
     else:
         text = {"value": rule.value} if rule.value else {}
-        dates = {
-            "start": None if rule.start is None else instant_text(rule.start),
-            "end": None if rule.end is None else instant_text(rule.end),
-            "name": rule.name,
-            "description": rule.description,
-        }
+        dates = {**_dates_text(rule), "name": rule.name, "description": rule.description}
     text |= {"cost": number_text(rule.cost), "type": rule.type.value, "group": rule.group, "tenant_id": rule.tenant_id}
     return {key: member for key, member in (text | dates).items() if member is not None}

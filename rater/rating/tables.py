@@ -20,6 +20,7 @@ __all__ = [
     "IgnoredReason",
     "InvalidChangeError",
     "MappingEntry",
+    "Order",
     "Outcome",
     "ScriptEntry",
     "Tables",
@@ -135,3 +136,32 @@ class Tables:
             for parent_id, children in by_parent.items():
                 by_parent[parent_id] = children.copy()
         return other
+
+
+class Order:
+    """The children of one parent and the moves among them, made together at the end: one at a time would take long."""
+
+    __slots__ = ("children", "moves")
+
+    def __init__(self, children: Children) -> None:
+        self.children = children
+        self.moves: list[tuple[str, str | None]] = []
+
+    def commit(self) -> None:
+        """Put the children in their new order."""
+        order = [*self.children]
+        after: dict[str | None, str | None] = dict(zip([None, *order], [*order, None], strict=True))
+        ahead: dict[str | None, str | None] = dict(zip([*order, None], [None, *order], strict=True))
+        for child_id, before in self.moves:
+            left, right = ahead[child_id], after[child_id]
+            after[left], ahead[right] = right, left
+            left = ahead[before]
+            after[left], ahead[before] = child_id, child_id
+            ahead[child_id], after[child_id] = left, before
+        moved: Children = {}
+        child = after[None]
+        while child is not None:
+            moved[child] = self.children[child]
+            child = after[child]
+        self.children.clear()
+        self.children.update(moved)

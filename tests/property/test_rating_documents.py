@@ -14,14 +14,19 @@ from rater.rating import (
     Applied,
     DocumentField,
     DocumentMapping,
+    DocumentScript,
     DocumentService,
+    DocumentStep,
     DocumentThreshold,
+    DocumentTiers,
     HashmapSection,
     ModuleState,
+    PyscriptsSection,
     RuleBook,
     RuleDocument,
     document_of,
     export,
+    fold,
     parse,
     plan,
 )
@@ -73,21 +78,56 @@ fields = st.builds(
     mapping_lists(of_field=True),
     threshold_lists,
 )
-services = st.builds(
-    DocumentService,
-    st.sampled_from(["instance", "volume", "no"]),
-    mapping_lists(of_field=False),
-    threshold_lists,
-    st.lists(fields, max_size=4, unique_by=lambda field: field.name).map(tuple),
+bounds = st.decimals(min_value=Decimal("1e-8"), max_value=1000, places=8)
+
+
+@st.composite
+def tiers(draw: st.DrawFn) -> DocumentTiers:
+    rising = [*sorted(draw(st.sets(bounds, max_size=3))), None]
+    return DocumentTiers(
+        tuple(DocumentStep(draw(costs), bound) for bound in rising),
+        tuple(draw(st.lists(words, max_size=2, unique=True))),
+    )
+
+
+names_of_services = st.sampled_from(["instance", "volume", "no"])
+services = st.one_of(
+    st.builds(
+        DocumentService,
+        names_of_services,
+        mapping_lists(of_field=False),
+        threshold_lists,
+        st.lists(fields, max_size=4, unique_by=lambda field: field.name).map(tuple),
+    ),
+    st.builds(DocumentService, names_of_services, tiers=tiers()),
 )
+lines = st.sampled_from(["x = 1", "  y", "\tz", "", " ", "# größe", "- a: |", "a\r", "…\u2028", "x = 'a' "]) | texts
+
+
+@st.composite
+def scripts(draw: st.DrawFn) -> DocumentScript:
+    start, end = sorted([draw(instants), draw(instants)])
+    return DocumentScript(
+        draw(words),
+        "\n".join(draw(st.lists(lines, max_size=5))),
+        draw(st.sampled_from([None, start])),
+        draw(st.sampled_from([None, end])),
+        draw(st.one_of(st.none(), words)),
+    )
+
+
 modules = st.builds(ModuleState, st.booleans(), st.integers(1, 9))
 documents = st.builds(
-    lambda hashmap, pyscripts, found: RuleDocument(
-        {"hashmap": hashmap, "pyscripts": pyscripts}, HashmapSection(_groups_of(found), found)
+    lambda hashmap, pyscripts, noop, found, scripts: RuleDocument(
+        {"hashmap": hashmap, "pyscripts": pyscripts} | ({} if noop == ModuleState() else {"noop": noop}),
+        HashmapSection(_groups_of(found), found),
+        PyscriptsSection(scripts),
     ),
     modules,
     modules,
+    modules,
     st.lists(services, max_size=3, unique_by=lambda service: service.name).map(tuple),
+    st.lists(scripts(), max_size=3, unique_by=lambda script: script.name).map(tuple),
 )
 
 
@@ -100,7 +140,12 @@ def _groups_of(found: tuple[DocumentService, ...]) -> tuple[str, ...]:
 def said_by(document: RuleDocument) -> tuple[object, ...]:
     """A document without the order of services and groups, which means nothing."""
     found = sorted(document.hashmap.services, key=lambda service: service.name)
-    return document.modules, sorted(document.hashmap.groups), found
+    return document.modules, sorted(document.hashmap.groups), found, document.pyscripts
+
+
+def read(text: str) -> RuleDocument:
+    """A document whose scripts are any text."""
+    return parse(text, "export.yaml", check=lambda name, data: [])
 
 
 @settings(max_examples=60, deadline=None)
@@ -126,11 +171,29 @@ def test_export_is_read_back_as_the_same_document(document: RuleDocument) -> Non
 
     text = export(book)
 
-    assert parse(text, "export.yaml") == document_of(book)
-    assert not plan(book, parse(text, "export.yaml"))
+    assert read(text) == document_of(book)
+    assert not plan(book, read(text))
 
 
-scalars = st.one_of(words, st.integers(), st.booleans(), st.none(), st.floats(allow_nan=False, allow_infinity=False))
+@settings(max_examples=60, deadline=None)
+@given(documents, st.integers(2500, 6000))
+def test_a_plan_in_many_events_leads_to_the_same_book(document: RuleDocument, max_bytes: int) -> None:
+    diff = plan(RuleBook.empty(), document)
+
+    book, outcomes = fold(RuleBook.empty(), diff.events("me", "why", 1, max_bytes))
+
+    assert all(isinstance(outcome, Applied) for outcome in outcomes)
+    assert said_by(document_of(book)) == said_by(document)
+
+
+scalars = st.one_of(
+    words,
+    st.lists(lines).map("\n".join),
+    st.integers(),
+    st.booleans(),
+    st.none(),
+    st.floats(allow_nan=False, allow_infinity=False),
+)
 trees = st.recursive(scalars, lambda inner: st.one_of(st.lists(inner), st.dictionaries(words, inner)), max_leaves=12)
 
 

@@ -5,9 +5,30 @@ from __future__ import annotations
 import msgspec
 import pytest
 
+from rater.model.codec import encode_json
 from rater.model.document import DocumentError
-from rater.model.rules import GroupDeleted, MappingCreated, Moved, RuleEvent
-from rater.rating import Applied, Diff, DiffEntry, ExportError, RuleBook, document_of, export, parse, plan
+from rater.model.rules import (
+    GroupDeleted,
+    MappingCreated,
+    Moved,
+    RuleEvent,
+    ScriptCreated,
+    ScriptDeleted,
+    ScriptUpdated,
+)
+from rater.rating import (
+    Applied,
+    ChangeTooLargeError,
+    Diff,
+    DiffEntry,
+    ExportError,
+    RuleBook,
+    document_of,
+    export,
+    fold,
+    parse,
+    plan,
+)
 from tests.unit.rating.builders import applied, book_of
 
 TEXT = """\
@@ -159,6 +180,188 @@ def test_what_goes_with_a_service_or_field_is_listed_and_is_one_change() -> None
     assert nothing_left.counts == {"+": 0, "-": 10, "~": 0}
     assert len(nothing_left.changes) == 3
     assert isinstance(nothing_left.changes[-1], GroupDeleted)
+
+
+SCRIPTED = """\
+modules:
+  hashmap: {enabled: true, priority: 1}
+  pyscripts: {enabled: true, priority: 2}
+  acme: {enabled: true, priority: 9}
+hashmap:
+  groups: []
+  services:
+  - name: traffic
+    tiers:
+      by: [region]
+      steps:
+      - {up_to: '1000', cost: '0.09'}
+      - {up_to: null, cost: '0.07'}
+  - name: volume
+    tiers:
+      steps:
+      - {up_to: null, cost: '1'}
+pyscripts:
+  scripts:
+  - name: rebate
+    start: '2026-01-01T00:00:00Z'
+    description: ten percent
+    data: |
+      for points in data['usage'].values():
+          pass
+  - {name: one, data: pass}
+  - name: tabs
+    data: "if 1:\\n\\tpass \\n"
+  - name: no end
+    data: |-
+      x = 1
+
+      y = 'größe'
+"""
+MODULES = ("acme", "hashmap", "noop", "pyscripts")
+
+
+def test_scripts_and_tiers_are_exported_as_they_were_read() -> None:
+    document = parse(SCRIPTED, "r.yaml", modules=MODULES)
+    diff = plan(RuleBook.empty(), document)
+    book = applied(RuleBook.empty(), *diff.changes)
+
+    assert document_of(book) == document
+    assert export(book) == SCRIPTED
+    assert not plan(book, document)
+    assert diff.entries == (
+        DiffEntry("~", "module", "hashmap", "disabled, priority 1", "enabled, priority 1"),
+        DiffEntry("~", "module", "pyscripts", "disabled, priority 1", "enabled, priority 2"),
+        DiffEntry("~", "module", "acme", "disabled, priority 1", "enabled, priority 9"),
+        DiffEntry("+", "service", "traffic", "", ""),
+        DiffEntry("+", "tiers", "traffic", "", "0.09 up to 1000, 0.07 beyond by region"),
+        DiffEntry("+", "service", "volume", "", ""),
+        DiffEntry("+", "tiers", "volume", "", "1 beyond"),
+        DiffEntry(
+            "+",
+            "script",
+            "rebate",
+            "",
+            "2 lines, checksum 6d74127e8462 from 2026-01-01T00:00:00Z (ten percent)",
+        ),
+        DiffEntry("+", "script", "one", "", "1 line, checksum 5b722b307fce"),
+        DiffEntry("+", "script", "tabs", "", "2 lines, checksum 5ef3f5fb792d"),
+        DiffEntry("+", "script", "no end", "", "3 lines, checksum c61557c6611f"),
+    )
+
+
+def rescripted(old: str, new: str) -> Diff:
+    """The plan from SCRIPTED to SCRIPTED with one part replaced, after proof that applying it leads there."""
+    book = applied(RuleBook.empty(), *plan(RuleBook.empty(), parse(SCRIPTED, "r.yaml", modules=MODULES)).changes)
+    assert old in SCRIPTED
+    document = parse(SCRIPTED.replace(old, new), "r.yaml", modules=MODULES)
+    diff = plan(book, document)
+    after = applied(book, *diff.changes)
+    assert document_of(after) == document
+    assert not plan(after, document)
+    return diff
+
+
+def test_a_changed_script_is_updated_in_place_and_keeps_its_id() -> None:
+    diff = rescripted("          pass\n", "          pass  # nothing\n")
+
+    assert [(entry.sign, entry.what, entry.place) for entry in diff.entries] == [("~", "script", "rebate")]
+    assert [type(change) for change in diff.changes] == [ScriptUpdated]
+
+
+def test_a_renamed_script_is_another_one_in_the_same_place() -> None:
+    diff = rescripted("{name: one, data: pass}", "{name: uno, data: pass}")
+
+    assert [(entry.sign, entry.place) for entry in diff.entries] == [("-", "one"), ("+", "uno")]
+    assert [type(change) for change in diff.changes] == [ScriptDeleted, ScriptCreated, Moved]
+
+
+def test_scripts_run_in_the_order_of_the_document() -> None:
+    one = "  - {name: one, data: pass}\n"
+
+    diff = rescripted(SCRIPTED, SCRIPTED.replace(one, "").replace("  scripts:\n", f"  scripts:\n{one}"))
+
+    assert [(entry.place, entry.after) for entry in diff.entries] == [("one", "before rebate")]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "entry"),
+    [
+        (
+            "'1000'",
+            "'2000'",
+            DiffEntry(
+                "~",
+                "tiers",
+                "traffic",
+                "0.09 up to 1000, 0.07 beyond by region",
+                "0.09 up to 2000, 0.07 beyond by region",
+            ),
+        ),
+        (
+            "    tiers:\n      steps:\n      - {up_to: null, cost: '1'}\n",
+            "",
+            DiffEntry("-", "tiers", "volume", "1 beyond", ""),
+        ),
+    ],
+)
+def test_tiers_are_changed_and_taken_away(old: str, new: str, entry: DiffEntry) -> None:
+    assert rescripted(old, new).entries == (entry,)
+
+
+def test_tiers_take_the_place_of_other_rules_and_the_other_way_round() -> None:
+    plain = "  - {name: volume, mappings: [{cost: 1}], thresholds: [{level: 1, cost: 1}], fields: [{name: f}]}\n"
+    tiered = SCRIPTED[SCRIPTED.index("  - name: volume") : SCRIPTED.index("pyscripts:\n  scripts")]
+
+    away = rescripted(tiered, plain)
+    book = applied(
+        RuleBook.empty(), *plan(RuleBook.empty(), parse(SCRIPTED.replace(tiered, plain), "r", modules=MODULES)).changes
+    )
+    back = plan(book, parse(SCRIPTED, "r.yaml", modules=MODULES))
+
+    signs = [("tiers", "-"), ("mapping", "+"), ("threshold", "+"), ("field", "+")]
+    assert [(entry.what, entry.sign) for entry in away.entries] == signs
+    assert [(entry.what, entry.sign) for entry in back.entries] == [
+        *((what, "-") for what, _ in signs[1:]),
+        ("tiers", "+"),
+    ]
+    assert document_of(applied(book, *back.changes)) == parse(SCRIPTED, "r.yaml", modules=MODULES)
+
+
+def test_a_service_takes_its_tiers_along_and_a_module_not_named_is_off() -> None:
+    volume = SCRIPTED[SCRIPTED.index("  - name: volume") : SCRIPTED.index("pyscripts:\n  scripts")]
+
+    assert [(e.sign, e.what, e.before) for e in rescripted(volume, "").entries] == [
+        ("-", "service", ""),
+        ("-", "tiers", "1 beyond"),
+    ]
+    assert rescripted("  acme: {enabled: true, priority: 9}\n", "").entries == (
+        DiffEntry("~", "module", "acme", "enabled, priority 9", "disabled, priority 1"),
+    )
+
+
+def test_a_large_plan_is_split_into_consecutive_events() -> None:
+    diff = plan(RuleBook.empty(), parse(SCRIPTED, "r.yaml", modules=MODULES))
+
+    events = diff.events("größe", "why", 7, 700)
+    book, outcomes = fold(RuleBook.empty(), events)
+
+    assert len(events) > 2
+    assert [event.expected_version for event in events] == list(range(len(events)))
+    assert all(len(encode_json(event)) <= 700 for event in events)
+    assert all(isinstance(outcome, Applied) for outcome in outcomes)
+    assert tuple(change for event in events for change in event.changes) == diff.changes
+    assert document_of(book) == parse(SCRIPTED, "r.yaml", modules=MODULES)
+    assert diff.events("a", "b", 7, 4_194_304) == [diff.event("a", "b", 7)]
+    assert Diff(3, (), ()).events("a", "b", 7, 100) == []
+
+
+def test_a_change_that_no_event_can_carry_is_refused() -> None:
+    diff = plan(RuleBook.empty(), parse(SCRIPTED, "r.yaml", modules=MODULES))
+
+    with pytest.raises(
+        ChangeTooLargeError, match=r"kind module_set has \d+ bytes: an event holds 150, \d+ of them for"
+    ):
+        diff.events("me", "why", 7, 150)
 
 
 def test_a_rule_put_between_others_takes_that_place() -> None:

@@ -6,18 +6,23 @@ from decimal import Decimal
 
 import pytest
 
-from rater.model.document import DocumentError
 from rater.model.rules import RuleType
 from rater.rating import (
     DocumentField,
     DocumentMapping,
+    DocumentScript,
     DocumentService,
+    DocumentStep,
     DocumentThreshold,
+    DocumentTiers,
     HashmapSection,
     ModuleState,
+    PyscriptsSection,
     RuleDocument,
+    ScriptFileError,
     parse,
 )
+from tests.unit.rating.documents import faults_of, field, read_two_files, service
 
 COMPLETE = """\
 modules:
@@ -40,30 +45,21 @@ hashmap:
           thresholds:
             - {level: 64, cost: "0.7", type: flat, group: null, tenant_id: projA}
     - name: storage
+    - name: traffic
+      tiers: {by: [region, 1], steps: [{up_to: "1000", cost: 0.090}, {up_to: 1e4, cost: "0.08"}, {cost: 0.07}]}
+pyscripts:
+  scripts:
+    - name: rebate
+      data: |
+        for points in data['usage'].values():
+            pass
+    - {name: other, file: scripts/rebate2.py, start: 2026-01-01T00:00:00Z, end: 2026-01-01T00:00:00Z, description: two}
 """
 
 
-def faults_of(text: str) -> list[str]:
-    with pytest.raises(DocumentError) as caught:
-        parse(text, "r.yaml")
-    return str(caught.value).splitlines()
-
-
-def service(rules: str) -> str:
-    """A document with one service `s`; `rules` are further keys of it, one a line."""
-    lines = "".join(f"    {line}\n" for line in rules.splitlines())
-    return f"hashmap:\n  services:\n  - name: s\n{lines}"
-
-
-def field(rules: str) -> str:
-    """A document with one field `f` in a service; its mappings begin on line 7."""
-    lines = "".join(f"  {line}\n" for line in rules.splitlines())
-    return service(f"fields:\n- name: f\n{lines}")
-
-
 def test_a_document_is_read_with_its_defaults() -> None:
-    assert parse(COMPLETE, "r.yaml") == RuleDocument(
-        {"hashmap": ModuleState(True, 3), "pyscripts": ModuleState(False, 1)},
+    assert parse(COMPLETE, "r.yaml", read_file=read_two_files) == RuleDocument(
+        {"hashmap": ModuleState(True, 3), "pyscripts": ModuleState(True, 1)},
         HashmapSection(
             ("instance_uptime", "storage", "volume"),
             (
@@ -89,7 +85,24 @@ def test_a_document_is_read_with_its_defaults() -> None:
                     ),
                 ),
                 DocumentService("storage"),
+                DocumentService(
+                    "traffic",
+                    tiers=DocumentTiers(
+                        (
+                            DocumentStep(Decimal("0.09"), Decimal(1000)),
+                            DocumentStep(Decimal("0.08"), Decimal(10_000)),
+                            DocumentStep(Decimal("0.07")),
+                        ),
+                        ("region", "1"),
+                    ),
+                ),
             ),
+        ),
+        PyscriptsSection(
+            (
+                DocumentScript("rebate", "for points in data['usage'].values():\n    pass\n"),
+                DocumentScript("other", "pass  # scripts/rebate2.py\r\n", 1_767_225_600, 1_767_225_600, "two"),
+            )
         ),
     )
 
@@ -119,183 +132,64 @@ def test_a_module_not_named_is_enabled_by_its_section(text: str, hashmap: Module
     assert parse(text, "r.yaml").modules == {"hashmap": hashmap, "pyscripts": pyscripts}
 
 
-MAPPINGS = "hashmap.services[0].mappings"
 FIELD_MAPPINGS = "hashmap.services[0].fields[0].mappings"
 
 
-@pytest.mark.parametrize(
-    ("text", "faults"),
-    [
-        ("", ["r.yaml:1: expected a mapping, got null"]),
-        ("- a", ["r.yaml:1: expected a mapping, got a list"]),
-        ("rules: {}", ["r.yaml:1: rules: unknown key 'rules': use modules, hashmap, pyscripts"]),
-        ("modules: {noop: {}}", ["r.yaml:1: modules.noop: unknown key 'noop': use hashmap, pyscripts"]),
-        (
-            "modules: {hashmap: {enabled: 1, priority: 0, on: x}}",
-            [
-                "r.yaml:1: modules.hashmap.on: unknown key 'on': use enabled, priority",
-                "r.yaml:1: modules.hashmap.enabled: expected true or false, got a number '1'",
-                "r.yaml:1: modules.hashmap.priority: is 0: must be from 1 to 1000000",
-            ],
-        ),
-        (
-            "pyscripts:\n  scripts:\n  - {name: a, data: x}\n  - {name: b, data: y}",
-            [
-                f"r.yaml:{line}: pyscripts.scripts[{line - 3}]: pyscripts are not supported yet by this version "
-                "of rater: take it out of the document"
-                for line in (3, 4)
-            ],
-        ),
-        ("pyscripts: {files: []}", ["r.yaml:1: pyscripts.files: unknown key 'files': use scripts"]),
-        (
-            service("tiers: {by: [region]}"),
-            [
-                "r.yaml:4: hashmap.services[0].tiers: tiers are not supported yet by this version of rater: "
-                "take it out of the document"
-            ],
-        ),
-        (
-            service("tiers: [1]"),
-            [
-                "r.yaml:4: hashmap.services[0].tiers: tiers are not supported yet by this version of rater: "
-                "take it out of the document"
-            ],
-        ),
-        ("hashmap: {services: x}", ["r.yaml:1: hashmap.services: expected a list, got text 'x'"]),
-        ("hashmap: {services: [x]}", ["r.yaml:1: hashmap.services[0]: expected a mapping, got text 'x'"]),
-        ("hashmap: {services: [{}]}", ["r.yaml:1: hashmap.services[0]: 'name' is missing"]),
-        (
-            "hashmap: {services: [{name: }, {name: ''}]}",
-            [
-                "r.yaml:1: hashmap.services[0].name: expected text, got null",
-                "r.yaml:1: hashmap.services[1].name: is empty: give at least one character",
-            ],
-        ),
-        (
-            f"hashmap: {{services: [{{name: {'x' * 256}}}]}}",
-            ["r.yaml:1: hashmap.services[0].name: has 256 characters: at most 255 are taken"],
-        ),
-        (
-            "hashmap:\n  services:\n  - name: a\n  - name: a",
-            ["r.yaml:4: hashmap.services[1].name: a second service named 'a': first on line 3, put them together"],
-        ),
-        (
-            service("fields: [{name: f},\n  {name: f}]"),
-            [
-                "r.yaml:5: hashmap.services[0].fields[1].name: a second field named 'f': first on line 4, "
-                "put them together"
-            ],
-        ),
-        (
-            "hashmap: {groups: [a, a, 1, true]}",
-            [
-                "r.yaml:1: hashmap.groups[1]: group 'a' is listed twice",
-                "r.yaml:1: hashmap.groups[3]: expected text, in quotes: 'true', got true or false 'true'",
-            ],
-        ),
-        (service("mappings: [{}]"), [f"r.yaml:4: {MAPPINGS}[0]: 'cost' is missing"]),
-        (
-            service("mappings: [{cost: 1, service_id: x}]"),
-            [
-                f"r.yaml:4: {MAPPINGS}[0].service_id: unknown key 'service_id': "
-                "use value, cost, type, group, tenant_id, start, end, name, description"
-            ],
-        ),
-        (
-            service("mappings: [{cost: 1, value: x}]"),
-            [
-                f"r.yaml:4: {MAPPINGS}[0].value: a mapping of a service has no value: "
-                "put it under a field, or drop the value"
-            ],
-        ),
-        (service("mappings: [{cost: }]"), [f"r.yaml:4: {MAPPINGS}[0].cost: expected a decimal number, got null"]),
-        (
-            service("mappings: [{cost: ten}]"),
-            [f"r.yaml:4: {MAPPINGS}[0].cost: expected a decimal number, got text 'ten'"],
-        ),
-        (
-            service("mappings: [{cost: '1234567890123'}]"),
-            [f"r.yaml:4: {MAPPINGS}[0].cost: has 13 digits before the point: at most 12 are taken"],
-        ),
-        (
-            service("mappings: [{cost: 1e12}]"),
-            [f"r.yaml:4: {MAPPINGS}[0].cost: has 13 digits before the point: at most 12 are taken"],
-        ),
-        (
-            service("mappings: [{cost: 1e-29}]"),
-            [f"r.yaml:4: {MAPPINGS}[0].cost: has 29 digits after the point: at most 28 are taken"],
-        ),
-        (
-            service("mappings: [{cost: 1, type: threshold}]"),
-            [f"r.yaml:4: {MAPPINGS}[0].type: expected one of flat, rate, got text 'threshold'"],
-        ),
-        (
-            service("mappings: [{cost: 1, group: '', tenant_id: false}]"),
-            [
-                f"r.yaml:4: {MAPPINGS}[0].group: is empty: give at least one character",
-                f"r.yaml:4: {MAPPINGS}[0].tenant_id: expected text, in quotes: 'false', got true or false 'false'",
-            ],
-        ),
-        (
-            service("mappings: [{cost: 1, start: 2026-01-01, end: soon}]"),
-            [
-                f"r.yaml:4: {MAPPINGS}[0].start: '2026-01-01' has no offset from UTC: "
-                "write it as 2026-01-01T00:00:00Z if it is UTC",
-                f"r.yaml:4: {MAPPINGS}[0].end: expected a time such as 2026-01-01T00:00:00Z, got text 'soon'",
-            ],
-        ),
-        (
-            service("mappings: [{cost: 1, start: 2026-01-02T00:00:00Z,\n  end: 2026-01-01T00:00:00Z}]"),
-            [f"r.yaml:5: {MAPPINGS}[0].end: end is before start"],
-        ),
-        (
-            service(f"mappings: [{{cost: 1, name: {'n' * 33}, description: {'d' * 257}}}]"),
-            [
-                f"r.yaml:4: {MAPPINGS}[0].name: has 33 characters: at most 32 are taken",
-                f"r.yaml:4: {MAPPINGS}[0].description: has 257 characters: at most 256 are taken",
-            ],
-        ),
-        (field("mappings: [{cost: 1}]"), [f"r.yaml:6: {FIELD_MAPPINGS}[0]: 'value' is missing"]),
-        (
-            field("mappings: [{cost: 1, value: }]"),
-            [f"r.yaml:6: {FIELD_MAPPINGS}[0].value: expected text, got null"],
-        ),
-        (
-            field("mappings: [{cost: 1, value: true}]"),
-            [f"r.yaml:6: {FIELD_MAPPINGS}[0].value: expected text, in quotes: 'true', got true or false 'true'"],
-        ),
-        (
-            field("mappings: [{cost: 1, value: ''}]"),
-            [f"r.yaml:6: {FIELD_MAPPINGS}[0].value: is empty: give at least one character"],
-        ),
-        (
-            service("thresholds: [{cost: 1}, {level: 1}]"),
-            [
-                "r.yaml:4: hashmap.services[0].thresholds[0]: 'level' is missing",
-                "r.yaml:4: hashmap.services[0].thresholds[1]: 'cost' is missing",
-            ],
-        ),
-        (
-            service("thresholds: [{cost: 1, level: 0.000000001}]"),
-            ["r.yaml:4: hashmap.services[0].thresholds[0].level: has 9 digits after the point: at most 8 are taken"],
-        ),
-        (
-            service("thresholds: [{cost: 1, level: 1, start: 2026-01-01T00:00:00Z}]"),
-            [
-                "r.yaml:4: hashmap.services[0].thresholds[0].start: unknown key 'start': "
-                "use level, cost, type, group, tenant_id"
-            ],
-        ),
-        (
-            field("tiers: {}"),
-            [
-                "r.yaml:6: hashmap.services[0].fields[0].tiers: unknown key 'tiers': use name, mappings, thresholds",
-            ],
-        ),
-    ],
-)
-def test_each_fault_is_named(text: str, faults: list[str]) -> None:
-    assert faults_of(text) == faults
+@pytest.mark.parametrize("known", [("acme", "noop"), ("hashmap", "acme", "noop", "pyscripts")])
+def test_modules_without_a_section_say_whether_they_are_enabled(known: tuple[str, ...]) -> None:
+    text = "modules: {acme: {enabled: true, priority: 7}, noop: {enabled: false}}"
+
+    modules = parse(text, "r.yaml", modules=known).modules
+
+    assert modules == {
+        "hashmap": ModuleState(),
+        "pyscripts": ModuleState(),
+        "acme": ModuleState(True, 7),
+        "noop": ModuleState(),
+    }
+
+
+def test_scripts_keep_their_order_and_their_text() -> None:
+    text = """\
+pyscripts:
+  scripts:
+  - {name: b, data: "x = 1\\n\\ty"}
+  - {name: a, data: ''}
+  - {name: c, data: 1}
+"""
+
+    scripts = parse(text, "r.yaml", check=lambda name, data: []).pyscripts.scripts
+
+    assert [(script.name, script.data) for script in scripts] == [("b", "x = 1\n\ty"), ("a", ""), ("c", "1")]
+
+
+def test_a_file_that_cannot_be_read_is_a_fault_of_the_document() -> None:
+    def read_file(name: str) -> str:
+        raise ScriptFileError(f"{name} cannot be read: no such file")
+
+    text = "pyscripts:\n  scripts:\n  - name: a\n    file: a.py\n  - {name: b, data: def}"
+
+    assert faults_of(text, read_file=read_file) == [
+        "r.yaml:4: pyscripts.scripts[0].file: a.py cannot be read: no such file",
+        "r.yaml:5: pyscripts.scripts[1].data: line 1 of the script: invalid syntax",
+    ]
+
+
+def test_a_fault_of_a_whole_script_stands_where_the_script_begins() -> None:
+    text = "pyscripts:\n  scripts:\n  - name: a\n    data: |\n      pass\n      pass"
+
+    faults = faults_of(text, check=lambda name, data: [(0, f"{name} is too deep"), (2, "and this")])
+
+    assert faults == [
+        "r.yaml:4: pyscripts.scripts[0].data: the script: a is too deep",
+        "r.yaml:6: pyscripts.scripts[0].data: line 2 of the script: and this",
+    ]
+
+
+def test_files_are_not_read_unless_the_caller_can() -> None:
+    assert faults_of("pyscripts: {scripts: [{name: a, file: /etc/passwd}]}") == [
+        "r.yaml:1: pyscripts.scripts[0].file: files are not read here: give the script itself as 'data'"
+    ]
 
 
 def test_all_faults_come_at_once_in_order_of_lines() -> None:
@@ -374,5 +268,6 @@ def test_a_name_is_given_to_one_mapping_only() -> None:
     text = service("mappings: [{cost: 1, name: n}]\nfields:\n- name: f\n  mappings:\n  - {value: v, cost: 1, name: n}")
 
     assert faults_of(text) == [
-        f"r.yaml:8: {FIELD_MAPPINGS}[0]: has the name 'n' of another mapping; see {MAPPINGS}[0] on line 4"
+        f"r.yaml:8: {FIELD_MAPPINGS}[0]: has the name 'n' of another mapping; "
+        "see hashmap.services[0].mappings[0] on line 4"
     ]
