@@ -122,6 +122,11 @@ class Zygote:
         self._said.close()
         return f": {said.splitlines()[-1]}" if said else ""
 
+    @property
+    def process_id(self) -> int:
+        """Its number, which is that of its group too."""
+        return self._process.pid
+
     def interrupt(self) -> None:
         """Ends it and its child; whoever waits for an answer gets SandboxError. For any thread."""
         if self._process.returncode is None:  # else its number may be somebody else's by now

@@ -120,6 +120,11 @@ class Sandbox:
         with self._lock:
             return list(self._started(frozenset()).ready.layers)
 
+    def process_id(self) -> int:
+        """Of the process inside; 0 if there is none. For measurements."""
+        zygote = self._zygote
+        return zygote.process_id if zygote is not None else 0
+
     def _ending(self, scripts: Sequence[Script], message: bytes) -> Ending | Attempt:
         if len(message) > MAX_JOB:
             return _refused(f"the frame has {len(message)} bytes: scripts take {MAX_JOB}")
@@ -178,8 +183,8 @@ def sort_points(frame: RatingFrame) -> list[RatingPoint]:
 def encode_job(job: ScriptJob, sources: Sequence[RatingPoint]) -> bytes:
     """The job as the process inside is given it; equal jobs are equal bytes. Raises UnicodeEncodeError."""
     usage: dict[str, list[object]] = {}
-    for point in sources:
-        row = (point.unit, point.qty, point.price, (point.groupby, point.metadata))
+    for number, point in enumerate(sources):
+        row = (number, point.unit, point.qty, point.price, (point.groupby, point.metadata))
         try:
             usage[point.metric].append(row)
         except KeyError:

@@ -71,8 +71,10 @@ class Ready(msgspec.Struct, array_like=True, frozen=True):
 
 
 class JobPoint(msgspec.Struct, array_like=True, frozen=True, gc=False):
-    """A point as the child is given it; `labels` is the encoded pair (groupby, metadata)."""
+    """A point as a script is given it; `labels` is the encoded pair (groupby, metadata)."""
 
+    number: int
+    """Among the points of the job."""
     unit: str
     qty: Decimal
     price: Decimal

@@ -20,7 +20,7 @@ from typing import Any
 import msgspec
 
 from rater.sandbox.inside import confine, seccomp
-from rater.sandbox.inside.frame import BadFrameError, Frame, Source, out_points
+from rater.sandbox.inside.frame import BadFrameError, Frame, Usage, out_points
 from rater.sandbox.inside.preload import Closed
 from rater.sandbox.wire import HEADER, MAX_REASON, Done, Fault, Result, Setup, WireJob, script_file
 
@@ -87,14 +87,16 @@ class Child:
 
     def _prepare(self, encoded: bytes) -> _Prepared:
         """Builds the frame before the limit on memory counts, and gives up everything after."""
+        gc.disable()
         resident = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         job = _decode_job(encoded)
-        prepared = _Prepared(job, Frame.of_job(job.period_begin, job.period_end, job.usage or []))
+        prepared = _Prepared(job, Frame(job.period_begin, job.period_end, job.usage or []))
         grown = max(0, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - resident) * _KIB
         faulthandler.enable(_TRACE, all_threads=False)
         for number in (signal.SIGXCPU, signal.SIGALRM):
             faulthandler.register(number, _TRACE, all_threads=False, chain=False)
         gc.freeze()
+        gc.enable()
         sys.meta_path.append(Closed)
         sys.path.clear()
         # what the frame takes, once more: reading it back makes another of it
@@ -112,7 +114,7 @@ class Child:
             codes = []
             for at, (name, text) in enumerate(job.scripts):
                 codes.append(self._compile(at, name, text))
-            after = frame.usage()
+            after = job.usage or []
             for at, code in enumerate(codes if job.usage is not None else []):
                 if at:
                     frame = Frame(job.period_begin, job.period_end, after)
@@ -138,9 +140,7 @@ class Child:
         except (ValueError, RecursionError, OverflowError) as error:
             raise _StoppedError(Fault(at, 0, _cut(f"does not compile: {error}"))) from None
 
-    def _run_script(
-        self, at: int, name: str, code: CodeType, frame: Frame, data: dict[str, Any]
-    ) -> list[tuple[str, list[Source]]]:
+    def _run_script(self, at: int, name: str, code: CodeType, frame: Frame, data: dict[str, Any]) -> Usage:
         self._progress[:4] = HEADER.pack(at + 1)
         ballast = [bytes(2**20)]
         context: dict[str, Any] = {"data": data}

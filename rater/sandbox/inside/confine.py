@@ -22,6 +22,7 @@ _PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_SET_NO_NEW_PRIVS = 1, 4, 38
 _CAPABILITY_VERSION_3 = 0x20080522
 _STACK = 8 * 2**20
 
+_LIBC = ctypes.CDLL(None, use_errno=True)  # once: to look it up takes longer than to fork
 _LINUX = sys.platform.startswith("linux")
 
 
@@ -33,8 +34,7 @@ def confine_zygote(directory: str) -> list[str]:
         return layers
     with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w", encoding="ascii") as score:  # noqa: PTH123 - pathlib would have to be loaded
         score.write("1000")  # if memory runs out, this process is to be ended before the service
-    libc = ctypes.CDLL(None, use_errno=True)
-    namespaces = _namespaces(libc)
+    namespaces = _namespaces()
     if namespaces:
         layers.append(namespaces)
     with contextlib.suppress(OSError):
@@ -47,37 +47,37 @@ def confine_zygote(directory: str) -> list[str]:
             os.setresgid(NOBODY, NOBODY, NOBODY)
             os.setresuid(NOBODY, NOBODY, NOBODY)
             layers.append(f"user {NOBODY}")
-    if _drop_capabilities(libc):
+    if _drop_capabilities():
         layers.append("no capabilities")
-    _prctl(libc, _PR_SET_NO_NEW_PRIVS, 1)
-    _prctl(libc, _PR_SET_DUMPABLE, 0)
+    _prctl(_PR_SET_NO_NEW_PRIVS, 1)
+    _prctl(_PR_SET_DUMPABLE, 0)
     return layers
 
 
-def _namespaces(libc: ctypes.CDLL) -> str:
+def _namespaces() -> str:
     """Namespaces of its own, without a network in them. Not in each child: there they would cost a millisecond."""
     wanted = _NEW_NET | _NEW_IPC | _NEW_UTS | _NEW_MOUNT
-    if libc.unshare(wanted) == 0:
+    if _LIBC.unshare(wanted) == 0:
         return "namespaces: network, ipc, uts, mount"
-    if libc.unshare(wanted | _NEW_USER) == 0:
+    if _LIBC.unshare(wanted | _NEW_USER) == 0:
         return "namespaces: user, network, ipc, uts, mount"
     return ""
 
 
-def _drop_capabilities(libc: ctypes.CDLL) -> bool:
+def _drop_capabilities() -> bool:
     header = (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION_3, 0)
     none = (ctypes.c_uint32 * 6)()
-    return bool(libc.capset(header, none) == 0)
+    return bool(_LIBC.capset(header, none) == 0)
 
 
-def _prctl(libc: ctypes.CDLL, option: int, value: int) -> None:
-    libc.prctl(option, *map(ctypes.c_ulong, (value, 0, 0, 0)))
+def _prctl(option: int, value: int) -> None:
+    _LIBC.prctl(option, *map(ctypes.c_ulong, (value, 0, 0, 0)))
 
 
 def die_with(parent: int) -> None:
     """Ends this process when `parent` ends, of which it was forked."""
     if _LINUX:
-        _prctl(ctypes.CDLL(None), _PR_SET_PDEATHSIG, signal.SIGKILL)
+        _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
         if os.getppid() != parent:  # it ended before
             os._exit(1)
 

@@ -10,13 +10,13 @@ from collections import deque
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
-from typing import Any, NamedTuple
+from typing import Any, TypeAlias
 
 import msgspec
 
 from rater.sandbox.wire import MAX_NAME, MAX_NUMBER, JobPoint, Labels, OutPoint
 
-__all__ = ["BadFrameError", "Frame", "Source", "out_points"]
+__all__ = ["BadFrameError", "Frame", "Usage", "out_points"]
 
 _MAX_EXPONENT = 1000
 _LOW, _HIGH = -(2**63), 2**64 - 1  # of msgpack
@@ -32,58 +32,26 @@ class BadFrameError(Exception):
     """What a script left in `data` is no frame; the text says where and why."""
 
 
-class Source(NamedTuple):
-    """A point as the script was given it."""
-
-    number: int
-    """Among the points of the job, -1 if an earlier script added it."""
-    metric: str
-    unit: str
-    qty: Decimal
-    price: Decimal
-    labels: bytes
-
-
-class _Read(NamedTuple):
-    """A point as the script left it."""
-
-    unit: str
-    qty: Decimal
-    price: Decimal
-    labels: bytes
+Usage: TypeAlias = list[tuple[str, list[JobPoint]]]
+"""Points by metric. Of a point that was added, `number` is -1."""
 
 
 class Frame:
     """One script's view of the frame."""
 
-    def __init__(self, begin: int, end: int, usage: Iterable[tuple[str, list[Source]]]) -> None:
+    def __init__(self, begin: int, end: int, usage: Usage) -> None:
         self._period = datetime.fromtimestamp(begin, UTC), datetime.fromtimestamp(end, UTC)
-        self._usage = list(usage)
-        self._points: list[tuple[dict[str, Any], Source]] = []  # held, so that no id is given again
-        self._by_id: dict[int, Source] = {}
+        self._usage = usage
+        self._points: list[dict[str, Any]] = []  # held, so that no id is given again
+        self._by_id: dict[int, JobPoint] = {}
 
-    @classmethod
-    def of_job(cls, begin: int, end: int, usage: list[tuple[str, list[JobPoint]]]) -> Frame:
-        """The frame before the first script."""
-        sources: list[tuple[str, list[Source]]] = []
-        index = 0
-        for metric, points in usage:
-            numbered = enumerate(points, index)
-            sources.append((metric, [Source(n, metric, p.unit, p.qty, p.price, bytes(p.labels)) for n, p in numbered]))
-            index += len(points)
-        return cls(begin, end, sources)
-
-    def usage(self) -> list[tuple[str, list[Source]]]:
-        """The points as they were given."""
-        return self._usage
-
-    def sources(self) -> list[Source]:
+    def sources(self) -> list[JobPoint]:
         """The points as they were given, in one list."""
         return [source for _, sources in self._usage for source in sources]
 
     def data(self) -> dict[str, Any]:
-        """The dict for the script."""
-        held, by_id = self._points, self._by_id
+        """The dict for the script. To be called once."""
+        hold = self._points.append
         usage: dict[str, list[dict[str, Any]]] = {}
         for metric, sources in self._usage:
             points = usage[metric] = []
@@ -95,55 +63,57 @@ class Frame:
                     "groupby": groupby,
                     "metadata": metadata,
                 }
-                held.append((point, source))
-                by_id[id(point)] = source
+                hold(point)
                 points.append(point)
+        self._by_id = dict(zip(map(id, self._points), self.sources(), strict=True))
         begin, end = self._period
         return {"period": {"begin": begin, "end": end}, "usage": usage}
 
-    def read(self, data: Any) -> list[tuple[str, list[Source]]]:
+    def read(self, data: Any) -> Usage:
         """What is in `data` now, by metric, sorted. Raises BadFrameError, or what the script's objects raise."""
         usage = _member(data, "data", {"period", "usage"}, ("period", "usage"))["usage"]
         self._check_period(data["period"])
         if not isinstance(usage, dict):
             raise BadFrameError(f"data['usage'] is {_kind(usage)}: it must be a dict of lists of points")
-        after: dict[str, list[Source]] = {}
-        orphans: list[tuple[list[Source], int]] = []
+        after: dict[str, list[JobPoint]] = {}
         for key, points in usage.items():
             metric = _metric(key)
             if not isinstance(points, list | tuple | deque):
                 raise BadFrameError(f"metric {metric!r} is {_kind(points)}: it must be a list of points")
-            after[metric] = self._read_points(metric, points, orphans)
-        self._adopt(orphans)
-        return [(metric, after[metric]) for metric in sorted(after)]
+            after[metric] = self._read_points(metric, points)
+        self._adopt(after)
+        return sorted(after.items())
 
-    def _read_points(self, metric: str, points: Iterable[Any], orphans: list[tuple[list[Source], int]]) -> list[Source]:
-        found: list[Source] = []
-        take, by_id = found.append, self._by_id
-        for point in points:
-            source = by_id.pop(id(point), None)
-            try:
-                read = _point(point, source)
-            except BadFrameError as fault:
-                raise BadFrameError(f"metric {metric!r}, point {len(found) + 1}: {fault}") from None
-            if source is None:
-                orphans.append((found, len(found)))
-                take(Source(-1, metric, *read))
-            else:
-                take(Source(source.number, metric, *read))
+    def _read_points(self, metric: str, points: Iterable[Any]) -> list[JobPoint]:
+        found: list[JobPoint] = []
+        take, origin = found.append, self._by_id.pop
+        try:
+            for point in points:
+                take(_point(point, origin(id(point), None)))
+        except BadFrameError as fault:
+            raise BadFrameError(f"metric {metric!r}, point {len(found) + 1}: {fault}") from None
         return found
 
-    def _adopt(self, orphans: list[tuple[list[Source], int]]) -> None:
+    def _adopt(self, after: dict[str, list[JobPoint]]) -> None:
         """A point that was built anew with the metric and labels of one that is gone is that one."""
-        if not orphans:
+        orphans = [
+            (metric, place, point)
+            for metric, points in after.items()
+            for place, point in enumerate(points)
+            if point.number < 0
+        ]
+        if not orphans or not self._by_id:
             return
-        gone: dict[tuple[str, bytes], deque[Source]] = {}
-        for source in self._by_id.values():  # those that were not met
-            gone.setdefault(_identity(source), deque()).append(source)
-        for points, place in orphans:
-            waiting = gone.get(_identity(points[place]))
-            if waiting:
-                points[place] = points[place]._replace(number=waiting.popleft().number)
+        gone = {source.number for source in self._by_id.values()}  # they were not met
+        waiting: dict[tuple[str, bytes], deque[int]] = {}
+        for metric, sources in self._usage:
+            for source in sources:
+                if source.number in gone and source.number >= 0:
+                    waiting.setdefault((metric, _identity(source)), deque()).append(source.number)
+        for metric, place, point in orphans:
+            numbers = waiting.get((metric, _identity(point)))
+            if numbers:
+                after[metric][place] = JobPoint(numbers.popleft(), point.unit, point.qty, point.price, point.labels)
 
     def _check_period(self, period: Any) -> None:
         """CloudKitty stores a frame under the period that a script leaves; here a frame stays where it is."""
@@ -169,7 +139,7 @@ def _metric(key: Any) -> str:
     return metric
 
 
-def _point(point: Any, source: Source | None) -> _Read:
+def _point(point: Any, source: JobPoint | None) -> JobPoint:
     if not isinstance(point, dict):
         raise BadFrameError(f"is {_kind(point)}: it must be a dict")
     if len(point) != 4 or "rating" not in point:
@@ -183,7 +153,7 @@ def _point(point: Any, source: Source | None) -> _Read:
         rating = {"price": 0, **_member(rating, "'rating'", {"price"}, ())}
     unit, qty, price = vol["unit"], vol["qty"], rating["price"]
     if source is None:
-        return _Read(_unit(unit), _number(qty, "qty"), _number(price, "price"), _labels(groupby, metadata))
+        return JobPoint(-1, _unit(unit), _number(qty, "qty"), _number(price, "price"), _labels(groupby, metadata))
     if unit is not source.unit or not unit:
         unit = _unit(unit)
     if qty is not source.qty:
@@ -191,10 +161,10 @@ def _point(point: Any, source: Source | None) -> _Read:
     if price is not source.price:
         price = _number(price, "price")
     try:
-        labels = _encode((groupby, metadata))
+        same = _encode((groupby, metadata)) == bytes(source.labels)
     except Exception:  # noqa: BLE001 - whatever it is that cannot be encoded: it is looked at below
-        labels = b""
-    return _Read(unit, qty, price, source.labels if labels == source.labels else _labels(groupby, metadata))
+        same = False
+    return JobPoint(source.number, unit, qty, price, source.labels if same else _labels(groupby, metadata))
 
 
 def _member(value: Any, what: str, keys: set[str], required: tuple[str, ...]) -> dict[str, Any]:
@@ -235,8 +205,8 @@ def _number(value: Any, name: str) -> Decimal:
     return number
 
 
-def _labels(groupby: Any, metadata: Any) -> bytes:
-    return _encode((_label_dict(groupby, "groupby"), _label_dict(metadata, "metadata")))
+def _labels(groupby: Any, metadata: Any) -> msgspec.Raw:
+    return msgspec.Raw(_encode((_label_dict(groupby, "groupby"), _label_dict(metadata, "metadata"))))
 
 
 def _label_dict(value: Any, name: str) -> Labels:
@@ -278,8 +248,8 @@ def _check_text(text: str, where: str) -> None:
         raise BadFrameError(f"{where} holds half of a surrogate pair, which is no character") from None
 
 
-def _identity(source: Source) -> tuple[str, bytes]:
-    return source.metric, _canonical(_decode_labels(source.labels))
+def _identity(point: JobPoint) -> bytes:
+    return _canonical(_decode_labels(point.labels))
 
 
 def _kind(value: Any) -> str:
@@ -291,24 +261,20 @@ def _shown(value: Any) -> str:
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
-def out_points(before: list[Source], after: list[tuple[str, list[Source]]]) -> list[tuple[str, list[OutPoint]]]:
-    """What the worker does not know yet: `before` are the points of the job, by index."""
-    out = []
-    for metric, points in after:
-        rows = []
-        for number, _, unit, qty, price, labels in points:
-            if number < 0:
-                rows.append(OutPoint(number, unit, str(qty), str(price), _decode_labels(labels)))
-                continue
-            source = before[number]
-            rows.append(
-                OutPoint(
-                    number,
-                    None if unit == source.unit else unit,
-                    None if qty is source.qty else str(qty),
-                    None if price is source.price else str(price),
-                    None if labels is source.labels else _decode_labels(labels),
-                )
-            )
-        out.append((metric, rows))
-    return out
+def out_points(before: list[JobPoint], after: Usage) -> list[tuple[str, list[OutPoint]]]:
+    """What the worker does not know yet: `before` are the points of the job, by number."""
+    return [(metric, [_out(before, point) for point in points]) for metric, points in after]
+
+
+def _out(before: list[JobPoint], point: JobPoint) -> OutPoint:
+    number, unit, qty, price, labels = point.number, point.unit, point.qty, point.price, point.labels
+    if number < 0:
+        return OutPoint(number, unit, str(qty), str(price), _decode_labels(labels))
+    source = before[number]
+    return OutPoint(
+        number,
+        None if unit == source.unit else unit,
+        None if qty is source.qty else str(qty),
+        None if price is source.price else str(price),
+        None if labels is source.labels else _decode_labels(labels),
+    )

@@ -40,6 +40,7 @@ _AARCH64 = {
     "getegid": 177, "getppid": 173, "gettid": 178, "restart_syscall": 128, "clock_gettime": 113,
     "clock_getres": 114, "clock_nanosleep": 115, "exit_group": 94, "getrandom": 278,
 }  # fmt: skip
+_LIBC = ctypes.CDLL(None, use_errno=True)  # once: to look it up takes longer than to fork
 _MACHINES = {"x86_64": (0xC000003E, _X86_64), "aarch64": (0xC00000B7, _AARCH64)}
 
 
@@ -85,10 +86,9 @@ def install(instructions: bytes | None = None) -> None:
     if not sys.platform.startswith("linux"):
         raise UnavailableError(f"{sys.platform} has no seccomp")
     instructions = program(platform.machine()) if instructions is None else instructions
-    libc = ctypes.CDLL(None, use_errno=True)
     buffer = ctypes.create_string_buffer(instructions, len(instructions))
     filter_ = _Program(len(instructions) // 8, ctypes.addressof(buffer))
-    if libc.prctl(_PR_SET_NO_NEW_PRIVS, *map(ctypes.c_ulong, (1, 0, 0, 0))):
+    if _LIBC.prctl(_PR_SET_NO_NEW_PRIVS, *map(ctypes.c_ulong, (1, 0, 0, 0))):
         raise UnavailableError(f"no_new_privs: {os.strerror(ctypes.get_errno())}")
-    if libc.prctl(_PR_SET_SECCOMP, *map(ctypes.c_ulong, (_MODE_FILTER, ctypes.addressof(filter_), 0, 0))):
+    if _LIBC.prctl(_PR_SET_SECCOMP, *map(ctypes.c_ulong, (_MODE_FILTER, ctypes.addressof(filter_), 0, 0))):
         raise UnavailableError(f"seccomp: {os.strerror(ctypes.get_errno())}")
