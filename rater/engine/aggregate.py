@@ -139,13 +139,9 @@ def canonical(value: Decimal) -> Decimal:
 
     More than 38 decimals are rounded half-even.
     """
-    exponent = value.as_tuple().exponent
-    assert isinstance(exponent, int), "only finite numbers come here"
-    if exponent < -MAX_SCALE:
-        value = EXACT.quantize(value, _QUANTUM)
+    assert value.is_finite(), "only finite numbers come here"
     value = EXACT.normalize(value)
-    if not value:
-        return Decimal(0)
-    exponent = value.as_tuple().exponent
-    assert isinstance(exponent, int)
-    return EXACT.quantize(value, _ONE) if exponent > 0 else value
+    if value == value.to_integral_value():
+        return EXACT.quantize(value, _ONE) if value else _ZERO
+    rounded = EXACT.quantize(value, _QUANTUM)  # a third of the time that it takes to count the decimals
+    return value if rounded == value else canonical(rounded)

@@ -212,26 +212,38 @@ def load(request: Json) -> Json:
 
 
 def measure(request: Json) -> Json:
-    """CPU seconds to rate the loaded points once: by the module alone, or by the worker until it has stored them.
+    """CPU seconds to rate the loaded points `frames` times: by the module alone, or by the worker and stored.
 
     `prices`: whether to answer with the prices too.
     """
-    begin, module, worker = MEASURED["begin"], MEASURED["module"], MEASURED["worker"]
-    end = begin + datetime.timedelta(hours=1)
-    usage = {metric: list(points) for metric, points in MEASURED["usage"].items()}
-    if request["path"] == "module":
-        frame = dataframe.DataFrame(begin, end, usage)
-        started = time.process_time()
-        rated = module.process(frame)
-        took = time.process_time() - started
-    else:
-        started = time.process_time()
-        frame = worker.execute_measurements_rating(end, begin, usage)
-        worker.persist_rating_data(end, frame, begin)
-        took = time.process_time() - started
-        (rated,) = worker._storage.pushed
-    prices = [str(after.price) for _, after in rated.iterpoints()] if request.get("prices") else []
+    rated, took = None, 0.0
+    for _ in range(request["frames"]):
+        usage = {metric: list(points) for metric, points in MEASURED["usage"].items()}
+        seconds, rated = _measured[request["path"]](usage)
+        took += seconds
+    prices = [str(after.price) for _, after in rated.iterpoints()] if rated and request.get("prices") else []
     return {"seconds": took, "prices": prices}
+
+
+def _module_alone(usage: Json) -> tuple[float, Any]:
+    begin, module = MEASURED["begin"], MEASURED["module"]
+    frame = dataframe.DataFrame(begin, begin + datetime.timedelta(hours=1), usage)
+    started = time.process_time()
+    rated = module.process(frame)
+    return time.process_time() - started, rated
+
+
+def _worker(usage: Json) -> tuple[float, Any]:
+    begin, worker = MEASURED["begin"], MEASURED["worker"]
+    end = begin + datetime.timedelta(hours=1)
+    started = time.process_time()
+    frame = worker.execute_measurements_rating(end, begin, usage)
+    worker.persist_rating_data(end, frame, begin)
+    took = time.process_time() - started
+    return took, worker._storage.pushed[0]
+
+
+_measured = {"module": _module_alone, "worker": _worker}
 
 
 def point(given: Json) -> Any:
