@@ -22,7 +22,11 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks import pyscripts
-from rater.engine.rate import _lines, _totals  # what rate_frame does once it has the points: no public name ends there
+from rater.engine.rate import (
+    _place,
+    _lines,
+    _totals,
+)  # what rate_frame does once it has the points: no public name ends there
 from rater.model.labels import canonical_series, line_id
 from rater.rating import Chain, Compiler, Plan, Rated, RatingFrame, RatingPoint, RuleBook
 from rater.rating.chain import NoScripts
@@ -102,7 +106,7 @@ class Ours:
     def stored(self) -> None:
         """As CloudKitty's worker: from points to what is stored; here lines with their ids, sorted, and totals."""
         found = _lines(SCOPE, self.rated(), self._points, self._identities)
-        lines = sorted(found.by_id.values(), key=lambda line: (line.metric, line.line_id))
+        lines = sorted(found.by_id.values(), key=_place)
         assert len(lines) == POINTS
         _totals(lines)
 

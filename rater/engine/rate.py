@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from decimal import Decimal
+from decimal import Decimal, localcontext
+from operator import attrgetter
 from typing import Literal
 
 import msgspec
@@ -30,6 +31,7 @@ from rater.rating import Chain, Failed, Rated, RatingFrame, RatingPoint, Unrated
 __all__ = ["Look", "Rating", "look", "open_gaps", "rate_frame"]
 
 ZERO = Decimal(0)
+_place = attrgetter("metric", "line_id")
 _UNITS = "two points of metric {!r} differ only in their units, {!r} and {!r}: modules must keep them apart by a label"
 MAX_FAILURE = 2000  # characters, as topic `rated` takes them
 MAX_NAMED = 500  # quarantined points: each part of a frame repeats them, and a message holds 4 MiB
@@ -242,10 +244,6 @@ def _new_identity(scope_id: str, point: RatingPoint, series: dict[bytes, bytes])
     return identity
 
 
-def _place(line: Line) -> tuple[str, str]:
-    return line.metric, line.line_id
-
-
 def _sum(one: Line, other: Line) -> Line:
     """Points that modules made alike are one line: no consumer could tell them apart."""
     return msgspec.structs.replace(
@@ -286,9 +284,10 @@ def _totals(lines: list[Line]) -> list[MetricTotal]:
 
 def _total(metric: str, unit: str, lines: list[Line]) -> MetricTotal:
     qty = price = ZERO
-    for line in lines:
-        qty = EXACT.add(qty, line.qty)
-        price = EXACT.add(price, line.price)
+    with localcontext(EXACT):
+        for line in lines:
+            qty += line.qty
+            price += line.price
     return MetricTotal(metric, unit, canonical(qty), canonical(price), len(lines))
 
 
