@@ -24,8 +24,17 @@ def ended(names: Sequence[str], ending: Ending, settings: SandboxSettings) -> Fa
 
 def by_chance(ending: Ending, settings: SandboxSettings) -> bool:
     """It may be that the machine is at fault: too little time, or ended by force from outside."""
-    return not ending.overflow and (
-        ending.late or ending.cpu >= settings.cpu_seconds or ending.status == -signal.SIGKILL
+    return (
+        not ending.overflow
+        and not ending.mute
+        and (ending.late or _out_of_cpu(ending, settings) or ending.status == -signal.SIGKILL)
+    )
+
+
+def _out_of_cpu(ending: Ending, settings: SandboxSettings) -> bool:
+    """The kernel's limit is more exact than what it tells: a stack that was written for no other reason says it too."""
+    return ending.cpu >= settings.cpu_seconds or (
+        not (ending.late or ending.mute) and ending.trace.startswith(b"Stack ")
     )
 
 
@@ -59,7 +68,7 @@ def _text(said: bytes) -> str:
 def _reason(ending: Ending, settings: SandboxSettings) -> str:
     if ending.overflow:
         return f"gives back more than {settings.result_mib} MiB (scripts.result_mib)"
-    if ending.cpu >= settings.cpu_seconds:
+    if _out_of_cpu(ending, settings):
         return f"takes more than {settings.cpu_seconds} s of processor time (scripts.cpu_seconds)"
     if ending.late:
         return (
@@ -68,6 +77,8 @@ def _reason(ending: Ending, settings: SandboxSettings) -> str:
         )
     if found := _FATAL.search(_text(ending.trace)) or _FATAL.search(_text(ending.printed)):
         return f"crashes Python: {found[1]}"
+    if ending.mute:
+        return "closes the descriptors of its process and goes on"
     if ending.status < 0:
         return _signal(-ending.status)
     return f"ends the process with status {ending.status} before it gives back anything"
@@ -75,6 +86,6 @@ def _reason(ending: Ending, settings: SandboxSettings) -> str:
 
 def _signal(number: int) -> str:
     if number == signal.SIGKILL:
-        return "ended by force (SIGKILL): it closed its descriptors, or the machine is out of memory"
+        return "ended by force (SIGKILL): the machine may be out of memory"
     name = signal.Signals(number).name if number in set(signal.Signals) else str(number)
     return f"crashes the process ({name})"

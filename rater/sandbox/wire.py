@@ -133,6 +133,8 @@ class Ending(msgspec.Struct, array_like=True, frozen=True):
     """It was ended for the wall time."""
     overflow: bool
     """It was ended for the size of its result."""
+    mute: bool
+    """It closed its result and went on."""
     trace: bytes
     """What faulthandler wrote: its begin."""
     printed: bytes

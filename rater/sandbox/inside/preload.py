@@ -43,8 +43,8 @@ class Closed:
     ) -> importlib.machinery.ModuleSpec | None:
         """Raises ModuleNotFoundError: whoever asks here did not find the module in memory."""
         raise ModuleNotFoundError(
-            f"module {name!r} is not there for scripts: they can import Python's standard library "
-            "and what `scripts.modules` of rater.yaml names",
+            f"module {name!r} is not there for scripts: they can import what an import statement of theirs names "
+            "from Python's standard library, and what scripts.modules of rater.yaml names",
             name=name,
         )
 

@@ -28,6 +28,7 @@ __all__ = ["main"]
 _IN, _OUT = 0, 1
 _TRACE_LIMIT = 16384
 _TRACE_SECONDS = 0.5  # for faulthandler to write where a script was
+_END_SECONDS = 0.2  # for a process that closed its result to end
 _PIPE_BYTES = 2**20
 _CHUNK = 2**20
 _KEPT: list[object] = []  # time zones: in memory as long as somebody holds them
@@ -44,6 +45,8 @@ def main(directory: str) -> None:
     _KEPT.extend(preload(setup.modules))
     statm = os.open("/proc/self/statm", os.O_RDONLY) if os.path.exists("/proc/self/statm") else None  # noqa: PTH110 - no pathlib here
     threads = threading.active_count()
+    for name in set(os.environ) - {"TZ"}:
+        del os.environ[name]  # Python sets LC_CTYPE by itself
     layers = confine.confine_zygote(directory)
     fault = _fault(setup, threads, layers)
     _send(msgspec.msgpack.encode(Ready(layers, fault)))
@@ -102,7 +105,7 @@ class _Forker:
 
     def run(self, job: bytes) -> Ending:
         """Everything about one frame. `reap` has to be called before the next one."""
-        self._progress[:4] = HEADER.pack(0)
+        self._progress[:] = bytes(mmap.PAGESIZE)  # all of it: nothing is to be read that an earlier script left there
         result_in, result_out = os.pipe()
         trace_in, trace_out = os.pipe()
         printed = _file()
@@ -118,7 +121,6 @@ class _Forker:
         os.close(trace_out)
         watch = _Watch(self._setup, child, result_in, trace_in, started)
         watch.wait()
-        os.kill(child, signal.SIGKILL)  # also after a result: it is not to go on
         ending = self._ending(watch, printed)
         for descriptor in (result_in, trace_in, printed):
             os.close(descriptor)
@@ -126,13 +128,13 @@ class _Forker:
 
     def _ending(self, watch: _Watch, printed: int) -> Ending:
         result = watch.result()
-        status, cpu = 0, 0.0
-        if result is None:  # how it ended is of interest, so it is waited for
-            _, code, used = os.wait4(watch.child, 0)
-            status, cpu = os.waitstatus_to_exitcode(code), used.ru_utime + used.ru_stime
-            watch.drain()
-        else:
+        status, cpu, mute = 0, 0.0, False
+        if result is not None:
+            os.kill(watch.child, signal.SIGKILL)  # it is not to go on
             self._dead = watch.child
+        else:
+            status, cpu, mute = _wait_for(watch.child, by_itself=watch.ended)
+            watch.drain()
         return Ending(
             status=status,
             script=HEADER.unpack(self._progress[:4])[0] - 1,
@@ -140,6 +142,7 @@ class _Forker:
             wall=time.monotonic() - watch.started,
             late=watch.late,
             overflow=watch.overflow,
+            mute=mute,
             trace=bytes(watch.trace[:_TRACE_LIMIT]),
             printed=os.pread(printed, self._setup.output_bytes, 0),
             result=result,
@@ -150,6 +153,20 @@ class _Forker:
         if self._dead is not None:
             os.waitpid(self._dead, 0)
         self._dead = None
+
+
+def _wait_for(child: int, *, by_itself: bool) -> tuple[int, float, bool]:
+    """How a child ended, with its processor time; killed at once, or if it does not end by itself: then True."""
+    deadline = time.monotonic() + (_END_SECONDS if by_itself else 0)
+    while True:
+        number, code, used = os.wait4(child, os.WNOHANG)
+        if number == 0 and time.monotonic() < deadline:
+            time.sleep(_END_SECONDS / 20)
+            continue
+        if number == 0:
+            os.kill(child, signal.SIGKILL)
+            _, code, used = os.wait4(child, 0)
+        return os.waitstatus_to_exitcode(code), used.ru_utime + used.ru_stime, by_itself and number == 0
 
 
 def _file() -> int:
@@ -176,6 +193,8 @@ class _Watch:
         self.started = started
         self.late = False
         self.overflow = False
+        self.ended = False
+        """It closed its result: its end follows."""
         self.trace = bytearray()
         self._setup = setup
         self._result_in = result_in
@@ -200,6 +219,7 @@ class _Watch:
                 if descriptor == self._trace_in:
                     self._hear(event)
                 elif not self._read():
+                    self.ended = not self.overflow
                     return
 
     def _overdue(self) -> bool:
