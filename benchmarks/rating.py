@@ -23,8 +23,8 @@ from rich.table import Table
 
 from benchmarks import pyscripts
 from rater.engine.rate import (
-    _place,
     _lines,
+    _place,
     _totals,
 )  # what rate_frame does once it has the points: no public name ends there
 from rater.model.labels import canonical_series, line_id
