@@ -1,16 +1,32 @@
 """Trying rules and looking into prices, without touching anything: price a file, explain a line, compare two books."""
 
+from rater.trial.explained import Explainer, FrameExplained, LineExplained, UsageUnknownError, WithoutPrice
 from rater.trial.pricing import Measured, Priced, Pricer, UnorderedUsageError, UnprovenPriceError
+from rater.trial.stored import Sampled, StoredFrame, StoredFrames, UsageMissingError, keeps_points
 from rater.trial.usage import FileTotals, Refused, TotalKey, price_file
+from rater.trial.whatif import Comparison, Difference, WhatIf
 
 __all__ = [
+    "Comparison",
+    "Difference",
+    "Explainer",
     "FileTotals",
+    "FrameExplained",
+    "LineExplained",
     "Measured",
     "Priced",
     "Pricer",
     "Refused",
+    "Sampled",
+    "StoredFrame",
+    "StoredFrames",
     "TotalKey",
     "UnorderedUsageError",
     "UnprovenPriceError",
+    "UsageMissingError",
+    "UsageUnknownError",
+    "WhatIf",
+    "WithoutPrice",
+    "keeps_points",
     "price_file",
 ]
