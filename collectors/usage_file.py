@@ -9,14 +9,14 @@ from __future__ import annotations
 import re
 from datetime import datetime
 from decimal import Decimal
-from typing import Annotated, TypeAlias
+from typing import TypeAlias
 
 import msgspec
-from msgspec import Meta
 
 from rater.model.codec import quantity_fault
 from rater.model.errors import RejectedError
 from rater.model.labels import Labels, canonical_series
+from rater.model.usagefile import CoversLine, CoversRange, UsageLine
 
 __all__ = [
     "ALL",
@@ -35,41 +35,6 @@ ALL = "*"  # as scope or metric of a covers line: all that the file names
 LAST_INSTANT = 253_402_300_800  # the end of year 9999, the last one that a record may name
 MAX_SERIES_BYTES = 500_000  # so that any sample fits into a record
 _MAX_KNOWN_TIMES = 100_000
-
-Name: TypeAlias = Annotated[str, Meta(min_length=1, max_length=255)]
-Time: TypeAlias = Annotated[
-    str, Meta(description="ISO 8601 with offset, whole seconds", examples=["2026-01-01T00:00:00Z"])
-]
-
-
-class UsageLine(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One sample of a usage file. `end` absent: an instant."""
-
-    scope_id: Name
-    metric: Name
-    begin: Time
-    qty: Annotated[Decimal, Meta(description="decimal text or a JSON number, read exactly")]
-    end: Time | None = None
-    unit: Name | None = None
-    """Default: the unit that metrics.yml gives the metric, or `undefined`."""
-    groupby: Labels = {}
-    metadata: Labels = {}
-
-
-class CoversRange(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The source answered completely for this time; `*` as scope or metric means all that the file names."""
-
-    scope_id: Name
-    metric: Name
-    begin: Time
-    end: Time
-    source: Name | None = None
-
-
-class CoversLine(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A line of a usage file that claims coverage."""
-
-    covers: CoversRange
 
 
 class Used(msgspec.Struct, frozen=True, gc=False):

@@ -10,7 +10,7 @@ from functools import cache
 from typing import Annotated, TypeAlias
 
 import msgspec
-from msgspec import Meta
+from msgspec import UNSET, Meta, UnsetType
 
 from rater.model.rules import MAX_SCRIPT, RuleType
 
@@ -35,10 +35,8 @@ __all__ = [
 MAX_STEPS = 1000  # of graduated prices, as rater.model.rules.Tiers takes them
 MAX_LABELS = 100
 
-Text: TypeAlias = Annotated[str, Meta(min_length=1, max_length=255)] | int | float
-Number: TypeAlias = (
-    Annotated[str, Meta(pattern=r"^[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]{1,9})?$")] | int | float
-)
+Text: TypeAlias = Annotated[str, Meta(min_length=1, max_length=255)] | float
+Number: TypeAlias = Annotated[str, Meta(pattern=r"^[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]{1,9})?$")] | float
 Time: TypeAlias = Annotated[
     str,
     Meta(
@@ -46,8 +44,8 @@ Time: TypeAlias = Annotated[
         description="ISO 8601 with offset, whole seconds: 2026-01-01T00:00:00Z",
     ),
 ]
-ShortName: TypeAlias = Annotated[str, Meta(min_length=1, max_length=32)] | int | float
-Description: TypeAlias = Annotated[str, Meta(max_length=256)] | int | float
+ShortName: TypeAlias = Annotated[str, Meta(min_length=1, max_length=32)] | float
+Description: TypeAlias = Annotated[str, Meta(max_length=256)] | float
 
 
 class _Part(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -124,7 +122,7 @@ class FileTiers(_Part, frozen=True):
 
     by: Annotated[list[Text], Meta(max_length=MAX_LABELS)] | None = None
     """One count runs for each combination of the values of these labels."""
-    steps: Annotated[list[FileStep], Meta(min_length=1, max_length=MAX_STEPS)] | None = None
+    steps: Annotated[list[FileStep], Meta(min_length=1, max_length=MAX_STEPS)] | UnsetType = UNSET
 
 
 class FileField(_Part, frozen=True):
@@ -142,7 +140,7 @@ class FileService(_Part, frozen=True):
     mappings: list[FileServiceMapping] | None = None
     thresholds: list[FileThreshold] | None = None
     fields: list[FileField] | None = None
-    tiers: Annotated[FileTiers, Meta(extra_json_schema={"dependentRequired": {"by": ["steps"]}})] | None = None
+    tiers: Annotated[FileTiers | None, Meta(extra_json_schema={"dependentRequired": {"by": ["steps"]}})] = None
 
 
 class FileHashmap(_Part, frozen=True):
@@ -157,8 +155,8 @@ class FileScript(_Part, frozen=True):
     """A rating script, as `data` or in a `file`."""
 
     name: Text
-    data: Annotated[str, Meta(max_length=MAX_SCRIPT)] | int | float = ""
-    file: Annotated[str, Meta(min_length=1, max_length=1000)] | int | float = ""
+    data: Annotated[str, Meta(max_length=MAX_SCRIPT)] | float | UnsetType = UNSET
+    file: Annotated[str, Meta(min_length=1, max_length=1000)] | float | UnsetType = UNSET
     """Relative to the document; the script is stored by its content."""
     start: Time | None = None
     """The first period begin that the script runs for; null: the beginning of time."""

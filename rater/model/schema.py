@@ -1,4 +1,4 @@
-"""JSON Schemas (2020-12) of what stands in the topics, generated from the structs and kept in `schemas/`.
+"""JSON Schemas (2020-12) of what stands in the topics and in files, generated from the structs, kept in `schemas/`.
 
 `python -m rater.model.schema` writes them; with `--check` it writes nothing and fails with a diff if they are stale.
 """
@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from rater.model import interval, rated, rules, usage
+from rater.model import interval, rated, rulefile, rules, usage, usagefile
 
 __all__ = ["DECIMAL_PATTERN", "DOCUMENTS", "Document", "generate", "main", "stale", "write"]
 
@@ -28,10 +28,10 @@ _Schema = dict[str, Any]
 
 
 class Document(NamedTuple):
-    """One file of `schemas/`."""
+    """One file of `schemas/`. What it describes is of one of `kinds`."""
 
     name: str
-    kind: Any
+    kinds: tuple[Any, ...]
     title: str
     description: str
 
@@ -39,33 +39,47 @@ class Document(NamedTuple):
 DOCUMENTS = (
     Document(
         "usage",
-        usage.UsageRecord,
+        (usage.UsageRecord,),
         "Record of topic usage",
         "What the sources found, what is expected of them, and their failures. Key: the scope id in UTF-8.",
     ),
     Document(
         "rules",
-        rules.RuleEvent,
+        (rules.RuleEvent,),
         "Record of topic rules",
         "A step of the rule book. One partition, read from its beginning.",
     ),
     Document(
         "rated",
-        rated.RatedFrame,
+        (rated.RatedFrame,),
         "Record of topic rated",
         "One part of one revision of a frame: its lines, totals, coverage and gaps. Key: the scope id in UTF-8.",
     ),
     Document(
         "alerts",
-        rated.Alert,
+        (rated.Alert,),
         "Record of topic alerts",
         "Something that a person or a program should act on. Key: the scope id in UTF-8.",
     ),
     Document(
         "rejected-headers",
-        rated.RejectedHeaders,
+        (rated.RejectedHeaders,),
         "Headers of a record of topic rejected",
         "Each header's value is UTF-8 text, a number its decimal text. Key and value are the refused record's own.",
+    ),
+    Document(
+        "rule-document",
+        (rulefile.RuleFile,),
+        "Rule document",
+        "All rating rules of an installation, as YAML or JSON. A bare number is read from its decimal text. "
+        "What a schema cannot say (digits of numbers, duplicates, rising bounds, syntax of scripts) is checked by "
+        "`rater rules check`.",
+    ),
+    Document(
+        "usage-file",
+        (usagefile.UsageLine, usagefile.CoversLine),
+        "Line of a usage file",
+        "A sample, or a claim that the source answered completely for some time. One line of JSON each.",
     ),
 )
 
@@ -121,7 +135,7 @@ def _read(path: Path) -> str:
 
 
 def _text(document: Document) -> str:
-    (root,), components = msgspec.json.schema_components([document.kind], ref_template="#/$defs/{name}")
+    roots, components = msgspec.json.schema_components(document.kinds, ref_template="#/$defs/{name}")
     for name, component in components.items():
         _describe_fields(component, _classes()[name])
     schema = {
@@ -129,12 +143,14 @@ def _text(document: Document) -> str:
         "$id": f"urn:rater:schema:{document.name}:{usage.FORMAT_VERSION}",
         "title": document.title,
         "description": document.description,
-        **root,
+        **(roots[0] if len(roots) == 1 else {"anyOf": list(roots)}),
         "$defs": dict(sorted(components.items())),
     }
     edits = [_drop_discriminator, _tidy_description, _pin_version, _merge_types, _say_decimal]
-    if document.kind is rated.RejectedHeaders:
+    if document.name == "rejected-headers":
         edits.append(_number_as_text)
+    if document.name == "usage-file":
+        edits.append(_or_number)
     return json.dumps(_edited(schema, edits), indent=2, ensure_ascii=False) + "\n"
 
 
@@ -188,6 +204,12 @@ def _say_decimal(node: _Schema) -> None:
         node["pattern"] = DECIMAL_PATTERN
 
 
+def _or_number(node: _Schema) -> None:
+    """In a file that people write a number needs no quotes; msgspec reads it exactly, but its schema says text."""
+    if node.get("pattern") == DECIMAL_PATTERN:
+        node["type"] = ["string", "number"]
+
+
 def _number_as_text(node: _Schema) -> None:
     if node.get("type") == "integer":
         node["type"] = "string"
@@ -196,7 +218,7 @@ def _number_as_text(node: _Schema) -> None:
 
 
 def _classes() -> dict[str, type]:
-    modules = (interval, rated, rules, usage)
+    modules = (interval, rated, rulefile, rules, usage, usagefile)
     return {name: kind for module in modules for name, kind in vars(module).items() if isinstance(kind, type)}
 
 

@@ -73,11 +73,11 @@ class Draft:
         self._at = event.created_at
         self._undo: list[tuple[dict[Any, Any], Any, Any]] = []  # table, key, what stood there
         self._gone: list[tuple[dict[Any, Any], Any]] = []
-        self._moves: dict[tuple[int, str], Order] = {}
+        self._moves: dict[str, list[Order]] = {}  # by parent; mappings and thresholds have the same
 
     def commit(self) -> None:
         """Keep all changes."""
-        for order in self._moves.values():
+        for order in (order for orders in self._moves.values() for order in orders):
             order.commit()  # first: what is gone may be what another was moved before
         for table, key in self._gone:
             if table.get(key, _ABSENT) is None:
@@ -332,8 +332,14 @@ class Draft:
         children = children_of[parent_id]
         if before is not None and (before == child_id or children.get(before) is None):
             _refuse(IgnoredReason.UNKNOWN, f"{before} is no sibling of {child_id}: read the rules again")
-        order = self._moves.setdefault((id(children_of), parent_id), Order(children))
+        order = self._order_of(parent_id, children)
+        if order is None:
+            order = Order(children)
+            self._moves.setdefault(parent_id, []).append(order)
         order.moves.append((child_id, before))
+
+    def _order_of(self, parent_id: str, children: Children) -> Order | None:
+        return next((order for order in self._moves.get(parent_id, ()) if order.children is children), None)
 
     def _place(self, child_id: str) -> tuple[dict[str, Children], str]:
         """Where a child stands: the table of its siblings, and its parent."""
@@ -353,7 +359,7 @@ class Draft:
             children = {}
             self._put(children_of, parent_id, children)
         self._put(children, child_id, True)
-        if (order := self._moves.get((id(children_of), parent_id))) is not None:
+        if self._moves and (order := self._order_of(parent_id, children)) is not None:
             order.moves.append((child_id, None))  # behind what was moved to the end before
 
     def _remove(self, children_of: dict[str, Children], parent_id: str, child_id: str) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator
 
+from collectors.usage_file import parse
 from rater.engine import decide
 from rater.model.codec import decode_usage, encode_json
 from rater.model.errors import RejectedError
@@ -53,7 +54,7 @@ def test_each_schema_is_one(name: str) -> None:
     assert schema["$id"] == f"urn:rater:schema:{name}:1"
     assert schema["title"]
     assert schema["description"].endswith(".")
-    assert sorted(SCHEMAS) == ["alerts", "rated", "rejected-headers", "rules", "usage"]
+    assert sorted(SCHEMAS) == ["alerts", "rated", "rejected-headers", "rule-document", "rules", "usage", "usage-file"]
 
 
 @pytest.mark.parametrize("name", SCHEMAS)
@@ -216,3 +217,39 @@ def test_the_module_is_a_command(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     with pytest.raises(SystemExit) as caught:
         runpy.run_module("rater.model.schema", run_name="__main__")
     assert caught.value.code == 1
+
+
+SAMPLE = {"scope_id": "projA", "metric": "instance", "begin": "2026-01-01T00:00:00Z", "qty": "1.5"}
+COVERS = {"scope_id": "*", "metric": "*", "begin": "2026-01-01T00:00:00Z", "end": "2026-01-02T00:00:00+01:00"}
+LINES: list[tuple[bool, dict[str, Any]]] = [
+    (True, SAMPLE),
+    (True, {**SAMPLE, "qty": 1.5, "end": None, "unit": None, "groupby": {"a": "b"}, "metadata": {"n": 1, "o": None}}),
+    (True, {"covers": COVERS}),
+    (True, {"covers": {**COVERS, "source": "replay"}}),
+    (False, {}),
+    (False, {**SAMPLE, "colour": "red"}),
+    (False, {**SAMPLE, "qty": "three"}),
+    (False, {**SAMPLE, "qty": None}),
+    (False, {**SAMPLE, "begin": 1_767_225_600}),
+    (False, {**SAMPLE, "metric": ""}),
+    (False, {**SAMPLE, "groupby": {"a": ["b"]}}),
+    (False, {**SAMPLE, "covers": COVERS}),
+    (False, {"covers": {**COVERS, "end": None}}),
+]
+
+
+@pytest.mark.parametrize(("taken", "line"), LINES)
+def test_a_line_of_a_usage_file_is_valid_if_it_is_taken(taken: bool, line: dict[str, Any]) -> None:
+    assert (faults("usage-file", line) == []) == taken
+    if taken:
+        parse(json.dumps(line).encode())
+    else:
+        with pytest.raises(RejectedError):
+            parse(json.dumps(line).encode())
+
+
+def test_the_lines_of_the_first_example_are_valid() -> None:
+    lines = (CHECKED_IN.parent / "examples/first/usage.jsonl").read_text().splitlines()
+
+    assert lines
+    assert [faults("usage-file", json.loads(line)) for line in lines] == [[]] * len(lines)
