@@ -14,14 +14,23 @@ import msgspec
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka.errors import KafkaError
 
-from rater.kafka import MAX_MESSAGE_BYTES, KafkaSettings, Topic, TopicsError, client_options
+from rater.kafka import KafkaSettings, Topic, TopicsError
 from rater.model.codec import content_type, decoder
 from rater.model.errors import RejectedError
 from rater.model.rules import RuleEvent
 from rater.rating import Applied, Outcome, RuleBook, fold
 from rater.rating.snapshot import BookSnapshotError
 from rater.stream.interfaces import StreamUnavailableError
-from rater.stream.rules_snapshot import Mark, Shelf, Snapshot, make_chunks, mark_of, read_shelf, write_snapshot
+from rater.stream.rules_snapshot import (
+    Mark,
+    Shelf,
+    Snapshot,
+    consuming,
+    make_chunks,
+    mark_of,
+    read_shelf,
+    write_snapshot,
+)
 
 __all__ = ["LogRecord", "RulesReader", "decode_event", "open_rules"]
 
@@ -90,18 +99,29 @@ class RulesReader:
             too_new = most_version is not None and snapshot.version > most_version
             if snapshot.mark.offset < end and not too_new and await self._take(snapshot):
                 return
-        self._consumer.assign([self._key])
-        self._consumer.seek(self._key, 0)
+        self._seek(0)
         self.book, self.position = RuleBook.empty(), 0
 
     async def _shelf(self) -> Shelf:
-        return await read_shelf(self._settings, self._consumer) if self._has_shelf else Shelf([], {})
+        """Empty where there is none to be had."""
+        if self._has_shelf:
+            try:
+                async with asyncio.timeout(STALL_SECONDS):
+                    return await read_shelf(self._settings)
+            except (KafkaError, TimeoutError) as fault:
+                log.warning("snapshots of the rule book cannot be read, the whole log is: %r", fault)
+        return Shelf([], {})
+
+    def _seek(self, offset: int) -> None:
+        """Assigned once: aiokafka 0.14 may not stop after an assignment that replaced another a moment before."""
+        if self._key not in self._consumer.assignment():
+            self._consumer.assign([self._key])
+        self._consumer.seek(self._key, offset)
 
     async def _take(self, snapshot: Snapshot) -> bool:
         """Starts behind `snapshot` if it is sound and of this log."""
         mark = snapshot.mark
-        self._consumer.assign([self._key])
-        self._consumer.seek(self._key, mark.offset)
+        self._seek(mark.offset)
         try:
             async with asyncio.timeout(STALL_SECONDS):
                 record = await self._consumer.getone(self._key)
@@ -206,12 +226,12 @@ class RulesReader:
         assert mark is not None, "something was read"
         events, self._unsaved_events, self._unsaved_bytes = self._unsaved_events, 0, 0
         try:
-            async with _connected(self._settings) as (consumer, _):
-                shelf = await read_shelf(self._settings, consumer)
+            async with asyncio.timeout(STALL_SECONDS):
+                shelf = await read_shelf(self._settings)
             if shelf.newest > mark.offset - events // 2:
                 return
             await write_snapshot(self._settings, await asyncio.to_thread(make_chunks, book, mark), shelf)
-        except (KafkaError, TopicsError) as fault:
+        except (KafkaError, TimeoutError) as fault:
             log.warning("no snapshot of the rule book was written, starting takes longer: %r", fault)
 
 
@@ -244,23 +264,8 @@ def _warned(found: list[LogRecord]) -> list[LogRecord]:
 @asynccontextmanager
 async def open_rules(settings: KafkaSettings) -> AsyncIterator[RulesReader]:
     """A reader of the topic; call `start` next. Raises TopicsError if the topic is missing, KafkaError."""
-    async with _connected(settings) as (consumer, topics):
-        yield RulesReader(settings, consumer, settings.topic(Topic.RULEBOOK) in topics)
-
-
-@asynccontextmanager
-async def _connected(settings: KafkaSettings) -> AsyncIterator[tuple[AIOKafkaConsumer, set[str]]]:
-    consumer = AIOKafkaConsumer(
-        **client_options(settings),
-        enable_auto_commit=False,
-        auto_offset_reset="none",  # a log that was cut is read anew, not from wherever it now begins
-        max_partition_fetch_bytes=MAX_MESSAGE_BYTES,
-    )
-    try:
-        await consumer.start()
+    async with consuming(settings) as consumer:
         topics = await consumer.topics()
         if settings.topic(Topic.RULES) not in topics:
             raise TopicsError(f"topic {settings.topic(Topic.RULES)} is missing: run `rater topics create`")
-        yield consumer, topics
-    finally:
-        await consumer.stop()
+        yield RulesReader(settings, consumer, settings.topic(Topic.RULEBOOK) in topics)

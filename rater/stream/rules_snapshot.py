@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import uuid
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from importlib import metadata
 from typing import NamedTuple
 
@@ -26,6 +28,7 @@ __all__ = [
     "Mark",
     "Shelf",
     "Snapshot",
+    "consuming",
     "encode_chunk",
     "make_chunks",
     "mark_of",
@@ -129,19 +132,38 @@ def _checksum(payload: bytes) -> bytes:
     return hashlib.blake2b(payload, digest_size=16).digest()
 
 
-async def read_shelf(settings: KafkaSettings, consumer: AIOKafkaConsumer) -> Shelf:
-    """All snapshots. Takes the consumer's assignment. The topic must exist. Raises KafkaError."""
+@asynccontextmanager
+async def consuming(settings: KafkaSettings) -> AsyncIterator[AIOKafkaConsumer]:
+    """A consumer without assignment, which reads from where it is told and nowhere else."""
+    consumer = AIOKafkaConsumer(
+        **client_options(settings),
+        enable_auto_commit=False,
+        auto_offset_reset="none",  # a log that was cut is read anew, not from wherever it now begins
+        max_partition_fetch_bytes=MAX_MESSAGE_BYTES,
+    )
+    try:
+        await consumer.start()
+        yield consumer
+    finally:
+        await consumer.stop()
+
+
+async def read_shelf(settings: KafkaSettings) -> Shelf:
+    """All snapshots. The topic must exist. Raises KafkaError."""
     place = TopicPartition(settings.topic(Topic.RULEBOOK), 0)
-    consumer.assign([place])
-    await consumer.seek_to_beginning(place)
-    end = (await consumer.end_offsets([place]))[place]
     values: dict[bytes, bytes] = {}
-    while await consumer.position(place) < end:
-        for record in (await consumer.getmany(place, timeout_ms=500)).get(place, []):
-            if record.value is None:
-                values.pop(record.key or b"", None)
-            else:
-                values[record.key or b""] = record.value
+    async with consuming(settings) as consumer:
+        end = (await consumer.end_offsets([place]))[place]
+        begin = (await consumer.beginning_offsets([place]))[place]
+        if begin < end:
+            consumer.assign([place])
+            consumer.seek(place, begin)
+        while begin < end and await consumer.position(place) < end:
+            for record in (await consumer.getmany(place, timeout_ms=500)).get(place, []):
+                if record.value is None:
+                    values.pop(record.key or b"", None)
+                else:
+                    values[record.key or b""] = record.value
     return sorted_out(values)
 
 

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import hashlib
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack, asynccontextmanager
 from decimal import Decimal
 from pathlib import Path
 
+import cramjam
+import msgspec
 import pytest
 from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic, RecordsToDelete
@@ -19,8 +23,6 @@ from rater.model.codec import encode_json
 from rater.model.rules import (
     Field,
     FieldCreated,
-    Group,
-    GroupCreated,
     MappingCreated,
     MappingDeleted,
     MappingRule,
@@ -29,9 +31,8 @@ from rater.model.rules import (
     Service,
     ServiceCreated,
 )
-from rater.rating import RuleBook, fold
+from rater.rating import Applied, Ignored, RuleBook, fold
 from rater.rating.snapshot import encode_book
-from rater.stream import rules_reader, rules_snapshot
 from rater.stream.rules_history import LogRecord, read_changes, read_events
 from rater.stream.rules_log import (
     NoVersionError,
@@ -43,6 +44,7 @@ from rater.stream.rules_log import (
     reading,
 )
 from rater.stream.rules_reader import RulesReader
+from rater.stream.rules_snapshot import Chunk, encode_chunk
 from tests.unit.rating.builders import uid
 
 GARBAGE = (b"\xff\x00no json", b'{"type":"rule_event","version":7}', b'{"type":"price_event"}', b"")
@@ -145,3 +147,233 @@ async def test_a_long_log_with_everything_in_it_is_read_from_a_snapshot(topics: 
 async def snapshots(topics: KafkaSettings) -> int:
     async with reading(topics) as reader:
         return len((await reader._shelf()).usable)
+
+
+def services(*names: str, version: int = 0, author: str = "ana", reason: str = "") -> RuleEvent:
+    changes = tuple(ServiceCreated(Service(uid(int.from_bytes(name.encode(), "big")), name)) for name in names)
+    return RuleEvent(version, author, reason, 1_767_225_600, changes)
+
+
+async def shortened(topics: KafkaSettings) -> tuple[bytes, int]:
+    """A log of 300 events with a snapshot: the bytes of its book, and its records."""
+    await write(topics, *(encode_json(step(version)) for version in range(300)))
+    await save(topics)
+    book, read = await read_now(topics)
+    assert read == 0, "the snapshot is used"
+    return encode_book(book), 300
+
+
+async def taken_apart(topics: KafkaSettings) -> tuple[Chunk, list[Chunk]]:
+    """Deletes the snapshot and gives its chunks, split into more than one."""
+    async with reading(topics) as reader:
+        (found,) = (await reader._shelf()).usable
+    (chunk,) = found.chunks.values()
+    data = [chunk.data[:1000], chunk.data[1000:2000], chunk.data[2000:]]
+    await put(topics, (encode_chunk(chunk)[0], None))
+    parts = [
+        msgspec.structs.replace(chunk, snapshot_id="parts", number=number, count=len(data), data=part)
+        for number, part in enumerate(data)
+    ]
+    return chunk, parts
+
+
+FAULTS: dict[str, Callable[[list[Chunk]], list[Chunk]]] = {
+    "torn": lambda chunks: chunks[:-1],
+    "without its begin": lambda chunks: chunks[1:],
+    "damaged": lambda chunks: [*chunks[:-1], msgspec.structs.replace(chunks[-1], data=chunks[-1].data[:-1] + b"?")],
+    "of another release": lambda chunks: [msgspec.structs.replace(chunk, fingerprint="old") for chunk in chunks],
+    "of another log": lambda chunks: [msgspec.structs.replace(chunk, digest=b"x" * 16) for chunk in chunks],
+    "of a longer log": lambda chunks: [msgspec.structs.replace(chunk, offset=300) for chunk in chunks],
+    "of no book": lambda chunks: [
+        msgspec.structs.replace(chunk, data=data, checksum=hashlib.blake2b(NO_BOOK, digest_size=16).digest())
+        for chunk, data in zip(chunks, (NO_BOOK, b"", b""), strict=True)
+    ],
+}
+NO_BOOK = bytes(cramjam.zstd.compress(b"\x91\x09"))
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+async def test_a_snapshot_that_is_not_right_costs_time_only(topics: KafkaSettings, fault: str) -> None:
+    expected, records = await shortened(topics)
+    _, chunks = await taken_apart(topics)
+    await put(topics, *map(encode_chunk, FAULTS[fault](chunks)))
+
+    book, read = await read_now(topics)
+
+    assert (encode_book(book), read) == (expected, records)
+
+
+async def test_a_snapshot_in_several_chunks_is_put_together_and_foreign_records_between_are_passed_over(
+    topics: KafkaSettings,
+) -> None:
+    expected, _ = await shortened(topics)
+    _, chunks = await taken_apart(topics)
+    first, second, third = map(encode_chunk, chunks)
+    moved = (b"elsewhere/0", first[1])
+    await put(topics, third, (b"junk", b"\xff"), moved, first, (b"more", msgspec.msgpack.encode([1])), second)
+
+    book, read = await read_now(topics)
+
+    assert (encode_book(book), read) == (expected, 0)
+
+
+async def test_many_writers_of_snapshots_at_once_leave_one_that_counts(topics: KafkaSettings) -> None:
+    for begin in (0, 300, 600):
+        # given readers of one growing log, all of which want to save it
+        await write(topics, *(encode_json(step(version)) for version in range(begin, begin + 300)))
+        async with AsyncExitStack() as stack:
+            readers = [await stack.enter_async_context(reading(topics)) for _ in range(4)]
+            for reader in readers:
+                await reader.start()
+                await reader.fold_to(await reader.end())
+            assert [reader.records_read for reader in readers] == [300] * 4
+
+            # when they do it at the same time
+            await asyncio.gather(*(reader.write_snapshot() for reader in readers))
+
+        # then there is one to start from
+        book, read = await read_now(topics)
+        assert (book.version, read) == (begin + 300, 0)
+
+    # and those that are older than the two newest are deleted
+    async with reading(topics) as reader:
+        shelf = await reader._shelf()
+    assert set(shelf.keys.values()) == {599, 899}
+    assert len(shelf.usable) <= 8
+
+
+async def test_without_the_topic_of_snapshots_everything_goes_on(kafka: LaptopKafka, tmp_path: Path) -> None:
+    # given an installation made before there were snapshots
+    topics = KafkaSettings(bootstrap=kafka.bootstrap, prefix=f"{tmp_path.name}.", partitions=1)
+    await only_rules(topics)
+
+    await append_event(topics, step(0))
+    follower = RulesFollower(topics)
+    following = asyncio.create_task(follower.run())
+    async with asyncio.timeout(20):
+        await follower.ready.wait()
+    await follower.stop(following)
+
+    assert follower.rules is not None
+    assert follower.rules.version == 1
+    async with reading(topics) as reader:
+        assert not reader.wants_snapshot(0)
+
+
+async def only_rules(topics: KafkaSettings) -> None:
+    admin = AIOKafkaAdminClient(**client_options(topics))
+    await admin.start()
+    await admin.create_topics([NewTopic(topics.topic(Topic.RULES), 1, 1)])
+    await admin.close()
+
+
+async def test_a_log_that_has_lost_its_beginning_is_refused(topics: KafkaSettings) -> None:
+    """Else the first events would be missing, all others expect another version, and every price would be 0."""
+    await write(topics, *(encode_json(step(version)) for version in range(3)))
+    admin = AIOKafkaAdminClient(**client_options(topics))
+    await admin.start()
+    await admin.delete_records({TopicPartition(topics.topic(Topic.RULES), 0): RecordsToDelete(before_offset=2)})
+    await admin.close()
+
+    with pytest.raises(TopicsError, match="has lost its first 2 records"):
+        await read_rules(topics)
+
+
+async def test_several_writers_at_once_lose_no_event_and_share_the_versions(topics: KafkaSettings) -> None:
+    # given three people who each add three services, starting over whenever somebody else was faster
+    lost = 0
+
+    async def add(author: str) -> list[int]:
+        nonlocal lost
+        versions = []
+        for number in range(3):
+            while True:
+                seen = (await read_rules(topics)).version
+                event = services(f"{author}{number}", version=seen, author=author)
+                try:
+                    versions.append((await append_event(topics, event)).version)
+                    break
+                except RuleConflictError:
+                    lost += 1
+        return versions
+
+    # when they do it at the same time
+    won = await asyncio.gather(*(add(author) for author in "pqr"))
+
+    # then each version was one's, all services are there, and every reader says so
+    assert sorted(version for versions in won for version in versions) == list(range(1, 10))
+    book = await read_rules(topics)
+    assert {service.name for service in book.services.values()} == {f"{who}{n}" for who in "pqr" for n in range(3)}
+    records = await logged(topics)
+    applied = [record for record in records if isinstance(record.outcome, Applied)]
+    assert len(applied) == book.version == 9
+    assert len(records) <= 9 + lost  # those who saw in time that they were late wrote nothing
+    told = {version: author for author, versions in zip("pqr", won, strict=True) for version in versions}
+    assert {record.outcome.version: record.event.author for record in applied} == told
+
+
+async def test_a_change_between_two_events_of_one_plan_leaves_what_was_applied_and_says_so(
+    topics: KafkaSettings,
+) -> None:
+    plan = [services("a", version=0), services("b", version=1), services("c", version=2)]
+    rival = services("z", version=1, author="bob", reason="urgent")
+    told = []
+
+    def advance(done: int, total: int) -> None:
+        told.append((done, total))
+        with ThreadPoolExecutor(1) as other:
+            other.submit(asyncio.run, append_event(topics, rival)).result()
+
+    with pytest.raises(RuleConflictError) as caught:
+        await append_events(topics, plan, advance)
+
+    assert told == [(1, 3)]
+    assert caught.value.applied == 1
+    text = str(caught.value)
+    assert text.startswith("1 of 3 events were applied and stand, the others were not: expects version 1 ")
+    assert text.endswith("The last change is by bob at 2026-01-01T00:00:00Z (urgent)")
+    assert sorted(service.name for service in (await read_rules(topics)).services.values()) == ["a", "z"]
+
+
+async def test_an_event_that_nobody_could_read_or_that_cannot_apply_is_not_written(topics: KafkaSettings) -> None:
+    for event, reason in (
+        (services("a", author=""), "no reader could read the event"),
+        (services("a", "a"), "is taken"),
+        (services("a", version=4), "expects version 4 of the rule book, which is at 0"),
+    ):
+        with pytest.raises(RuleConflictError, match=reason):
+            await append_event(topics, event)
+
+    assert await logged(topics) == []
+
+
+async def test_the_history_tells_of_each_record_what_became_of_it(topics: KafkaSettings) -> None:
+    values = [services("a"), services("b"), services("b", version=1)]
+    await write(topics, encode_json(values[0]), *GARBAGE, encode_json(values[1]), encode_json(values[2]))
+
+    records = await logged(topics)
+
+    assert [record.offset for record in records] == list(range(7))
+    assert [record.event for record in records] == [values[0], *[None] * 4, values[1], values[2]]
+    assert [type(record.outcome) for record in records] == [Applied, *[type(None)] * 4, Ignored, Applied]
+    assert [record.first_bytes for record in records[1:5]] == list(GARBAGE)
+    reasons = ("no rule event as application/json", "version 7 of rule event is unknown", "price_event", "truncated")
+    for record, reason in zip(records[1:5], reasons, strict=True):
+        assert reason in record.fault
+        assert record.written_at > 1_767_225_600
+    assert [record.offset for record in await logged(topics, 2)] == [5, 6]
+    befores = [before.version async for _, before in read_changes(topics, 3)]
+    assert befores == [1, 1, 1]
+
+
+async def test_the_book_as_of_a_version(topics: KafkaSettings) -> None:
+    events = [step(version) for version in range(200)]
+    await write(topics, *map(encode_json, events[:150]))
+    await save(topics)
+    await write(topics, encode_json(events[0]), *map(encode_json, events[150:]))
+
+    for version in (0, 1, 77, 150, 151, 200):
+        expected, _ = fold(RuleBook.empty(), events[:version])
+        assert encode_book(await read_rules(topics, version)) == encode_book(expected)
+    with pytest.raises(NoVersionError, match="are at version 200: there is no version 201"):
+        await read_rules(topics, 201)
