@@ -30,6 +30,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "migrate": ("rater.cli.setup:migrate", "Create or update the tables in ClickHouse."),
     "rules": ("rater.cli.rules:rules", "Apply, export, check, compare rating rules."),
     "rate": ("rater.cli.rate:rate", "Price a usage file, without any server."),
+    "explain": ("rater.cli.explain:explain", "Why a line costs what it costs, from samples to price."),
+    "whatif": ("rater.cli.whatif:whatif", "What stored usage would cost by other rules."),
     "frames": ("rater.cli.frames:frames", "List frames, or close one by force."),
     "gaps": ("rater.cli.frames:gaps", "List gaps: what is missing, to the minute."),
     "report": ("rater.cli.report:report", "A scope's month: totals by metric, or why not."),

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from rater.config import Config
     from rater.rating import Module, RuleBook, ScriptRunner
 
-__all__ = ["BadRulesError", "book_of_file", "script_runner", "third_party_modules"]
+__all__ = ["BadRulesError", "NoRulesError", "book_of_file", "book_reader", "script_runner", "third_party_modules"]
 
 
 class BadRulesError(RaterError):
@@ -43,6 +44,35 @@ def book_of_file(file: Path, other: str = "") -> RuleBook:
     book, outcome = RuleBook.empty().apply(changes.event("trial", "", 0))
     assert book.version == 1, outcome
     return book
+
+
+class NoRulesError(RaterError):
+    """The rules at a version cannot be read."""
+
+
+def book_reader(config: Config, file: Path | None = None) -> Callable[[int], RuleBook]:
+    """Gives the rule book at a version, from topic rules, each read once; with `file` always that document's.
+
+    What it returns raises NoRulesError.
+    """
+    if file is not None:
+        book = book_of_file(file)
+        return lambda _version: book
+
+    @cache
+    def book_at(version: int) -> RuleBook:
+        from rater.cli.work import run
+        from rater.stream.rules_log import read_rules
+
+        try:
+            return run(read_rules(config.settings.kafka, version))
+        except RaterError as fault:
+            raise NoRulesError(
+                f"version {version} of the rules cannot be read: {fault}. Without Kafka, give the rules of that time "
+                "as a document: --rules FILE"
+            ) from fault
+
+    return book_at
 
 
 @contextmanager

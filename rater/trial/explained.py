@@ -25,7 +25,7 @@ __all__ = ["Explainer", "FrameExplained", "LineExplained", "UsageUnknownError", 
 ZERO = Decimal(0)
 
 
-class LineExplained(msgspec.Struct, frozen=True):
+class LineExplained(msgspec.Struct, frozen=True, tag_field="kind", tag="line"):
     """A line of a frame: what it was made of, and each step to its price."""
 
     scope_id: str
@@ -49,7 +49,7 @@ class LineExplained(msgspec.Struct, frozen=True):
     """One, but where modules made several points alike: then they were added up."""
 
 
-class WithoutPrice(msgspec.Struct, frozen=True):
+class WithoutPrice(msgspec.Struct, frozen=True, tag_field="kind", tag="without_price"):
     """Usage of a frame that has no price, and why."""
 
     metric: str
@@ -97,6 +97,9 @@ class Explainer:
         frame, points = stored.frame, stored.points
         if frame.status is FrameStatus.FAILED:
             return FrameExplained(frame, [], _quarantined(stored, []), [], f"nothing was rated: {frame.failure}")
+        if frame.status in (FrameStatus.EMPTY, FrameStatus.MISSING):
+            note = "nothing was used" if frame.status is FrameStatus.EMPTY else "nothing is known of what was used"
+            return FrameExplained(frame, [], [], [], note)
         if points is None:
             raise UsageUnknownError(f"{stored.trouble}. Without them the frame cannot be explained")
         book, chain = self._rules(frame.rule_version)

@@ -61,7 +61,6 @@ class Comparison:
     def __init__(self) -> None:
         self.by_key: dict[tuple[str, str], Difference] = {}
         self.frames = 0
-        self.lines = 0
         self.unknown = 0
         """Frames whose usage cannot be read any more: neither their old nor their new price is counted."""
         self.failed = 0
@@ -72,6 +71,18 @@ class Comparison:
     def biggest_first(self) -> list[Difference]:
         """By the size of the difference, then by name."""
         return sorted(self.by_key.values(), key=lambda found: (-abs(found.difference), found.scope_id, found.metric))
+
+    def total(self) -> Difference:
+        """The sums over everything, under no name."""
+        whole = Difference("", "")
+        for one in self.by_key.values():
+            whole.lines += one.lines
+            whole.changed += one.changed
+            whole.old = _EXACT.add(whole.old, one.old)
+            whole.new = _EXACT.add(whole.new, one.new)
+            whole.newly_unrated += one.newly_unrated
+            whole.newly_rated += one.newly_rated
+        return whole
 
     def of(self, scope_id: str, metric: str) -> Difference:
         """The sums of a scope and metric."""
@@ -158,7 +169,6 @@ class WhatIf:
             sums.old = _EXACT.add(sums.old, gone.price)
             sums.lines += 1
             sums.changed += 1
-        found.lines += len(again) + len(old)
 
 
 Unrated: TypeAlias = set[tuple[str, bytes]]
