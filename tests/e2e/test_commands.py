@@ -14,10 +14,21 @@ from pathlib import Path
 import pytest
 
 from deploy.local.kafka import LaptopKafka
+from rater.demo.cloud import write_usage
 
 ROOT = Path(__file__).parents[2]
 EXAMPLE = ROOT / "examples" / "first"
 PARTITIONS = 3
+MORE_RULES = """\
+    - name: network.incoming
+      tiers: {by: [zone], steps: [{up_to: "1000.5", cost: "0.00001"}, {up_to: null, cost: "0.000001"}]}
+pyscripts:
+  scripts:
+  - name: rebate
+    data: |
+      for point in data['usage'].get('volume.size', []):
+          point['rating']['price'] *= 2
+"""
 
 Call = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -62,11 +73,11 @@ def test_from_nothing_to_prices(call: Call, tmp_path: Path) -> None:
     sound = {line.split()[1]: line.split()[0] for line in doctor.stdout.splitlines()}
     assert sound == {"settings": "ok", "metrics": "ok", "kafka": "RED", "rules": "RED", "store": "RED"}
     # when the topics are created, twice
-    assert call("topics", "create").stdout.count("created ") == 6
+    assert call("topics", "create").stdout.count("created ") == 7
     assert call("topics", "create").stdout == ""
     # then they are listed
     listed = [json.loads(text) for text in call("topics", "list", "--out", "json").stdout.splitlines()]
-    assert [row["partitions"] for row in listed] == [PARTITIONS, 1, PARTITIONS, PARTITIONS, PARTITIONS, PARTITIONS]
+    assert [row["partitions"] for row in listed] == [PARTITIONS, 1, 1, PARTITIONS, PARTITIONS, PARTITIONS, PARTITIONS]
     # and another number of partitions is refused
     wrong = call("topics", "create", RATER_KAFKA__PARTITIONS="5")
     assert wrong.returncode == 1
@@ -112,3 +123,38 @@ def test_the_doctor_says_what_does_not_fit(call: Call, tmp_path: Path) -> None:
     assert done.returncode == 1
     assert done.stdout.startswith("RED  settings    RATER_KAFKA__PARTITIONS: kafka.partitions: is 'none'")
     assert done.stdout.count("\n") == 1
+
+
+def sorted_usage(file: Path) -> str:
+    """The samples of a usage file by scope and begin, as scripts need them."""
+    samples = [json.loads(text) for text in file.read_text().splitlines() if not text.startswith('{"covers"')]
+    samples.sort(key=lambda sample: (sample["scope_id"], sample["begin"]))
+    target = file.with_name("sorted.jsonl")
+    target.write_text("".join(f"{json.dumps(sample)}\n" for sample in samples))
+    return str(target)
+
+
+def test_exported_rules_give_the_same_prices_on_an_empty_installation(call: Call, tmp_path: Path) -> None:
+    # given the demonstration's rules, with tiers and a script beside them, on one installation
+    rules = (ROOT / "rater" / "demo" / "data" / "rules.yaml").read_text().rstrip()
+    (tmp_path / "first.yaml").write_text(f"{rules}\n{MORE_RULES}")
+    usage = sorted_usage(write_usage(tmp_path).main)
+    call("topics", "create")
+    done = call("rules", "apply", "first.yaml", "--yes")
+    assert done.returncode == 0, done.stdout + done.stderr
+    # when they are exported, and applied to an empty one
+    assert call("rules", "export", "--file", "exported.yaml").returncode == 0
+    other = {"RATER_KAFKA__PREFIX": f"second-{uuid.uuid4().hex[:8]}."}
+    call("topics", "create", **other)
+    done = call("rules", "apply", "exported.yaml", "--yes", **other)
+    assert done.returncode == 0, done.stdout + done.stderr
+    # then applying them again is an empty plan, in both directions
+    assert call("rules", "apply", "exported.yaml", **other).stdout.startswith("no changes")
+    assert call("rules", "apply", "first.yaml", **other).stdout.startswith("no changes")
+    assert call("rules", "export", "--file", "again.yaml", **other).returncode == 0
+    assert (tmp_path / "again.yaml").read_bytes() == (tmp_path / "exported.yaml").read_bytes()
+    # and every sample of the demonstration has the same price
+    first, second = (call("rate", "--rules", name, usage) for name in ("first.yaml", "again.yaml"))
+    assert (first.returncode, second.returncode) == (0, 0), first.stderr
+    assert first.stdout.count('"price"') > 90_000
+    assert first.stdout == second.stdout

@@ -45,12 +45,16 @@ def answer(hour: int, attempt: int, one: Decimal, two: Decimal) -> Collection:
 
 @settings(max_examples=300)
 @given(
-    answers=answers, pauses=st.lists(st.integers(0, 3), min_size=14, max_size=14), restarts=st.sets(st.integers(0, 13))
+    answers=answers,
+    pauses=st.lists(st.integers(0, 3), min_size=14, max_size=14),
+    restarts=st.sets(st.integers(0, 13)),
+    horizon=st.sampled_from([2, 100]),
 )
 def test_the_price_of_each_hour_is_that_of_the_month_in_order(
-    answers: list[tuple[int, Decimal, Decimal]], pauses: list[int], restarts: set[int]
+    answers: list[tuple[int, Decimal, Decimal]], pauses: list[int], restarts: set[int], horizon: int
 ) -> None:
     # given
+    settled = CONTEXTS[horizon]
     log, state = Log(), PartitionState(0, 1, HOUR)
     apply(state, log.add(plan("cpu", until=T + HOURS * HOUR)), settled)
     last: dict[int, tuple[Decimal, Decimal]] = {}
