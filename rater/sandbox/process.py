@@ -31,6 +31,11 @@ _CHUNK = 2**20
 # Hashes are the same in every process, so that a script that goes over a set does it in the same order everywhere;
 # local time is UTC. Both stand where scripts can read them, as `os.environ`.
 _ENVIRONMENT = {"PYTHONHASHSEED": "0", "TZ": "UTC0"}
+_ENDED = "the process that runs scripts ended by itself"
+_INSIDE = (
+    "import sys; sys.path.extend(sys.argv[2:]); import runpy; "
+    "runpy.run_module('rater.sandbox.inside.zygote', run_name='__main__')"
+)
 
 
 class Zygote:
@@ -96,6 +101,8 @@ class Zygote:
                 rest = rest[os.write(descriptor, rest[:_CHUNK]) :]
             except BlockingIOError:
                 _wait(descriptor, select.POLLOUT, deadline)
+            except BrokenPipeError:
+                raise SandboxError(_ENDED) from None
 
     def _read(self, length: int, deadline: float) -> bytes:
         assert self._process.stdout is not None, "it is a pipe"
@@ -108,7 +115,7 @@ class Zygote:
                 _wait(descriptor, select.POLLIN, deadline)
                 continue
             if not chunk:
-                raise SandboxError("the process that runs scripts ended by itself")
+                raise SandboxError(_ENDED)
             chunks.append(chunk)
             length -= len(chunk)
         return b"".join(chunks)
@@ -147,10 +154,9 @@ class Zygote:
 
 
 def _start(directory: str, said: IO[bytes]) -> subprocess.Popen[bytes]:
-    inside = "import sys; sys.path.extend(sys.argv[2:]); import runpy; runpy.run_module(%r, run_name='__main__')"
     here = str(Path(__file__).absolute().parents[2])
     return subprocess.Popen(  # noqa: S603 - this Python, with arguments of ours alone
-        [sys.executable, "-P", "-s", "-c", inside % "rater.sandbox.inside.zygote", directory, here],
+        [sys.executable, "-P", "-s", "-c", _INSIDE, directory, here],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=said,

@@ -67,7 +67,7 @@ ATTACKS = [
     Attack(
         "starts workers",
         "import multiprocessing\nmultiprocessing.Process(target=print).start()",
-        "is not there for scripts",
+        CLOSED,
         2,
     ),
     Attack("signals its parent", "import os, signal\nos.kill(os.getppid(), signal.SIGKILL)", CLOSED, 2),

@@ -10,10 +10,11 @@ import contextlib
 import importlib
 import importlib.machinery
 import locale
+import pkgutil
 import sys
 import time
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from decimal import Decimal
 from types import ModuleType
@@ -49,16 +50,18 @@ class Closed:
         )
 
 
-def preload(modules: Iterable[str]) -> list[object]:
+def preload(modules: Sequence[str]) -> list[object]:
     """Loads the modules; one that cannot be loaded stays away, and a script that imports it fails.
 
     Returns what has to be kept in memory along with them.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # modules that are deprecated
-        for name in dict.fromkeys((*COMMON.split(), *modules)):
-            with contextlib.suppress(Exception, SystemExit):  # a module may raise anything as it is loaded
-                importlib.import_module(name)
+        for name in (*COMMON.split(), *modules):
+            _load(name)
+        for package in {name.split(".")[0] for name in modules} & sys.stdlib_module_names:
+            for name in _within(package):  # packages load parts of theirs late: xml.dom.minidom does
+                _load(name)
     for codec in _CODECS.split():
         codecs.lookup(codec)
     datetime.strptime("2026-01-01", "%Y-%m-%d")  # noqa: DTZ007 - only to have its tables loaded
@@ -66,6 +69,18 @@ def preload(modules: Iterable[str]) -> list[object]:
     locale.localeconv()
     format(Decimal(1), "n")
     return _zones() if "zoneinfo" in sys.modules else []
+
+
+def _load(name: str) -> None:
+    with contextlib.suppress(Exception, SystemExit):  # a module may raise anything as it is loaded
+        importlib.import_module(name)
+
+
+def _within(package: str) -> list[str]:
+    """All modules of a package, without those that are programs."""
+    path = getattr(sys.modules.get(package), "__path__", ())
+    names = [found.name for found in pkgutil.walk_packages(path, f"{package}.", onerror=lambda name: None)]
+    return [name for name in names if not name.endswith("__main__")]
 
 
 def _zones() -> list[object]:
