@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from decimal import Decimal
+from decimal import Decimal, localcontext
 from typing import Any
 
 import msgspec
@@ -120,8 +120,9 @@ def test_a_frame_waits_for_its_scripts() -> None:
 def test_without_a_runner_a_script_fails_its_frame() -> None:
     chain = Chain(applied(RuleBook.empty(), REBATE, ModuleSet("pyscripts", True)))
     outcome = chain.rate(frame(point()), NoScripts())
-    assert isinstance(outcome, Failed)
+    assert outcome == Failed("pyscripts", "rebate", 0, "scripts cannot run here")
     assert outcome.text() == "script 'rebate': scripts cannot run here"
+    assert msgspec.structs.replace(outcome, line=3).text() == "script 'rebate', line 3: scripts cannot run here"
 
 
 def test_only_scripts_that_are_valid_at_the_begin_run_in_order() -> None:
@@ -210,12 +211,67 @@ def test_a_tier_price_beyond_all_bounds_puts_the_point_aside(qty: str) -> None:
     outcome = chain.rate(frame(point("egress", qty), point("egress", "1")), NoScripts())
     assert prices(outcome) == [20]
     assert isinstance(outcome, Rated)
+    assert outcome.unrated[0].reason.startswith("metric 'egress': ")
     assert "bounds" in outcome.unrated[0].reason or "NaN" in outcome.unrated[0].reason
 
 
 def test_a_module_of_a_third_party_takes_part() -> None:
+    # given
+    seen: list[tuple[RatingFrame, RuleBook]] = []
+
+    def plus(given: RatingFrame, rules: RuleBook) -> Iterable[RatingPoint]:
+        seen.append((given, rules))
+        return add_one(given, rules)
+
     book = applied(RuleBook.empty(), ON, *CPU, ModuleSet("plus", True))
-    assert prices(Chain(book, {"plus": add_one}).rate(frame(point()), NoScripts())) == [3]
+    chain = Chain(book, {"plus": plus})
+
+    # then it is shown the frame as hashmap left it, and the rules
+    assert prices(chain.rate(frame(point()), NoScripts())) == [3]
+    ((given, rules),) = seen
+    assert rules is book
+    assert given == frame(msgspec.structs.replace(point(), price=Decimal(2)))
+    assert chain.version == book.version == 1
+
+
+def test_rules_are_those_of_the_scope_and_of_the_begin_of_the_period() -> None:
+    # given 2 for everybody, 3 for B, and 5 from the second hour on for C
+    book = applied(
+        RuleBook.empty(),
+        ON,
+        *CPU,
+        MappingCreated(MappingRule(uid(5), Decimal(3), service_id=uid(1), tenant_id="B")),
+        MappingCreated(MappingRule(uid(6), Decimal(5), service_id=uid(1), tenant_id="C", start=3600)),
+    )
+    chain = Chain(book)
+
+    # then
+    for scope, begin, price in (("A", 0, 2), ("B", 0, 3), ("C", 0, 2), ("C", 3600, 5), (None, 3600, 2)):
+        given = frame(point(), scope_id=scope, period_begin=begin, period_end=begin + 3600)
+        assert prices(chain.rate(given, NoScripts())) == [price]
+        assert chain.plan(scope, begin).price("cpu", ONE, {}, {}) == price
+
+
+def test_labels_count_whether_they_can_be_grouped_by_or_not() -> None:
+    flavor = (
+        FieldCreated(Field(uid(4), uid(1), "flavor")),
+        MappingCreated(MappingRule(uid(5), Decimal(7), value="big", field_id=uid(4))),
+    )
+    chain = Chain(applied(RuleBook.empty(), ON, CPU[0], *flavor))
+    grouped = point(flavor="big")
+    shown = msgspec.structs.replace(grouped, groupby={}, metadata=grouped.groupby)
+    assert prices(chain.rate(frame(grouped, shown, point()), NoScripts())) == [7, 7, 0]
+
+
+def test_the_precision_around_a_chain_means_nothing() -> None:
+    chain = Chain(applied(RuleBook.empty(), ON, *CPU))
+    with localcontext(prec=3):
+        assert prices(chain.rate(frame(point(qty="1.23456789")), NoScripts())) == [Decimal("2.46913578")]
+
+
+def test_tiers_add_to_the_price_of_modules_before_them() -> None:
+    book = applied(RuleBook.empty(), ON, *EGRESS, ModuleSet("plus", True, 2))
+    assert prices(Chain(book, {"plus": add_one}).rate(frame(point("egress")), NoScripts())) == [2]
 
 
 def test_a_module_that_is_not_installed_fails_the_frame() -> None:
@@ -276,6 +332,7 @@ def test_what_a_module_gives_back_is_checked(bad: object, reason: str) -> None:
     assert chain.rate(frame(point()), NoScripts()) == Failed("plus", "", 0, reason)
 
 
-def test_the_plan_of_hashmap_alone_can_be_had() -> None:
-    chain = Chain(applied(RuleBook.empty(), ON, *CPU))
-    assert chain.plan("A", 0).price("cpu", Decimal(3), {}, {}) == 6
+def test_names_of_255_characters_are_taken() -> None:
+    long = msgspec.structs.replace(GOOD, metric="m" * 255, unit="u" * 255)
+    chain = Chain(applied(RuleBook.empty(), ModuleSet("plus", True)), {"plus": lambda _f, _b: [long]})
+    assert chain.rate(frame(point()), NoScripts()) == Rated([long])
