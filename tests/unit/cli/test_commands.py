@@ -40,7 +40,10 @@ def every_command() -> Iterator[tuple[str, click.Command]]:
     def walk(path: str, command: click.Command) -> Iterator[tuple[str, click.Command]]:
         yield path, command
         if isinstance(command, click.Group):
-            for name, child in command.commands.items():
+            context = click.Context(command)
+            for name in command.list_commands(context):
+                child = command.get_command(context, name)
+                assert child is not None
                 yield from walk(f"{path} {name}", child)
 
     for name, (place, _) in COMMANDS.items():
@@ -182,7 +185,10 @@ def test_rule_documents_are_checked_and_compared_without_kafka(call: Call, tmp_p
     changed = tmp_path / "changed.yaml"
     changed.write_text(RULES.read_text().replace('"0.0028"', '"0.003"').replace("value: hdd", "value: nvme"))
     # when / then
-    assert call("rules", "check", str(RULES))[:2] == (exits.OK, f"{RULES}: 4 services, no faults\n")
+    assert call("rules", "check", str(RULES))[:2] == (
+        exits.OK,
+        f"{RULES}: 4 services, 4 fields, 12 mappings, 5 thresholds, no faults\n",
+    )
     status, out, _ = call("rules", "diff", str(RULES), str(changed))
     assert status == exits.OK
     assert out.splitlines()[-1] == "1 to add, 1 to change, 1 to remove"
