@@ -33,7 +33,7 @@ _CHUNK = 2**20
 _ENVIRONMENT = {"PYTHONHASHSEED": "0", "TZ": "UTC0"}
 _ENDED = "the process that runs scripts ended by itself"
 _INSIDE = (
-    "import sys; sys.path.extend(sys.argv[2:]); import runpy; "
+    "import sys; sys.path[:] = sys.argv[2:]; import runpy; "
     "runpy.run_module('rater.sandbox.inside.zygote', run_name='__main__')"
 )
 
@@ -60,7 +60,6 @@ class Zygote:
             os.set_blocking(pipe.fileno(), False)
         setup = Setup(
             modules=list(self.modules),
-            path=[str(Path(entry).absolute()) for entry in sys.path],
             cpu_seconds=settings.cpu_seconds,
             wall_seconds=settings.wall_seconds,
             memory_bytes=settings.memory_mib * _MIB,
@@ -154,9 +153,9 @@ class Zygote:
 
 
 def _start(directory: str, said: IO[bytes]) -> subprocess.Popen[bytes]:
-    here = str(Path(__file__).absolute().parents[2])
+    path = [str(Path(entry).absolute()) for entry in sys.path]  # what is found here is found there, in that order
     return subprocess.Popen(  # noqa: S603 - this Python, with arguments of ours alone
-        [sys.executable, "-P", "-s", "-c", _INSIDE, directory, here],
+        [sys.executable, "-P", "-s", "-c", _INSIDE, directory, *path],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=said,

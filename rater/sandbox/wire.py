@@ -50,8 +50,6 @@ class Setup(msgspec.Struct, array_like=True, frozen=True):
     """First message to a zygote."""
 
     modules: list[str]
-    path: list[str]
-    """Appended to `sys.path`: where the worker finds modules."""
     cpu_seconds: int
     wall_seconds: float
     memory_bytes: int

@@ -393,7 +393,7 @@ def test_where_nothing_contains_no_script_runs(monkeypatch: pytest.MonkeyPatch) 
 
 
 UNKNOWN_MACHINE = (
-    "import sys; sys.path.extend(sys.argv[2:]); import platform, runpy; platform.machine = lambda: 'pdp11'; "
+    "import sys; sys.path[:] = sys.argv[2:]; import platform, runpy; platform.machine = lambda: 'pdp11'; "
     "runpy.run_module('rater.sandbox.inside.zygote', run_name='__main__')"
 )
 

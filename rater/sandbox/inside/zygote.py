@@ -41,7 +41,6 @@ class _GoneError(Exception):
 def main(directory: str) -> None:
     """Answers Setup, then one job after the other, until the worker goes away."""
     setup = msgspec.msgpack.decode(_receive(), type=Setup)
-    sys.path.extend(entry for entry in setup.path if entry not in sys.path)
     _KEPT.extend(preload(setup.modules))
     statm = os.open("/proc/self/statm", os.O_RDONLY) if os.path.exists("/proc/self/statm") else None  # noqa: PTH110 - no pathlib here
     threads = threading.active_count()
