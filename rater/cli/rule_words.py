@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Literal, NamedTuple, TypeAlias, TypeVar
 
-from rater.model.document import instant_text
 from rater.model.rules import (
     Change,
     Field,
@@ -38,6 +37,7 @@ from rater.model.rules import (
     number_text,
 )
 from rater.rating import RuleBook
+from rater.rating.wording import date_parts, describe_module, describe_script, describe_tiers, description_parts
 
 __all__ = ["ChangeWords", "words_of"]
 
@@ -173,19 +173,13 @@ class _Names:
                 parts = [rule.type.value, number_text(rule.cost)]
                 parts += [f"@{self.group(rule.group_id)}"] if rule.group_id else []
                 parts += [f"[{rule.tenant_id}]"] if rule.tenant_id else []
-                return " ".join(parts + (_validity(rule) + _notes(rule) if isinstance(rule, MappingRule) else []))
+                return " ".join(parts + (_mapping_parts(rule) if isinstance(rule, MappingRule) else []))
             case Script():
-                return " ".join([f"{len(rule.data.splitlines())} lines", *_validity(rule)])
+                return describe_script(rule)
             case Tiers():
-                steps = [
-                    f"{number_text(step.cost)} up to {number_text(step.up_to)}"
-                    if step.up_to is not None
-                    else f"{number_text(step.cost)} beyond"
-                    for step in rule.steps
-                ]
-                return ", ".join(steps) + (f" by {', '.join(rule.by)}" if rule.by else "")
+                return describe_tiers(rule)
             case _:
-                return f"{'enabled' if rule.enabled else 'disabled'}, priority {rule.priority}"
+                return describe_module(rule)
 
     def told(self, rule: Rule) -> tuple[str, str, str]:
         """Of what was not there before: place, nothing, text."""
@@ -196,8 +190,6 @@ class _Names:
         place = self.place(was) if was else self.place(rule)
         if was and self.place(was) != self.place(rule):
             after = f"{self.place(rule)} {after}"
-        elif isinstance(was, Script) and isinstance(rule, Script) and was.data != rule.data:
-            after = f"{after}, its text changed"
         return ChangeWords("~", self.kind(rule), place, before, after)
 
     def deleted(self, what: str, rule_id: str) -> ChangeWords:
@@ -245,11 +237,6 @@ def _first(key: str, before: Mapping[str, R], made: Mapping[str, R]) -> R | None
     return before.get(key) or made.get(key)
 
 
-def _validity(rule: MappingRule | Script) -> list[str]:
-    parts = [f"from {instant_text(rule.start)}"] if rule.start is not None else []
-    return parts + ([f"until {instant_text(rule.end)}"] if rule.end is not None else [])
-
-
-def _notes(rule: MappingRule) -> list[str]:
-    parts = [f"named {rule.name!r}"] if rule.name is not None else []
-    return parts + ([f"({rule.description})"] if rule.description is not None else [])
+def _mapping_parts(rule: MappingRule) -> list[str]:
+    named = [f"named {rule.name!r}"] if rule.name is not None else []
+    return [*date_parts(rule), *named, *description_parts(rule)]
