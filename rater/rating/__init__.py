@@ -1,5 +1,6 @@
 """Rating: the rule book, and the price of a point by it. Pure: no I/O, no clock, no ambient decimal context."""
 
+from rater.rating import compat, validation
 from rater.rating.book import RuleBook, fold
 from rater.rating.chain import BUILT_IN, Chain, NoScripts
 from rater.rating.diff import ChangeTooLargeError, Diff, DiffEntry
@@ -75,6 +76,7 @@ __all__ = [
     "UnratableError",
     "UnratedPoint",
     "add_used",
+    "compat",
     "compile_rules",
     "document_of",
     "export",
@@ -86,4 +88,5 @@ __all__ = [
     "tier_metric",
     "tier_parts",
     "tier_price",
+    "validation",
 ]
