@@ -29,7 +29,7 @@ def book_of_file(file: Path, other: str = "") -> RuleBook:
 
     `other` is a file that is read beside it, so that not both are standard input. Raises BadRulesError.
     """
-    from rater.cli.rules import RulesFileError, read_document
+    from rater.cli.documents import RulesFileError, read_document
     from rater.model.document import DocumentError
     from rater.rating import RuleBook, plan
 

@@ -12,7 +12,18 @@ from rater.engine.again import lines_again
 from rater.model.errors import RaterError
 from rater.model.labels import Labels, canonical_series, line_id
 from rater.model.rated import FrameStatus
-from rater.rating import Chain, Failed, Module, RatingFrame, RuleBook, ScriptRunner, add_used, month_begin, tier_key
+from rater.rating import (
+    Chain,
+    Failed,
+    Module,
+    Rated,
+    RatingFrame,
+    RuleBook,
+    ScriptRunner,
+    add_used,
+    month_begin,
+    tier_key,
+)
 from rater.rating.explain import Explained, explain_frame
 from rater.rating.explanation import Explanation, Number, number_of
 from rater.reports import Selection, View
@@ -107,9 +118,11 @@ class Explainer:
         rating = RatingFrame(frame.scope_id, frame.period_begin, frame.period_end, tuple(points.points), used)
         outcome = chain.rate(rating, self._scripts)
         found = explain_frame(book, rating, self._scripts, self._modules)
-        assert outcome is not None, "whoever runs scripts here waits for them"
-        if isinstance(outcome, Failed) or not isinstance(found, list):
-            raise UnprovenPriceError(f"{_place(frame)} was rated, but is not any more: {outcome}")
+        for ended in (outcome, found):
+            if isinstance(ended, Failed):
+                raise UnprovenPriceError(f"{_place(frame)}, was rated, but would not be any more: {ended.text()}")
+        assert isinstance(outcome, Rated), "whoever runs scripts here waits for them"
+        assert isinstance(found, list), "the same scripts have run"
         check_proven(rating, outcome, found)
         again = {line.line_id: line for line in lines_again(frame.scope_id, outcome, points).lines}
         stored_lines = {line.line_id: line for line in stored.lines}

@@ -194,8 +194,7 @@ class Pricer:
 
     def _explained(self, frame: RatingFrame, outcome: Rated) -> list[Explained]:
         found = explain_frame(self._book, frame, self._scripts, self._modules)
-        if not isinstance(found, list):
-            raise UnprovenPriceError(f"scope {frame.scope_id!r}, period {iso(frame.period_begin)}: {found}")
+        assert isinstance(found, list), "the same scripts have run"
         check_proven(frame, outcome, found)
         return found
 
