@@ -24,6 +24,7 @@ from deploy.local.kafka import LaptopKafka
 from rater.config import Config, ObserveSettings
 from rater.kafka import KafkaSettings, KafkaUnavailableError, create_topics
 from rater.model.errors import RaterError
+from rater.modules import installed_modules
 from rater.observe import ListenError, endpoint, is_loopback, serve_health
 from rater.reports.desk import serve_desk
 from rater.reports.view import StoreView, socket_of
@@ -73,7 +74,9 @@ def worker_service(config: Config, registry: CollectorRegistry) -> Service:
     """The worker, not started, with the process that its rating scripts run in, which is there once one has to run."""
     scripts = BackgroundSandbox(config.settings.scripts)
     context = msgspec.structs.replace(config.engine_context(), scripts=scripts)
-    found = Worker(config.settings.kafka, context, config.settings.worker, registry=registry)
+    found = Worker(
+        config.settings.kafka, context, config.settings.worker, registry=registry, modules=installed_modules()
+    )
 
     async def run(stop: asyncio.Event) -> None:
         try:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -35,6 +35,7 @@ def doctor(context: click.Context) -> int:
         ("metrics", _metrics),
         ("kafka", _kafka),
         ("rules", _rules),
+        ("scripts", _scripts),
         ("store", _store),
     ]
     sound = [_line(name, partial(check, config)) for name, check in checks]
@@ -84,16 +85,46 @@ def _kafka(config: Config) -> str:
 
 
 def _rules(config: Config) -> str:
+    from rater.rating import Chain
     from rater.stream.rules_log import read_rules
 
     book = run(read_rules(config.settings.kafka))
     services = sorted(service.name for service in book.services.values())
     unknown = [name for name in services if config.catalog.get(name) is None]
-    if not services:
+    if not services and not book.scripts_in_order():
         raise _UnsoundError("there are no rules, so every price is 0: run `rater rules apply FILE`")
     if unknown:
         raise _UnsoundError(f"rules for metrics that nobody declared: {', '.join(unknown)}: see metrics_conf")
-    return f"version {book.version}, prices for {', '.join(services)}"
+    order = Chain(book).order
+    if not order:
+        raise _UnsoundError("every rating module is off, so every price is 0: see `rater rules modules`")
+    faults = _module_faults(order)
+    if faults:
+        raise _UnsoundError("\n".join(faults))
+    return f"version {book.version}, modules {', '.join(order)}; prices for {', '.join(services) or 'what scripts say'}"
+
+
+def _module_faults(order: Iterable[str]) -> list[str]:
+    """Modules of third parties that the rules switch on and that cannot work here."""
+    from rater.modules import list_modules
+    from rater.rating import BUILT_IN
+
+    installed = {module.name: module.fault for module in list_modules()}
+    wanted = [name for name in order if name not in BUILT_IN]
+    faults = [installed.get(name, f"rating module {name!r} is on and not installed here") for name in wanted]
+    return [fault for fault in faults if fault]
+
+
+def _scripts(config: Config) -> str:
+    """Whether rating scripts can run here; said of every installation, since a script may come at any time."""
+    from rater.model.rules import Script
+    from rater.sandbox import Sandbox
+
+    with Sandbox(config.settings.scripts) as sandbox:
+        faults = sandbox.check([Script("", "doctor", "pass")])
+        if faults:
+            raise _UnsoundError(f"rating scripts cannot run here: {faults[0].reason}")
+        return f"can run, held by {', '.join(sandbox.layers())}"
 
 
 def _store(config: Config) -> str:

@@ -71,7 +71,7 @@ def test_from_nothing_to_prices(call: Call, tmp_path: Path) -> None:
     doctor = call("doctor")
     assert doctor.returncode == 1
     sound = {line.split()[1]: line.split()[0] for line in doctor.stdout.splitlines()}
-    assert sound == {"settings": "ok", "metrics": "ok", "kafka": "RED", "rules": "RED", "store": "RED"}
+    assert sound == {"settings": "ok", "metrics": "ok", "kafka": "RED", "rules": "RED", "scripts": "ok", "store": "RED"}
     # when the topics are created, twice
     assert call("topics", "create").stdout.count("created ") == 7
     assert call("topics", "create").stdout == ""
@@ -100,7 +100,7 @@ def test_from_nothing_to_prices(call: Call, tmp_path: Path) -> None:
     assert call("migrate").stdout == ""
     # then all is well
     doctor = call("doctor")
-    assert (doctor.returncode, doctor.stdout.count("ok  ")) == (0, 5), doctor.stdout
+    assert (doctor.returncode, doctor.stdout.count("ok  ")) == (0, 6), doctor.stdout
     assert call("recover").stderr == "every partition can be restored\n"
     assert call("report", "--scope", "projA", "--month", "2026-01").stderr.startswith(
         "error: nothing is known of scope"
@@ -118,6 +118,12 @@ def test_the_doctor_says_what_does_not_fit(call: Call, tmp_path: Path) -> None:
     assert done.returncode == 1
     assert "has 3 partitions, kafka.partitions says 5" in done.stdout
     assert "rules for metrics that nobody declared: unheard-of" in done.stdout
+    # and so are rules that no module goes by
+    off = "{hashmap: {services: [{name: cpu, mappings: [{cost: '1'}]}]}, modules: {hashmap: {enabled: false}}}"
+    (tmp_path / "off.yaml").write_text(off)
+    assert call("rules", "apply", "off.yaml", "--yes").returncode == 0
+    done = call("doctor")
+    assert "every rating module is off, so every price is 0" in done.stdout
     # and a fault of the settings is told alone, since nothing else can be looked at
     done = call("doctor", RATER_KAFKA__PARTITIONS="none")
     assert done.returncode == 1
