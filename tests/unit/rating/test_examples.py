@@ -231,3 +231,9 @@ def test_example_33_of_two_valid_rules_the_last_one_wins() -> None:
 
     assert price_of(book, "1", {}, {"f": "v"}, at=1500) == 5
     assert price_of(book, "1", {}, {"f": "v"}, at=2500) == 2
+
+
+def test_no_example_is_missing() -> None:
+    in_tests = [int(name.split("_")[2]) for name in globals() if name.startswith("test_example_")]
+
+    assert sorted({number for number, *_ in PRICES} | set(in_tests)) == list(range(1, 36))
