@@ -16,7 +16,7 @@ export PATH := $(PATH):$(CURDIR)/.cache/prometheus/bin
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test lint format types imports schemas schemas-check unit integration conformance \
-	conformance-long chaos chaos-long e2e bench bench-rating \
+	conformance-long chaos chaos-long e2e bench bench-rating bench-rules bench-scripts mutants \
 	kafka tools lock lock-cloudkitty clean .venv check-python
 
 help:  ## Lists the targets
@@ -78,6 +78,15 @@ bench: .venv  ## Measures throughput, cost per sample and memory (ARGS="--help" 
 bench-rating: tools  ## Measures rating side by side with the real CloudKitty (ARGS="--help" shows what can be set)
 	$(BIN)/python -m benchmarks.rating $(ARGS)
 
+bench-rules: .venv  ## Measures how long a million rule events take to read, without and with a snapshot
+	$(BIN)/python -m benchmarks.rules_log $(ARGS)
+
+bench-scripts: .venv  ## Measures points per second through rating scripts in their sandbox
+	$(BIN)/python -m benchmarks.pyscripts $(ARGS)
+
+mutants: .venv  ## Plants some thousand faults in rater/rating, one at a time, and counts those that tests find: half an hour
+	$(BIN)/python scripts/mutants.py $(ARGS)
+
 kafka: .venv  ## Runs the laptop Kafka on 127.0.0.1 until Ctrl-C
 	@$(BIN)/python -m deploy.local.kafka $(ARGS)
 
@@ -89,6 +98,7 @@ tools: .venv  ## Fetches what the tests start: Kafka from Maven, Prometheus from
 lock: .venv  ## Writes the lock files anew after a change of pyproject.toml (UPGRADE=1 takes newer versions)
 	$(UV_COMPILE) --output-file requirements.lock
 	$(UV_COMPILE) --extra dev --extra openstack --constraint requirements.lock --output-file requirements-dev.lock
+	$(UV_COMPILE) --extra dev --extra mutation --output-file requirements-mutation.lock
 
 lock-cloudkitty: .venv  ## Writes the lock file of the CloudKitty that the tests compare with anew (UPGRADE=1 as above)
 	$(subst pyproject.toml,tests/conformance/cloudkitty.in,$(UV_COMPILE)) --output-file tests/conformance/cloudkitty.lock
