@@ -37,6 +37,7 @@ __all__ = ["LogRecord", "RulesReader", "decode_event", "open_rules"]
 log = logging.getLogger(__name__)
 
 STALL_SECONDS = 30.0  # without a record, where there are some
+SHELF_SECONDS = 10.0  # for all snapshots; the log is there without them
 FOLD_AT_ONCE = 100_000  # events; a fold copies the book once
 IN_THREAD = 500  # events; fewer are folded sooner than a thread takes them up
 SNAPSHOT_EVENTS = 20_000  # a tenth of a second to read and fold
@@ -106,7 +107,7 @@ class RulesReader:
         """Empty where there is none to be had."""
         if self._has_shelf:
             try:
-                async with asyncio.timeout(STALL_SECONDS):
+                async with asyncio.timeout(SHELF_SECONDS):
                     return await read_shelf(self._settings)
             except (KafkaError, TimeoutError) as fault:
                 log.warning("snapshots of the rule book cannot be read, the whole log is: %r", fault)
@@ -226,7 +227,7 @@ class RulesReader:
         assert mark is not None, "something was read"
         events, self._unsaved_events, self._unsaved_bytes = self._unsaved_events, 0, 0
         try:
-            async with asyncio.timeout(STALL_SECONDS):
+            async with asyncio.timeout(SHELF_SECONDS):
                 shelf = await read_shelf(self._settings)
             if shelf.newest > mark.offset - events // 2:
                 return

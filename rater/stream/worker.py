@@ -17,7 +17,7 @@ from aiokafka.errors import KafkaError
 from prometheus_client import CollectorRegistry
 
 from rater.engine import EngineContext, LogGapError, Record
-from rater.kafka import KafkaSettings, KafkaUnavailableError, Topic, TopicsError, partitions_of
+from rater.kafka import OPTIONAL_TOPICS, KafkaSettings, KafkaUnavailableError, Topic, TopicsError, partitions_of
 from rater.model.errors import RaterError
 from rater.rating import Module
 from rater.stream.app import Message, make_app
@@ -159,7 +159,7 @@ class Worker:
 
     async def _count_partitions(self) -> int:
         counts = await partitions_of(self._kafka)
-        missing = [self._kafka.topic(topic) for topic in Topic if topic not in counts]
+        missing = [self._kafka.topic(topic) for topic in Topic if topic not in counts and topic not in OPTIONAL_TOPICS]
         if missing:
             raise TopicsError(f"topics {', '.join(missing)} are missing: run `rater topics create`")
         usage = counts[Topic.USAGE]

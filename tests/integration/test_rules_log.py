@@ -14,11 +14,11 @@ import cramjam
 import msgspec
 import pytest
 from aiokafka import AIOKafkaProducer
-from aiokafka.admin import AIOKafkaAdminClient, NewTopic, RecordsToDelete
+from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 from aiokafka.structs import TopicPartition
 
 from deploy.local.kafka import LaptopKafka
-from rater.kafka import KafkaSettings, Topic, TopicsError, client_options, create_topics
+from rater.kafka import KafkaSettings, Topic, TopicsError, client_options, create_topics, partitions_of
 from rater.model.codec import encode_json
 from rater.model.rules import (
     Field,
@@ -45,6 +45,7 @@ from rater.stream.rules_log import (
 )
 from rater.stream.rules_reader import RulesReader
 from rater.stream.rules_snapshot import Chunk, encode_chunk
+from tests.integration.streams import working
 from tests.unit.rating.builders import uid
 
 GARBAGE = (b"\xff\x00no json", b'{"type":"rule_event","version":7}', b'{"type":"price_event"}', b"")
@@ -242,29 +243,28 @@ async def test_many_writers_of_snapshots_at_once_leave_one_that_counts(topics: K
     assert len(shelf.usable) <= 8
 
 
-async def test_without_the_topic_of_snapshots_everything_goes_on(kafka: LaptopKafka, tmp_path: Path) -> None:
+async def test_without_the_topic_of_snapshots_everything_goes_on(topics: KafkaSettings) -> None:
     # given an installation made before there were snapshots
-    topics = KafkaSettings(bootstrap=kafka.bootstrap, prefix=f"{tmp_path.name}.", partitions=1)
-    await only_rules(topics)
-
-    await append_event(topics, step(0))
-    follower = RulesFollower(topics)
-    following = asyncio.create_task(follower.run())
-    async with asyncio.timeout(20):
-        await follower.ready.wait()
-    await follower.stop(following)
-
-    assert follower.rules is not None
-    assert follower.rules.version == 1
-    async with reading(topics) as reader:
-        assert not reader.wants_snapshot(0)
-
-
-async def only_rules(topics: KafkaSettings) -> None:
     admin = AIOKafkaAdminClient(**client_options(topics))
     await admin.start()
-    await admin.create_topics([NewTopic(topics.topic(Topic.RULES), 1, 1)])
+    await admin.delete_topics([topics.topic(Topic.RULEBOOK)])
     await admin.close()
+    async with asyncio.timeout(30):
+        while Topic.RULEBOOK in await partitions_of(topics):
+            await asyncio.sleep(0.1)
+
+    await append_event(topics, step(0))
+    async with working(topics) as worker:
+        assert worker.red() == ""
+    async with reading(topics) as reader:
+        await reader.start()
+        await reader.fold_to(await reader.end())
+        assert reader.book.version == 1
+        assert not reader.wants_snapshot(0)
+    # and it can be had later
+    assert await create_topics(topics) == [topics.topic(Topic.RULEBOOK)]
+    async with reading(topics) as reader:
+        assert reader.wants_snapshot(0)
 
 
 async def test_a_log_that_has_lost_its_beginning_is_refused(topics: KafkaSettings) -> None:
