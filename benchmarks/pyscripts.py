@@ -11,6 +11,7 @@ import platform
 import statistics
 import time
 from decimal import Decimal
+from pathlib import Path
 from typing import NamedTuple
 
 from rich.console import Console
@@ -20,7 +21,11 @@ from rater.model.rules import Script
 from rater.rating.frame import RatingFrame, RatingPoint, ScriptDone, ScriptJob
 from rater.sandbox import Sandbox
 
-TRIVIAL = "for points in data['usage'].values():\n    for p in points:\n        p['rating']['price'] += p['vol']['qty'] * 2\n"
+TRIVIAL = """
+for points in data["usage"].values():
+    for point in points:
+        point["rating"]["price"] += point["vol"]["qty"] * 2
+"""
 REBATE = """
 from decimal import Decimal
 
@@ -94,8 +99,7 @@ def _cpu_of_children(sandbox: Sandbox) -> float:
     """Processor time of the zygote and the children it waited for (Linux), else 0."""
     number = sandbox.process_id()
     try:
-        with open(f"/proc/{number}/stat", encoding="ascii") as stat:
-            fields = stat.read().rsplit(")", 1)[1].split()
+        fields = Path(f"/proc/{number}/stat").read_text(encoding="ascii").rsplit(")", 1)[1].split()
     except OSError:
         return 0.0
     return sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
@@ -106,7 +110,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=30, help="frames per figure")
     rounds = parser.parse_args().rounds
-    table = Table("script", "points per frame", "points/s", "ms per frame", "CPU µs per point", "of these in the worker")
+    table = Table("script", "points per frame", "points/s", "ms per frame", "CPU µs per point", "in the worker")
     with Sandbox() as sandbox:
         for name, text in SCRIPTS.items():
             for count in (1, 400, 5000):

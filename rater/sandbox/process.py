@@ -46,13 +46,17 @@ class Zygote:
         self._longest = settings.result_mib * _MIB + settings.output_kib * 1024 + _MIB
         self._patience = settings.wall_seconds + _MORE_SECONDS
         self._said = tempfile.TemporaryFile()  # noqa: SIM115 - what Python says if it cannot even start
-        directory = tempfile.mkdtemp(prefix="rater-scripts-")
         try:
-            Path(directory).chmod(0o500)
-            self._process = _start(directory, self._said)
-            self.ready = self._begin(settings)
-        finally:
-            os.rmdir(directory)  # noqa: PTH106 - the process keeps it, as a directory in which nothing can be made
+            directory = Path(tempfile.mkdtemp(prefix="rater-scripts-"))
+            try:
+                directory.chmod(0o500)
+                self._process = _start(str(directory), self._said)
+                self.ready = self._begin(settings)
+            finally:
+                directory.rmdir()  # the process keeps it, as a directory in which nothing can be made
+        except BaseException:
+            self._said.close()
+            raise
 
     def _begin(self, settings: SandboxSettings) -> Ready:
         for pipe in (self._process.stdin, self._process.stdout):

@@ -26,7 +26,8 @@ from rater.sandbox.wire import HEADER, MAX_REASON, Done, Fault, Result, Setup, W
 
 __all__ = ["Child"]
 
-_PRINTED, _ERRORS, _RESULT, _TRACE = 1, 2, 3, 4
+_JOB, _PRINTED, _ERRORS, _RESULT, _TRACE = range(5)
+_CHUNK = 2**20
 _KIB = 1024
 _RECURSION = 1000
 _decode_job = msgspec.msgpack.Decoder(WireJob).decode
@@ -63,27 +64,37 @@ class Child:
         self._progress = progress
         self._space = address_space
 
-    def main(self, encoded: bytes, printed: int, result: int, trace: int) -> None:
-        """Runs the job and ends the process, whatever happens."""
+    def main(self, job: int, printed: int, result: int, trace: int) -> None:
+        """Waits for the job, runs it and ends the process, whatever happens."""
         try:
-            self._descriptors(printed, result, trace)
-            self._write(self._run(self._prepare(encoded)))
+            confine.die_with(self._zygote)
+            self._descriptors(job, printed, result, trace)
+            self._limits()
+            self._write(self._run(self._prepare(_read_job())))
         finally:
             os._exit(1)  # by a way that no script can have blocked; a result that was written counts all the same
 
-    def _descriptors(self, printed: int, result: int, trace: int) -> None:
-        confine.die_with(self._zygote)
+    def _descriptors(self, job: int, printed: int, result: int, trace: int) -> None:
         # numbers from 100 up first: none of them is the place that another has to go to
-        high = [os.dup2(descriptor, 100 + place) for place, descriptor in enumerate((printed, result, trace))]
-        for descriptor, place in ((high[0], _PRINTED), (high[0], _ERRORS), (high[1], _RESULT), (high[2], _TRACE)):
-            os.dup2(descriptor, place)
-        os.close(0)
-        os.closerange(_TRACE + 1, 1024)
+        ends = (job, printed, printed, result, trace)
+        for place, descriptor in enumerate(ends):
+            os.dup2(descriptor, 100 + place)
+        for place in range(len(ends)):
+            os.dup2(100 + place, place)
+        os.closerange(len(ends), 1024)
         sys.stdin = sys.__stdin__ = None  # type: ignore[misc]  # as Python itself does without descriptor 0
         for name, descriptor in (("stdout", _PRINTED), ("stderr", _ERRORS)):
             stream = open(descriptor, "w", 1, "utf-8", "backslashreplace", closefd=False)  # noqa: SIM115 - a descriptor that stays open
             setattr(sys, name, stream)
             setattr(sys, f"__{name}__", stream)
+
+    def _limits(self) -> None:
+        faulthandler.enable(_TRACE, all_threads=False)
+        for number in (signal.SIGXCPU, signal.SIGALRM):
+            faulthandler.register(number, _TRACE, all_threads=False, chain=False)
+        sys.meta_path.append(Closed)
+        sys.path.clear()
+        confine.limit(self._setup.cpu_seconds, self._setup.output_bytes)
 
     def _prepare(self, encoded: bytes) -> _Prepared:
         """Builds the frame before the limit on memory counts, and gives up everything after."""
@@ -92,16 +103,10 @@ class Child:
         job = _decode_job(encoded)
         prepared = _Prepared(job, Frame(job.period_begin, job.period_end, job.usage or []))
         grown = max(0, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - resident) * _KIB
-        faulthandler.enable(_TRACE, all_threads=False)
-        for number in (signal.SIGXCPU, signal.SIGALRM):
-            faulthandler.register(number, _TRACE, all_threads=False, chain=False)
         gc.freeze()
         gc.enable()
-        sys.meta_path.append(Closed)
-        sys.path.clear()
-        # what the frame takes, once more: reading it back makes another of it
-        space = None if self._space is None else self._space + 2 * grown + self._setup.memory_bytes
-        confine.limit(cpu_seconds=self._setup.cpu_seconds, address_space=space, output_bytes=self._setup.output_bytes)
+        if self._space is not None:  # what the frame takes, once more: reading it back makes another of it
+            confine.limit_memory(self._space + 2 * grown + self._setup.memory_bytes)
         if self._filter is not None:
             seccomp.install(self._filter)
         return prepared
@@ -196,6 +201,25 @@ class Child:
         rest = memoryview(HEADER.pack(len(message)) + message)
         while rest:
             rest = rest[os.write(_RESULT, rest) :]
+
+
+def _read_job() -> bytes:
+    """The whole job; ends the process if there is none any more."""
+    (length,) = HEADER.unpack(_read_exactly(HEADER.size))
+    job = _read_exactly(length)
+    os.close(_JOB)
+    return job
+
+
+def _read_exactly(length: int) -> bytes:
+    chunks: list[bytes] = []
+    while length:
+        chunk = os.read(_JOB, min(length, _CHUNK))
+        if not chunk:
+            os._exit(1)
+        chunks.append(chunk)
+        length -= len(chunk)
+    return b"".join(chunks)
 
 
 def _line(error: BaseException, file: str) -> int:

@@ -14,7 +14,7 @@ import sys
 
 from rater.sandbox.inside import seccomp
 
-__all__ = ["confine_zygote", "die_with", "limit", "memory", "probe"]
+__all__ = ["confine_zygote", "die_with", "limit", "limit_memory", "memory", "probe"]
 
 NOBODY = 65534
 _NEW_USER, _NEW_NET, _NEW_IPC, _NEW_UTS, _NEW_MOUNT = 0x10000000, 0x40000000, 0x08000000, 0x04000000, 0x00020000
@@ -82,8 +82,8 @@ def die_with(parent: int) -> None:
             os._exit(1)
 
 
-def limit(*, cpu_seconds: int, address_space: int | None, output_bytes: int) -> None:
-    """Sets this process's limits for good: processor time, address space and the size of files, in bytes."""
+def limit(cpu_seconds: int, output_bytes: int) -> None:
+    """Sets this process's limits for good: processor time, the size of files, and all that no script needs."""
     limits = {
         resource.RLIMIT_CPU: (cpu_seconds, cpu_seconds + 1),  # SIGXCPU, then SIGKILL
         resource.RLIMIT_FSIZE: (output_bytes, output_bytes),
@@ -92,13 +92,20 @@ def limit(*, cpu_seconds: int, address_space: int | None, output_bytes: int) -> 
         resource.RLIMIT_NOFILE: (8, 8),
         resource.RLIMIT_NPROC: (0, 0),
     }
-    if address_space is not None:
-        limits[resource.RLIMIT_AS] = (address_space, address_space)
     for which, (soft, hard) in limits.items():
-        _, ceiling = resource.getrlimit(which)
-        if ceiling != resource.RLIM_INFINITY:
-            hard = min(hard, ceiling)
-        resource.setrlimit(which, (min(soft, hard), hard))
+        _limit(which, soft, hard)
+
+
+def limit_memory(address_space: int) -> None:
+    """Sets this process's limit of address space, in bytes, for good."""
+    _limit(resource.RLIMIT_AS, address_space, address_space)
+
+
+def _limit(which: int, soft: int, hard: int) -> None:
+    _, ceiling = resource.getrlimit(which)
+    if ceiling != resource.RLIM_INFINITY:
+        hard = min(hard, ceiling)
+    resource.setrlimit(which, (min(soft, hard), hard))
 
 
 def memory(descriptor: int | None) -> int | None:

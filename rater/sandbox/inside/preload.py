@@ -23,11 +23,10 @@ __all__ = ["COMMON", "Closed", "preload"]
 
 # In memory always: a script that imports them by a way that cannot be seen finds them too.
 COMMON = """
-    __future__ _strptime abc array ast base64 binascii bisect calendar cmath codecs collections collections.abc
-    contextlib copy csv dataclasses datetime decimal difflib enum fnmatch fractions functools gc graphlib hashlib heapq
-    hmac html importlib importlib.resources inspect io ipaddress itertools json linecache locale logging math numbers
-    operator os os.path pprint random re secrets statistics string struct sys textwrap threading time tokenize
-    traceback types typing unicodedata urllib.parse uuid warnings weakref zlib
+__future__ _strptime abc array ast base64 binascii bisect calendar codecs collections collections.abc contextlib copy
+dataclasses datetime decimal enum fractions functools gc heapq importlib importlib.resources inspect io itertools json
+linecache locale math numbers operator os os.path random re statistics string struct sys textwrap threading time
+tokenize traceback types typing unicodedata urllib.parse warnings weakref zlib
 """
 _CODECS = """
 ascii cp1252 cp437 cp850 hex_codec base64_codec zlib_codec idna iso8859_1 iso8859_15 latin_1 punycode

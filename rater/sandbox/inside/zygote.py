@@ -1,6 +1,6 @@
 """The process that stands ready with everything loaded, and forks a child for each frame. It runs no script itself.
 
-It watches the child's time and the size of its result, ends it whatever happens, and hands its words on unread.
+It forks the next child before it is needed, hands it the frame, and hands its words on unread.
 """
 
 from __future__ import annotations
@@ -9,33 +9,29 @@ import fcntl
 import gc
 import mmap
 import os
-import select
+import platform
 import signal
 import sys
 import tempfile
 import threading
 import time
+from typing import NamedTuple
 
 import msgspec
 
 from rater.sandbox.inside import confine, seccomp
 from rater.sandbox.inside.child import Child
 from rater.sandbox.inside.preload import preload
+from rater.sandbox.inside.watch import GoneError, Watch, wait_for
 from rater.sandbox.wire import HEADER, MAX_JOB, Ending, Ready, Setup
 
 __all__ = ["main"]
 
 _IN, _OUT = 0, 1
 _TRACE_LIMIT = 16384
-_TRACE_SECONDS = 0.5  # for faulthandler to write where a script was
-_END_SECONDS = 0.2  # for a process that closed its result to end
 _PIPE_BYTES = 2**20
 _CHUNK = 2**20
 _KEPT: list[object] = []  # time zones: in memory as long as somebody holds them
-
-
-class _GoneError(Exception):
-    """The worker is gone."""
 
 
 def main(directory: str) -> None:
@@ -53,8 +49,8 @@ def main(directory: str) -> None:
     gc.collect()
     gc.freeze()
     while True:
+        forker.prepare()
         _send(msgspec.msgpack.encode(forker.run(_receive())))
-        forker.reap()
 
 
 def _fault(setup: Setup, threads: int, layers: list[str]) -> str:
@@ -80,7 +76,7 @@ def _read_exactly(length: int) -> bytes:
     while length:
         chunk = os.read(_IN, min(length, _CHUNK))
         if not chunk:
-            raise _GoneError
+            raise GoneError
         chunks.append(chunk)
         length -= len(chunk)
     return chunks[0] if len(chunks) == 1 else b"".join(chunks)
@@ -92,47 +88,78 @@ def _send(message: bytes) -> None:
         rest = rest[os.write(_OUT, rest) :]
 
 
+class _Spare(NamedTuple):
+    """A child that waits for its frame, and our ends of its pipes."""
+
+    number: int
+    job: int
+    result: int
+    trace: int
+    printed: int
+
+    def close(self) -> None:
+        for descriptor in self[1:]:
+            os.close(descriptor)
+
+
 class _Forker:
-    """Forks, watches, ends."""
+    """Forks a child ahead of its frame, and has it watched."""
 
     def __init__(self, setup: Setup, statm: int | None, *, filtered: bool) -> None:
         self._setup = setup
         self._statm = statm
-        self._filter = seccomp.program(os.uname().machine) if filtered else None
+        self._filter = seccomp.program(platform.machine()) if filtered else None
         self._progress = mmap.mmap(-1, mmap.PAGESIZE)  # shared with the child: the script it is at
+        self._spare: _Spare | None = None
         self._dead: int | None = None
 
+    def prepare(self) -> None:
+        """Forks the next child: while the worker reads the last result, not when it waits for the next."""
+        if self._dead is not None:
+            os.waitpid(self._dead, 0)
+            self._dead = None
+        self._spare = self._fork()
+
     def run(self, job: bytes) -> Ending:
-        """Everything about one frame. `reap` has to be called before the next one."""
+        """Everything about one frame, by the child that `prepare` forked."""
+        spare = self._spare
+        if spare is None or os.waitpid(spare.number, os.WNOHANG)[0]:  # it was ended from outside as it waited
+            if spare is not None:
+                spare.close()
+            spare = self._fork()
+        self._spare = None
+        watch = Watch(self._setup, spare.number, spare.job, spare.result, spare.trace, HEADER.pack(len(job)) + job)
+        watch.wait()
+        ending = self._ending(watch, spare)
+        spare.close()
+        return ending
+
+    def _fork(self) -> _Spare:
         self._progress[:] = bytes(mmap.PAGESIZE)  # all of it: nothing is to be read that an earlier script left there
+        job_in, job_out = os.pipe()
         result_in, result_out = os.pipe()
         trace_in, trace_out = os.pipe()
         printed = _file()
-        _widen(result_in)
+        for pipe in (result_in, job_in):
+            _widen(pipe)
         space = confine.memory(self._statm)
         zygote = os.getpid()
-        started = time.monotonic()
         child = os.fork()
         if child == 0:
-            Child(self._setup, zygote, self._filter, self._progress, space).main(job, printed, result_out, trace_out)
+            Child(self._setup, zygote, self._filter, self._progress, space).main(job_in, printed, result_out, trace_out)
             os._exit(1)  # `main` does not come back
-        os.close(result_out)
-        os.close(trace_out)
-        watch = _Watch(self._setup, child, result_in, trace_in, started)
-        watch.wait()
-        ending = self._ending(watch, printed)
-        for descriptor in (result_in, trace_in, printed):
+        for descriptor in (job_in, result_out, trace_out):
             os.close(descriptor)
-        return ending
+        return _Spare(child, job_out, result_in, trace_in, printed)
 
-    def _ending(self, watch: _Watch, printed: int) -> Ending:
+    def _ending(self, watch: Watch, spare: _Spare) -> Ending:
         result = watch.result()
         status, cpu, mute = 0, 0.0, False
         if result is not None:
-            os.kill(watch.child, signal.SIGKILL)  # it is not to go on
-            self._dead = watch.child
+            os.kill(spare.number, signal.SIGKILL)  # it is not to go on
+            self._dead = spare.number
         else:
-            status, cpu, mute = _wait_for(watch.child, by_itself=watch.ended)
+            status, cpu, mute = wait_for(spare.number, by_itself=watch.ended)
             watch.drain()
         return Ending(
             status=status,
@@ -143,29 +170,9 @@ class _Forker:
             overflow=watch.overflow,
             mute=mute,
             trace=bytes(watch.trace[:_TRACE_LIMIT]),
-            printed=os.pread(printed, self._setup.output_bytes, 0),
+            printed=os.pread(spare.printed, self._setup.output_bytes, 0),
             result=result,
         )
-
-    def reap(self) -> None:
-        """Waits for the child that was killed: after the answer went out, since it may take its time."""
-        if self._dead is not None:
-            os.waitpid(self._dead, 0)
-        self._dead = None
-
-
-def _wait_for(child: int, *, by_itself: bool) -> tuple[int, float, bool]:
-    """How a child ended, with its processor time; killed at once, or if it does not end by itself: then True."""
-    deadline = time.monotonic() + (_END_SECONDS if by_itself else 0)
-    while True:
-        number, code, used = os.wait4(child, os.WNOHANG)
-        if number == 0 and time.monotonic() < deadline:
-            time.sleep(_END_SECONDS / 20)
-            continue
-        if number == 0:
-            os.kill(child, signal.SIGKILL)
-            _, code, used = os.wait4(child, 0)
-        return os.waitstatus_to_exitcode(code), used.ru_utime + used.ru_stime, by_itself and number == 0
 
 
 def _file() -> int:
@@ -184,97 +191,9 @@ def _widen(pipe: int) -> None:
             return
 
 
-class _Watch:
-    """Reads what a child says until it said all, ended, or took too long."""
-
-    def __init__(self, setup: Setup, child: int, result_in: int, trace_in: int, started: float) -> None:
-        self.child = child
-        self.started = started
-        self.late = False
-        self.overflow = False
-        self.ended = False
-        """It closed its result: its end follows."""
-        self.trace = bytearray()
-        self._setup = setup
-        self._result_in = result_in
-        self._trace_in = trace_in
-        self._received = bytearray()
-        self._deadline = started + setup.wall_seconds
-        self._poll = select.poll()
-        self._poll.register(result_in, select.POLLIN)
-        self._poll.register(trace_in, select.POLLIN)
-        self._poll.register(_IN, 0)  # hung up when the worker is gone
-
-    def wait(self) -> None:
-        """Returns when there is nothing more to wait for; raises _GoneError."""
-        while not self._complete():
-            left = self._deadline - time.monotonic()
-            if left <= 0 and not self._overdue():
-                return
-            for descriptor, event in self._poll.poll(max(left, 0.001) * 1000):
-                if descriptor == _IN:
-                    os.kill(self.child, signal.SIGKILL)
-                    raise _GoneError
-                if descriptor == self._trace_in:
-                    self._hear(event)
-                elif not self._read():
-                    self.ended = not self.overflow
-                    return
-
-    def _overdue(self) -> bool:
-        """At the first time asks where the script is; False if there is no more time."""
-        if self.late or self.trace:
-            return False
-        self.late = True
-        os.kill(self.child, signal.SIGALRM)
-        self._deadline = time.monotonic() + _TRACE_SECONDS
-        return True
-
-    def _hear(self, event: int) -> None:
-        """faulthandler writes only when all is over: the rest of its words, and no more time."""
-        said = os.read(self._trace_in, _TRACE_LIMIT)
-        if not said:
-            self._poll.unregister(self._trace_in)
-        elif len(self.trace) < _TRACE_LIMIT:
-            self.trace += said
-            self._deadline = min(self._deadline, time.monotonic() + _TRACE_SECONDS / 10)
-
-    def _read(self) -> bool:
-        said = os.read(self._result_in, _CHUNK)
-        self._received += said
-        if len(self._received) > self._setup.result_bytes + HEADER.size:
-            self.overflow = True
-        return bool(said) and not self.overflow
-
-    def _complete(self) -> bool:
-        """The whole result is here. Read from it is nothing but its length."""
-        if self.late or len(self._received) < HEADER.size:
-            return False
-        (length,) = HEADER.unpack_from(self._received)
-        if length > self._setup.result_bytes:
-            self.overflow = True
-            return True
-        return len(self._received) >= HEADER.size + int(length)
-
-    def result(self) -> bytes | None:
-        """The result, if it came whole, in time and not too large."""
-        if self.overflow or not self._complete():
-            return None
-        (length,) = HEADER.unpack_from(self._received)
-        return bytes(self._received[HEADER.size : HEADER.size + length])
-
-    def drain(self) -> None:
-        """What faulthandler wrote before the child ended."""
-        os.set_blocking(self._trace_in, False)
-        try:
-            self.trace += os.read(self._trace_in, _TRACE_LIMIT)
-        except BlockingIOError:
-            return
-
-
 if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         main(sys.argv[1])
-    except (_GoneError, BrokenPipeError):
+    except (GoneError, BrokenPipeError):
         sys.exit(0)
