@@ -11,13 +11,17 @@ import argparse
 import datetime
 import json
 import sys
+import threading
 import time
 from collections.abc import Callable
 from decimal import ROUND_HALF_UP, Decimal, localcontext
 from typing import Any
+from wsgiref import simple_server
 
+import oslo_messaging
 import sqlalchemy
-from cloudkitty import config, dataframe, db, orchestrator  # noqa: F401 - config registers the options
+from cloudkitty import config, dataframe, db, messaging, orchestrator, storage  # noqa: F401 - config registers the options
+from cloudkitty.api import app as api_app
 from cloudkitty.db import api as db_api
 from cloudkitty.db.sqlalchemy import models as state_models
 from cloudkitty.rating import hash as hashmap_module
@@ -66,9 +70,9 @@ def prepare(database: str) -> None:
     for model in (hash_models.HashMapMapping, hash_models.HashMapThreshold):
         model.__table__.c.cost.type = ExactNumeric(40, 28)
     hash_models.HashMapThreshold.__table__.c.level.type = ExactNumeric(20, 8)
-    for model in (hash_models.HashMapField, hash_models.HashMapMapping, hash_models.HashMapThreshold):
-        keep = [part for part in model.__table__.constraints if not isinstance(part, sqlalchemy.UniqueConstraint)]
-        model.__table__.constraints = set(keep)
+    for table in (*hash_models.Base.metadata.tables.values(), *scripts_models.Base.metadata.tables.values()):
+        keep = [part for part in table.constraints if not isinstance(part, sqlalchemy.UniqueConstraint)]
+        table.constraints = set(keep)
     with db.session_for_write() as session:
         for base in (hash_models.Base, scripts_models.Base, state_models.Base):
             base.metadata.create_all(session.connection())
@@ -267,6 +271,23 @@ def shown(metric: str, rated: Any) -> Json:
     }
 
 
+def serve(request: Json) -> Json:
+    """Serves CloudKitty's REST API v1 without authentication on a free port, beside the answers here."""
+    messaging.get_transport = lambda: oslo_messaging.get_rpc_transport(cfg.CONF, "fake://")  # nobody listens
+    messaging.setup()
+    storage.get_storage = lambda: None  # rules ask for none
+    app = api_app.dispatcher.DispatcherMiddleware(api_app.flask.Flask("cloudkitty"), {"/v1": api_app.get_v1_app()})
+    cfg.CONF.set_override("auth_strategy", "noauth")
+    server = simple_server.make_server("127.0.0.1", 0, app, handler_class=QuietHandler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    return {"port": server.server_port}
+
+
+class QuietHandler(simple_server.WSGIRequestHandler):
+    def log_message(self, format: str, *arguments: Any) -> None:
+        """Nothing: stderr is for what goes wrong."""
+
+
 def instant(seconds: int | None) -> datetime.datetime | None:
     """CloudKitty's naive times, on a server whose local time is UTC."""
     return None if seconds is None else ALWAYS + datetime.timedelta(seconds=seconds)
@@ -277,6 +298,7 @@ ANSWERS: dict[str, Callable[[Json], Json]] = {
     "price": price,
     "scripts": scripts,
     "load": load,
+    "serve": serve,
     "measure": measure,
 }
 

@@ -1,0 +1,105 @@
+"""Asks a running CloudKitty for its rules, with python-cloudkittyclient and the credentials of clouds.yaml or OS_*."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import msgspec
+
+from rater.cloudkitty.listing import Listing
+from rater.model.errors import RaterError
+
+__all__ = ["CloudKittyError", "read_rules"]
+
+SECONDS = 60.0  # for one answer; a listing of thousands of mappings takes CloudKitty seconds
+
+
+class CloudKittyError(RaterError):
+    """CloudKitty could not be asked, or did not answer as it should."""
+
+
+def read_rules(endpoint: str | None = None, cloud: str | None = None) -> Listing:
+    """All rules of the CloudKitty at `endpoint`, which asks for no authentication; else of an OpenStack cloud.
+
+    The cloud is the one of that name in clouds.yaml, or what OS_* variables say. Only reads. Raises CloudKittyError.
+    """
+    try:
+        from cloudkittyclient.client import Client
+        from keystoneauth1.exceptions import ClientException
+        from openstack.exceptions import ConfigException
+    except ImportError as missing:
+        raise CloudKittyError(
+            f"{missing.name} is not installed: install rater with its extra `openstack`: pip install 'rater[openstack]'"
+        ) from missing
+    place = endpoint or f"cloud {cloud!r}" if cloud else endpoint or "the cloud of the environment"
+    try:
+        session, options = _noauth(endpoint) if endpoint else _openstack(cloud)
+        return _listing(Client("1", session=session, adapter_options=options).rating)
+    except (ClientException, ConfigException) as error:
+        raise CloudKittyError(f"{place}: {_advice(error)}") from error
+    except (msgspec.ValidationError, ValueError, KeyError) as error:
+        raise CloudKittyError(
+            f"{place}: its answer is not that of CloudKitty's API v1 ({type(error).__name__}: {error!s:.200}): is the "
+            "URL that of the rating service, without /v1?"
+        ) from error
+
+
+def _noauth(endpoint: str) -> tuple[Any, dict[str, Any]]:
+    from cloudkittyclient.auth import CloudKittyNoAuthPlugin
+    from keystoneauth1.session import Session
+
+    return Session(auth=CloudKittyNoAuthPlugin(endpoint=endpoint.rstrip("/")), timeout=SECONDS), {}
+
+
+def _openstack(cloud: str | None) -> tuple[Any, dict[str, Any]]:
+    from openstack.config import OpenStackConfig
+
+    region = OpenStackConfig(app_name="rater").get_one(cloud=cloud)
+    session = region.get_session()
+    session.timeout = session.timeout or SECONDS
+    return session, {
+        "interface": region.get_interface("rating"),
+        "region_name": region.get_region_name("rating"),
+        "endpoint_override": region.get_endpoint("rating"),
+    }
+
+
+def _listing(rating: Any) -> Listing:
+    hashmap = rating.hashmap
+    services = hashmap.get_service()["services"]
+    fields = _each(hashmap.get_field, "fields", "service_id", services)
+    parents = [("service_id", services), ("field_id", fields)]
+    return msgspec.convert(
+        {
+            "modules": rating.get_module()["modules"],
+            "groups": hashmap.get_group()["groups"],
+            "services": services,
+            "fields": fields,
+            "mappings": [row for key, of in parents for row in _each(hashmap.get_mapping, "mappings", key, of)],
+            "thresholds": [row for key, of in parents for row in _each(hashmap.get_threshold, "thresholds", key, of)],
+            "scripts": rating.pyscripts.list_scripts()["scripts"],
+        },
+        Listing,
+    )
+
+
+def _each(ask: Callable[..., Any], what: str, key: str, parents: Iterable[Any]) -> list[Any]:
+    return [row for parent in parents for row in ask(**{key: parent[key]})[what]]
+
+
+def _advice(error: Exception) -> str:
+    """What went wrong and what to do. Of an answer its status alone: pages of errors may be long."""
+    status = getattr(error, "http_status", None)
+    no_api = f"there is no CloudKitty API v1 ({status}): the URL must be that of the rating service, without /v1"
+    said = {
+        401: "it does not accept these credentials (401): check the cloud's entry in clouds.yaml, or OS_*",
+        403: "these credentials may not read rating rules (403): role admin is needed",
+        404: no_api,
+        405: no_api,  # what CloudKitty answers below /v1/v1
+    }.get(status or 0)
+    if said is not None:
+        return said
+    if status:
+        return f"it answered with status {status}: its own log says why"
+    return f"{error!s:.300}; check the URL or the cloud's entry in clouds.yaml, and that CloudKitty's API runs"
