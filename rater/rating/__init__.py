@@ -32,12 +32,15 @@ from rater.rating.ruledoc import (
     PyscriptsSection,
     RuleDocument,
 )
+from rater.rating.snapshot import BOOK_FORMAT, BookSnapshotError, decode_book, encode_book
 from rater.rating.tables import Applied, Ignored, IgnoredReason, MappingEntry, Outcome, ScriptEntry, ThresholdEntry
 from rater.rating.tiers import add_used, month_begin, tier_key, tier_metric, tier_parts, tier_price
 
 __all__ = [
+    "BOOK_FORMAT",
     "BUILT_IN",
     "Applied",
+    "BookSnapshotError",
     "Chain",
     "ChangeTooLargeError",
     "Compiler",
@@ -78,7 +81,9 @@ __all__ = [
     "add_used",
     "compat",
     "compile_rules",
+    "decode_book",
     "document_of",
+    "encode_book",
     "export",
     "fold",
     "month_begin",

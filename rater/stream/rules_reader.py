@@ -18,8 +18,7 @@ from rater.kafka import KafkaSettings, Topic, TopicsError
 from rater.model.codec import content_type, decoder
 from rater.model.errors import RejectedError
 from rater.model.rules import RuleEvent
-from rater.rating import Applied, Outcome, RuleBook, fold
-from rater.rating.snapshot import BookSnapshotError
+from rater.rating import Applied, BookSnapshotError, Outcome, RuleBook, fold
 from rater.stream.interfaces import StreamUnavailableError
 from rater.stream.rules_snapshot import (
     Mark,

@@ -7,6 +7,8 @@ itself is read. Several writers at once do no harm, since no two snapshots share
 from __future__ import annotations
 
 import hashlib
+import importlib
+import inspect
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -18,9 +20,7 @@ import msgspec
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
 
 from rater.kafka import MAX_MESSAGE_BYTES, KafkaSettings, Topic, client_options
-from rater.model.rules import RuleEvent
-from rater.rating import RuleBook
-from rater.rating.snapshot import BOOK_FORMAT, BookSnapshotError, decode_book, encode_book
+from rater.rating import BOOK_FORMAT, BookSnapshotError, RuleBook, decode_book, encode_book
 
 __all__ = [
     "FINGERPRINT",
@@ -42,17 +42,21 @@ CHUNK_BYTES = 512 * 1024
 COMPRESSION_LEVEL = 3
 KEPT = 2  # snapshots; the one before the newest serves those who ask for a little history
 
-FOLD_VERSION = 1
-"""Goes up with every change of `rater.rating` after which the same log may fold to another book."""
+_FOLD = ("rater.model.codec", "rater.model.rules", "rater.rating.book", "rater.rating.draft", "rater.rating.tables")
+"""The modules that decide what a log folds to."""
 
 
 def _fingerprint() -> str:
-    """Who would fold a log to the same book as we do; only their snapshots are taken.
+    """Who folds any log to the same book as we do: only their snapshots are taken.
 
-    A release that does not know a kind of change ignores it. Its snapshot would carry that on for ever.
+    A release that does not know a kind of change, or refuses what another takes, ignores the event; its snapshot would
+    carry that on for ever. So the code itself is part of it: nobody has to remember to count a version up.
     """
-    terms = [metadata.version("rater"), BOOK_FORMAT, FOLD_VERSION, msgspec.json.schema(RuleEvent)]
-    return hashlib.blake2b(msgspec.json.encode(terms, order="deterministic"), digest_size=16).hexdigest()
+    terms = [metadata.version("rater"), metadata.version("msgspec"), str(BOOK_FORMAT)]
+    digest = hashlib.blake2b("/".join(terms).encode(), digest_size=16)
+    for name in _FOLD:
+        digest.update(inspect.getsource(importlib.import_module(name)).encode())
+    return digest.hexdigest()
 
 
 FINGERPRINT = _fingerprint()
