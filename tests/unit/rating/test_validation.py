@@ -75,6 +75,12 @@ threshold = ThresholdRule(THRESHOLD, ONE, ONE, RuleType.RATE, SERVICE, group_id=
 script = Script(SCRIPT, "rebate", "pass", NOW - DAY)
 future_script = Script(FUTURE_SCRIPT, "later", "pass", NOW + DAY, NOW + 2 * DAY, "soon")
 
+START_IN_PAST = (
+    "Cannot create a rule with start in the past: 2025-12-31T23:59:59Z lies before 2026-01-01T00:00:00Z; "
+    "force=true creates it all the same"
+)
+ONLY_END = "You are allowed to update only the attribute [end] of a rule that was already processed"
+
 
 @pytest.fixture
 def book() -> RuleBook:
@@ -110,6 +116,11 @@ def made(book: RuleBook, answer: Answer) -> Any:
 def reason(answer: Answer) -> Refused:
     assert isinstance(answer, Refusal), answer
     return answer.reason
+
+
+def said(answer: Answer) -> tuple[Refused, str]:
+    assert isinstance(answer, Refusal), answer
+    return answer.reason, answer.message
 
 
 def new_mapping(book: RuleBook, force: bool = False, **keys: Any) -> Answer:
@@ -155,38 +166,66 @@ def test_a_mapping_takes_all_that_is_sent(book: RuleBook) -> None:
 
 
 @pytest.mark.parametrize(
-    ("keys", "why"),
+    ("keys", "why", "message"),
     [
-        ({"cost": None}, Refused.COST_MISSING),
-        ({"cost": "ten"}, Refused.COST_INVALID),
-        ({"cost": "NaN"}, Refused.COST_INVALID),
-        ({"cost": float("inf")}, Refused.COST_INVALID),
-        ({"cost": "1234567890123"}, Refused.COST_INVALID),
-        ({"type": "threshold"}, Refused.TYPE_UNKNOWN),
-        ({"start": "2025-12-31T23:59:59"}, Refused.START_IN_PAST),
-        ({"start": "2026-01-02", "end": "2026-01-01T12:00:00"}, Refused.END_BEFORE_START),
-        ({"end": "2025-12-31"}, Refused.END_BEFORE_START),
-        ({"start": "soon"}, Refused.DATE_INVALID),
-        ({"end": -1}, Refused.DATE_INVALID),
-        ({"service_id": SERVICE}, Refused.TWO_PARENTS),
-        ({"field_id": None}, Refused.NO_PARENT),
-        ({"field_id": None, "service_id": SERVICE}, Refused.VALUE_WITH_SERVICE),
-        ({"value": None}, Refused.VALUE_MISSING),
-        ({"value": ""}, Refused.VALUE_MISSING),
-        ({"field_id": NEW}, Refused.PARENT_UNKNOWN),
-        ({"field_id": None, "service_id": NEW, "value": None}, Refused.PARENT_UNKNOWN),
-        ({"field_id": None, "service_id": TIERED, "value": None}, Refused.SERVICE_HAS_TIERS),
-        ({"group_id": NEW}, Refused.GROUP_UNKNOWN),
-        ({"tenant_id": ""}, Refused.TEXT_EMPTY),
-        ({"tenant_id": "t" * 256}, Refused.TEXT_TOO_LONG),
-        ({"value": "v" * 256}, Refused.TEXT_TOO_LONG),
-        ({"name": "n" * 33}, Refused.TEXT_TOO_LONG),
-        ({"description": "d" * 257}, Refused.TEXT_TOO_LONG),
-        ({"name": "run"}, Refused.NAME_TAKEN),
+        ({"cost": None}, Refused.COST_MISSING, "Mandatory field missing: cost"),
+        ({"cost": "ten"}, Refused.COST_INVALID, "the cost 'ten' is no number with at most 12 digits before the point"),
+        ({"cost": "NaN"}, Refused.COST_INVALID, "the cost 'NaN' is no number with at most 12 digits before the point"),
+        (
+            {"cost": float("inf")},
+            Refused.COST_INVALID,
+            "the cost 'inf' is no number with at most 12 digits before the point",
+        ),
+        (
+            {"cost": "1234567890123"},
+            Refused.COST_INVALID,
+            "the cost '1234567890123' is no number with at most 12 digits before the point",
+        ),
+        ({"type": "threshold"}, Refused.TYPE_UNKNOWN, "type 'threshold': Value should be one of: flat, rate"),
+        (
+            {"start": "2025-12-31T23:59:59"},
+            Refused.START_IN_PAST,
+            START_IN_PAST,
+        ),
+        (
+            {"start": "2026-01-02", "end": "2026-01-01T12:00:00"},
+            Refused.END_BEFORE_START,
+            "Cannot create a rule with start after end: 2026-01-02T00:00:00Z lies after 2026-01-01T12:00:00Z",
+        ),
+        (
+            {"end": "2025-12-31"},
+            Refused.END_BEFORE_START,
+            "Cannot create a rule with start after end: 2026-01-01T00:00:00Z lies after 2025-12-31T23:59:59Z",
+        ),
+        ({"start": "soon"}, Refused.DATE_INVALID, "'soon' is no time: write it as 2026-01-01T00:00:00"),
+        ({"end": -1}, Refused.DATE_INVALID, "'-1' is out of range: times up to 9999-12-31T23:59:59Z are taken"),
+        ({"service_id": SERVICE}, Refused.TWO_PARENTS, "You can only specify one parent."),
+        ({"field_id": None}, Refused.NO_PARENT, "You must specify one parent."),
+        (
+            {"field_id": None, "service_id": SERVICE},
+            Refused.VALUE_WITH_SERVICE,
+            "You can't specify a value for a mapping of a service.",
+        ),
+        ({"value": None}, Refused.VALUE_MISSING, "You must specify a value for a mapping of a field."),
+        ({"value": ""}, Refused.VALUE_MISSING, "You must specify a value for a mapping of a field."),
+        ({"field_id": NEW}, Refused.PARENT_UNKNOWN, f"No such field: {NEW}"),
+        ({"field_id": None, "service_id": NEW, "value": None}, Refused.PARENT_UNKNOWN, f"No such service: {NEW}"),
+        (
+            {"field_id": None, "service_id": TIERED, "value": None},
+            Refused.SERVICE_HAS_TIERS,
+            f"service {TIERED} has tiers, so it has no other rules",
+        ),
+        ({"group_id": NEW}, Refused.GROUP_UNKNOWN, f"No such group: {NEW}"),
+        ({"tenant_id": ""}, Refused.TEXT_EMPTY, "tenant_id is empty: leave it out if the rule is for everybody"),
+        ({"tenant_id": "t" * 256}, Refused.TEXT_TOO_LONG, "tenant_id has 256 characters: at most 255 are taken"),
+        ({"value": "v" * 256}, Refused.TEXT_TOO_LONG, "value has 256 characters: at most 255 are taken"),
+        ({"name": "n" * 33}, Refused.TEXT_TOO_LONG, "name has 33 characters: at most 32 are taken"),
+        ({"description": "d" * 257}, Refused.TEXT_TOO_LONG, "description has 257 characters: at most 256 are taken"),
+        ({"name": "run"}, Refused.NAME_TAKEN, "a mapping named 'run' exists"),
     ],
 )
-def test_a_mapping_is_refused_for_a_reason(book: RuleBook, keys: dict[str, Any], why: Refused) -> None:
-    assert reason(new_mapping(book, **keys)) is why
+def test_a_mapping_is_refused_for_a_reason(book: RuleBook, keys: dict[str, Any], why: Refused, message: str) -> None:
+    assert said(new_mapping(book, **keys)) == (why, message)
 
 
 def test_a_mapping_may_start_in_the_past_if_forced(book: RuleBook) -> None:
@@ -302,32 +341,76 @@ def test_the_end_of_a_running_mapping_can_be_sent_with_the_full_object(book: Rul
 def test_of_a_running_mapping_nothing_else_changes(book: RuleBook, keys: dict[str, Any], names: str) -> None:
     assert put_mapping(book, RUNNING, **keys, end=NOW + DAY) == Refusal(
         Refused.ONLY_END_MAY_CHANGE,
-        "You are allowed to update only the attribute [end] of a rule that was already processed: "
-        f"{names} would change",
+        f"{ONLY_END}: {names} would change",
     )
 
 
 @pytest.mark.parametrize(
-    ("mapping_id", "keys", "why"),
+    ("mapping_id", "keys", "why", "message"),
     [
-        (NEW, {}, Refused.RULE_UNKNOWN),
-        (DELETED, {}, Refused.RULE_UNKNOWN),
-        (RUNNING, {}, Refused.END_MISSING),
-        (RUNNING, {"end": NOW - 1}, Refused.END_IN_PAST),
-        (RUNNING, {"cost": "x", "end": NOW + DAY}, Refused.COST_INVALID),
-        (ENDED, {"end": NOW + DAY + 1}, Refused.ALREADY_ENDED),
-        (ENDED, {"cost": "2", "end": NOW + DAY}, Refused.ALREADY_ENDED),
-        (ENDED, {}, Refused.ALREADY_ENDED),
-        (FUTURE, {"start": NOW - 1}, Refused.START_IN_PAST),
-        (FUTURE, {"end": NOW + DAY - 1}, Refused.END_BEFORE_START),
-        (FUTURE, {"cost": "x"}, Refused.COST_INVALID),
-        (FUTURE, {"description": "d" * 257}, Refused.TEXT_TOO_LONG),
+        (NEW, {}, Refused.RULE_UNKNOWN, f"No such mapping: {NEW}"),
+        (DELETED, {}, Refused.RULE_UNKNOWN, f"No such mapping: {DELETED}"),
+        (RUNNING, {}, Refused.END_MISSING, "a rule that was already processed can only be given an end: give one"),
+        (
+            RUNNING,
+            {"end": NOW - 1},
+            Refused.END_IN_PAST,
+            "Cannot end a rule in the past: 2025-12-31T23:59:59Z lies before 2026-01-01T00:00:00Z",
+        ),
+        (
+            RUNNING,
+            {"cost": "x", "end": NOW + DAY},
+            Refused.COST_INVALID,
+            "the cost 'x' is no number with at most 12 digits before the point",
+        ),
+        (
+            ENDED,
+            {"end": NOW + DAY + 1},
+            Refused.ALREADY_ENDED,
+            "Cannot update a rule that was already processed and has a defined end date.",
+        ),
+        (
+            ENDED,
+            {"cost": "2", "end": NOW + DAY},
+            Refused.ALREADY_ENDED,
+            "Cannot update a rule that was already processed and has a defined end date.",
+        ),
+        (
+            ENDED,
+            {},
+            Refused.ALREADY_ENDED,
+            "Cannot update a rule that was already processed and has a defined end date.",
+        ),
+        (
+            FUTURE,
+            {"start": NOW - 1},
+            Refused.START_IN_PAST,
+            "Cannot update a rule with start in the past: 2025-12-31T23:59:59Z lies before 2026-01-01T00:00:00Z",
+        ),
+        (
+            FUTURE,
+            {"end": NOW + DAY - 1},
+            Refused.END_BEFORE_START,
+            "Cannot create a rule with start after end: 2026-01-02T00:00:00Z lies after 2026-01-01T23:59:59Z",
+        ),
+        (
+            FUTURE,
+            {"cost": "x"},
+            Refused.COST_INVALID,
+            "the cost 'x' is no number with at most 12 digits before the point",
+        ),
+        (
+            FUTURE,
+            {"description": "d" * 257},
+            Refused.TEXT_TOO_LONG,
+            "description has 257 characters: at most 256 are taken",
+        ),
     ],
 )
 def test_an_update_of_a_mapping_is_refused_for_a_reason(
-    book: RuleBook, mapping_id: str, keys: dict[str, Any], why: Refused
+    book: RuleBook, mapping_id: str, keys: dict[str, Any], why: Refused, message: str
 ) -> None:
-    assert reason(put_mapping(book, mapping_id, **keys)) is why
+    assert said(put_mapping(book, mapping_id, **keys)) == (why, message)
 
 
 def test_an_end_that_is_sent_again_changes_nothing(book: RuleBook) -> None:
@@ -376,24 +459,36 @@ def test_a_threshold_is_flat_for_everybody_and_always_valid(book: RuleBook) -> N
 
 
 @pytest.mark.parametrize(
-    ("keys", "why"),
+    ("keys", "why", "message"),
     [
-        ({"level": None}, Refused.LEVEL_MISSING),
-        ({"level": "lots"}, Refused.LEVEL_INVALID),
-        ({"level": 1e12}, Refused.LEVEL_INVALID),
-        ({"cost": None}, Refused.COST_MISSING),
-        ({"type": "x"}, Refused.TYPE_UNKNOWN),
-        ({"field_id": FIELD}, Refused.TWO_PARENTS),
-        ({"service_id": None}, Refused.NO_PARENT),
-        ({"service_id": NEW}, Refused.PARENT_UNKNOWN),
-        ({"service_id": TIERED}, Refused.SERVICE_HAS_TIERS),
-        ({"group_id": NEW}, Refused.GROUP_UNKNOWN),
-        ({"tenant_id": ""}, Refused.TEXT_EMPTY),
-        ({"level": "1.0", "group_id": GROUP, "tenant_id": "A"}, Refused.LEVEL_TAKEN),
+        ({"level": None}, Refused.LEVEL_MISSING, "Mandatory field missing: level"),
+        (
+            {"level": "lots"},
+            Refused.LEVEL_INVALID,
+            "the level 'lots' is no number with at most 12 digits before the point",
+        ),
+        (
+            {"level": 1e12},
+            Refused.LEVEL_INVALID,
+            "the level '1000000000000.0' is no number with at most 12 digits before the point",
+        ),
+        ({"cost": None}, Refused.COST_MISSING, "Mandatory field missing: cost"),
+        ({"type": "x"}, Refused.TYPE_UNKNOWN, "type 'x': Value should be one of: flat, rate"),
+        ({"field_id": FIELD}, Refused.TWO_PARENTS, "You can only specify one parent."),
+        ({"service_id": None}, Refused.NO_PARENT, "You must specify one parent."),
+        ({"service_id": NEW}, Refused.PARENT_UNKNOWN, f"No such service: {NEW}"),
+        ({"service_id": TIERED}, Refused.SERVICE_HAS_TIERS, f"service {TIERED} has tiers, so it has no other rules"),
+        ({"group_id": NEW}, Refused.GROUP_UNKNOWN, f"No such group: {NEW}"),
+        ({"tenant_id": ""}, Refused.TEXT_EMPTY, "tenant_id is empty: leave it out if the rule is for everybody"),
+        (
+            {"level": "1.0", "group_id": GROUP, "tenant_id": "A"},
+            Refused.LEVEL_TAKEN,
+            f"Threshold '1.00000000' already exists for service '{SERVICE}', tenant: 'A'",
+        ),
     ],
 )
-def test_a_threshold_is_refused_for_a_reason(book: RuleBook, keys: dict[str, Any], why: Refused) -> None:
-    assert reason(new_threshold(book, **keys)) is why
+def test_a_threshold_is_refused_for_a_reason(book: RuleBook, keys: dict[str, Any], why: Refused, message: str) -> None:
+    assert said(new_threshold(book, **keys)) == (why, message)
 
 
 def test_two_thresholds_for_everybody_of_one_level_conflict(book: RuleBook) -> None:
@@ -423,20 +518,26 @@ def test_a_threshold_becomes_what_is_sent_but_keeps_its_group(book: RuleBook) ->
 
 
 @pytest.mark.parametrize(
-    ("keys", "why"),
+    ("keys", "why", "message"),
     [
-        ({"threshold_id": NEW}, Refused.RULE_UNKNOWN),
-        ({"level": None}, Refused.LEVEL_MISSING),
-        ({"cost": None}, Refused.COST_MISSING),
-        ({"type": "x"}, Refused.TYPE_UNKNOWN),
-        ({"group_id": NEW}, Refused.GROUP_UNKNOWN),
-        ({"level": "7"}, Refused.LEVEL_TAKEN),
+        ({"threshold_id": NEW}, Refused.RULE_UNKNOWN, f"No such threshold: {NEW}"),
+        ({"level": None}, Refused.LEVEL_MISSING, "Mandatory field missing: level"),
+        ({"cost": None}, Refused.COST_MISSING, "Mandatory field missing: cost"),
+        ({"type": "x"}, Refused.TYPE_UNKNOWN, "type 'x': Value should be one of: flat, rate"),
+        ({"group_id": NEW}, Refused.GROUP_UNKNOWN, f"No such group: {NEW}"),
+        (
+            {"level": "7"},
+            Refused.LEVEL_TAKEN,
+            f"Threshold '7.00000000' already exists for service '{SERVICE}', tenant: 'None'",
+        ),
     ],
 )
-def test_an_update_of_a_threshold_is_refused_for_a_reason(book: RuleBook, keys: dict[str, Any], why: Refused) -> None:
+def test_an_update_of_a_threshold_is_refused_for_a_reason(
+    book: RuleBook, keys: dict[str, Any], why: Refused, message: str
+) -> None:
     other = ThresholdRule(uid(98), Decimal(7), ONE, service_id=SERVICE, group_id=GROUP)
 
-    assert reason(put_threshold(applied(book, ThresholdCreated(other)), **keys)) is why
+    assert said(put_threshold(applied(book, ThresholdCreated(other)), **keys)) == (why, message)
 
 
 def test_a_script_starts_when_it_is_created(book: RuleBook) -> None:
@@ -448,23 +549,35 @@ def test_a_script_starts_when_it_is_created(book: RuleBook) -> None:
 
 
 @pytest.mark.parametrize(
-    ("keys", "why"),
+    ("keys", "why", "message"),
     [
-        ({"name": None}, Refused.NAME_MISSING),
-        ({"name": ""}, Refused.TEXT_EMPTY),
-        ({"name": "n" * 256}, Refused.TEXT_TOO_LONG),
-        ({"name": "rebate"}, Refused.NAME_TAKEN),
-        ({"data": None}, Refused.DATA_MISSING),
-        ({"data": "#" * 1_000_001}, Refused.TEXT_TOO_LONG),
-        ({"data": "if x"}, Refused.SYNTAX),
-        ({"start": NOW - 1}, Refused.START_IN_PAST),
-        ({"start": NOW + 1, "end": NOW}, Refused.END_BEFORE_START),
-        ({"end": NOW - 1}, Refused.END_BEFORE_START),
-        ({"description": "d" * 257}, Refused.TEXT_TOO_LONG),
+        ({"name": None}, Refused.NAME_MISSING, "Mandatory field missing: name"),
+        ({"name": ""}, Refused.TEXT_EMPTY, "name is empty: give at least one character"),
+        ({"name": "n" * 256}, Refused.TEXT_TOO_LONG, "name has 256 characters: at most 255 are taken"),
+        ({"name": "rebate"}, Refused.NAME_TAKEN, "a script named 'rebate' exists"),
+        ({"data": None}, Refused.DATA_MISSING, "Mandatory field missing: data"),
+        ({"data": "#" * 1_000_001}, Refused.TEXT_TOO_LONG, "data has 1000001 characters: at most 1000000 are taken"),
+        ({"data": "if x"}, Refused.SYNTAX, "script 'new' does not compile: line 1: expected ':'"),
+        (
+            {"start": NOW - 1},
+            Refused.START_IN_PAST,
+            START_IN_PAST,
+        ),
+        (
+            {"start": NOW + 1, "end": NOW},
+            Refused.END_BEFORE_START,
+            "Cannot create a rule with start after end: 2026-01-01T00:00:01Z lies after 2026-01-01T00:00:00Z",
+        ),
+        (
+            {"end": NOW - 1},
+            Refused.END_BEFORE_START,
+            "Cannot create a rule with start after end: 2026-01-01T00:00:00Z lies after 2025-12-31T23:59:59Z",
+        ),
+        ({"description": "d" * 257}, Refused.TEXT_TOO_LONG, "description has 257 characters: at most 256 are taken"),
     ],
 )
-def test_a_script_is_refused_for_a_reason(book: RuleBook, keys: dict[str, Any], why: Refused) -> None:
-    assert reason(new_script(book, **keys)) is why
+def test_a_script_is_refused_for_a_reason(book: RuleBook, keys: dict[str, Any], why: Refused, message: str) -> None:
+    assert said(new_script(book, **keys)) == (why, message)
 
 
 def test_a_script_that_does_not_compile_is_refused_with_its_line(book: RuleBook) -> None:
@@ -497,23 +610,48 @@ def test_a_script_to_come_is_replaced_but_keeps_its_name(book: RuleBook) -> None
 
 
 @pytest.mark.parametrize(
-    ("script_id", "keys", "why"),
+    ("script_id", "keys", "why", "message"),
     [
-        (NEW, {}, Refused.RULE_UNKNOWN),
-        (DELETED, {}, Refused.RULE_UNKNOWN),
-        (SCRIPT, {"data": "x = 1", "end": NOW + 1}, Refused.ONLY_END_MAY_CHANGE),
-        (SCRIPT, {"name": "rebate"}, Refused.END_MISSING),
-        (SCRIPT, {"end": NOW - 1}, Refused.END_IN_PAST),
-        (FUTURE_SCRIPT, {}, Refused.DATA_MISSING),
-        (FUTURE_SCRIPT, {"data": "if"}, Refused.SYNTAX),
-        (FUTURE_SCRIPT, {"data": "pass", "start": NOW - 1}, Refused.START_IN_PAST),
-        (FUTURE_SCRIPT, {"data": "pass", "end": NOW}, Refused.END_BEFORE_START),
+        (NEW, {}, Refused.RULE_UNKNOWN, f"No such script: {NEW}"),
+        (DELETED, {}, Refused.RULE_UNKNOWN, f"No such script: {DELETED}"),
+        (
+            SCRIPT,
+            {"data": "x = 1", "end": NOW + 1},
+            Refused.ONLY_END_MAY_CHANGE,
+            f"{ONLY_END}: data would change",
+        ),
+        (
+            SCRIPT,
+            {"name": "rebate"},
+            Refused.END_MISSING,
+            "a rule that was already processed can only be given an end: give one",
+        ),
+        (
+            SCRIPT,
+            {"end": NOW - 1},
+            Refused.END_IN_PAST,
+            "Cannot end a rule in the past: 2025-12-31T23:59:59Z lies before 2026-01-01T00:00:00Z",
+        ),
+        (FUTURE_SCRIPT, {}, Refused.DATA_MISSING, "Mandatory field missing: data"),
+        (FUTURE_SCRIPT, {"data": "if"}, Refused.SYNTAX, "script 'later' does not compile: line 1: invalid syntax"),
+        (
+            FUTURE_SCRIPT,
+            {"data": "pass", "start": NOW - 1},
+            Refused.START_IN_PAST,
+            "Cannot update a rule with start in the past: 2025-12-31T23:59:59Z lies before 2026-01-01T00:00:00Z",
+        ),
+        (
+            FUTURE_SCRIPT,
+            {"data": "pass", "end": NOW},
+            Refused.END_BEFORE_START,
+            "Cannot create a rule with start after end: 2026-01-02T00:00:00Z lies after 2026-01-01T00:00:00Z",
+        ),
     ],
 )
 def test_an_update_of_a_script_is_refused_for_a_reason(
-    book: RuleBook, script_id: str, keys: dict[str, Any], why: Refused
+    book: RuleBook, script_id: str, keys: dict[str, Any], why: Refused, message: str
 ) -> None:
-    assert reason(put_script(book, script_id, **keys)) is why
+    assert said(put_script(book, script_id, **keys)) == (why, message)
 
 
 def test_services_fields_and_groups_have_names_of_their_own(book: RuleBook) -> None:
