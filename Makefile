@@ -98,7 +98,7 @@ tools: .venv  ## Fetches what the tests start: Kafka from Maven, Prometheus from
 lock: .venv  ## Writes the lock files anew after a change of pyproject.toml (UPGRADE=1 takes newer versions)
 	$(UV_COMPILE) --output-file requirements.lock
 	$(UV_COMPILE) --extra dev --extra openstack --constraint requirements.lock --output-file requirements-dev.lock
-	$(UV_COMPILE) --extra dev --extra mutation --output-file requirements-mutation.lock
+	echo 'click>=8.4.2' | $(UV_COMPILE) --extra dev --extra mutation --override - --output-file requirements-mutation.lock
 
 lock-cloudkitty: .venv  ## Writes the lock file of the CloudKitty that the tests compare with anew (UPGRADE=1 as above)
 	$(subst pyproject.toml,tests/conformance/cloudkitty.in,$(UV_COMPILE)) --output-file tests/conformance/cloudkitty.lock
