@@ -10,7 +10,9 @@ from rater.rating.frame import Failed
 from rater.sandbox.settings import SandboxSettings
 from rater.sandbox.wire import MAX_REASON, Ending, script_file
 
-__all__ = ["by_chance", "ended"]
+__all__ = ["MODULE", "by_chance", "ended", "failure"]
+
+MODULE = "pyscripts"
 
 _FRAME = re.compile(r'^  File "(.*)", line (\d{1,9}) in ', re.MULTILINE)
 _FATAL = re.compile(r"^Fatal Python error: (.*)$", re.MULTILINE)
@@ -19,7 +21,13 @@ _FATAL = re.compile(r"^Fatal Python error: (.*)$", re.MULTILINE)
 def ended(names: Sequence[str], ending: Ending, settings: SandboxSettings) -> Failed:
     """`names` are those of the scripts in order. The line is that which faulthandler wrote, 0 if it could not."""
     script = names[ending.script] if 0 <= ending.script < len(names) else ""
-    return Failed("pyscripts", script, _line(script, ending), _reason(ending, settings)[:MAX_REASON])
+    return failure(script, _line(script, ending), _reason(ending, settings))
+
+
+def failure(script: str, line: int, reason: str) -> Failed:
+    """A failure whose reason is one line of bounded length that no terminal takes for a command."""
+    text = "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in " ".join(reason[: 4 * MAX_REASON].split()))
+    return Failed(MODULE, script, line, text if len(text) <= MAX_REASON else f"{text[: MAX_REASON - 3]}...")
 
 
 def by_chance(ending: Ending, settings: SandboxSettings) -> bool:

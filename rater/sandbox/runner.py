@@ -20,15 +20,14 @@ from rater.model.labels import check_labels
 from rater.model.rules import Script
 from rater.rating.frame import Failed, RatingFrame, RatingPoint, ScriptDone, ScriptJob
 from rater.rating.pyscripts import imported_modules
-from rater.sandbox.endings import by_chance, ended
+from rater.sandbox.endings import by_chance, ended, failure
 from rater.sandbox.errors import SandboxError
 from rater.sandbox.process import Zygote
 from rater.sandbox.settings import SandboxSettings
-from rater.sandbox.wire import MAX_JOB, MAX_POINTS, MAX_REASON, Done, Ending, Fault, OutPoint, Result
+from rater.sandbox.wire import MAX_JOB, MAX_POINTS, Done, Ending, Fault, OutPoint, Result
 
 __all__ = ["NOT_TEXT", "Attempt", "Sandbox", "check_scripts", "encode_job", "sort_points"]
 
-MODULE = "pyscripts"
 _MAX_EXPONENT = 1000
 _TRIES = 2  # of a process that breaks off: another one is started
 # They open windows, browsers or terminals, print or install as they are imported.
@@ -49,11 +48,11 @@ class Attempt(NamedTuple):
     """It failed by what may be otherwise another time: a limit of time on a machine under load, a broken process."""
 
 
-NOT_TEXT = Failed(MODULE, "", 0, "a script or a label holds half of a surrogate pair, which is no character")
+NOT_TEXT = failure("", 0, "a script or a label holds half of a surrogate pair, which is no character")
 
 
 def _refused(reason: str) -> Attempt:
-    return Attempt(Failed(MODULE, "", 0, reason), by_chance=False)
+    return Attempt(failure("", 0, reason), by_chance=False)
 
 
 class Sandbox:
@@ -142,7 +141,7 @@ class Sandbox:
                 except (SandboxError, OSError) as broken:
                     fault = str(broken)
                     self._end()
-        return Attempt(Failed(MODULE, "", 0, fault[:MAX_REASON]), by_chance=True)
+        return Attempt(failure("", 0, fault), by_chance=True)
 
     def _needed(self, scripts: Sequence[Script]) -> frozenset[str]:
         """Modules of the standard library that the scripts import."""
@@ -210,11 +209,11 @@ def _judged(
         result = _decode(ending.result)
         if isinstance(result, Fault):
             name = names[result.script] if 0 <= result.script < len(names) else ""
-            return Failed(MODULE, name, result.line, result.reason[:MAX_REASON])
+            return failure(name, result.line, result.reason)
         points = _points(sources, result)
-    except (msgspec.DecodeError, RejectedError, InvalidOperation, _NonsenseError) as fault:
+    except (msgspec.DecodeError, RejectedError, InvalidOperation, RecursionError, _NonsenseError) as fault:
         last = names[ending.script] if 0 <= ending.script < len(names) else ""
-        return Failed(MODULE, last, 0, f"gives back nonsense: {fault}"[:MAX_REASON])
+        return failure(last, 0, f"gives back nonsense: {fault}")
     return ScriptDone(points, ending.printed.decode(errors="replace"))
 
 

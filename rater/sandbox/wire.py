@@ -39,10 +39,11 @@ HEADER = struct.Struct("<I")
 MAX_JOB = 256 * 2**20  # bytes
 MAX_POINTS = 1_000_000  # of a result: what a worker can hold
 MAX_NUMBER = 1100  # characters of a price or a quantity
-MAX_NAME = 255  # characters of a metric
+MAX_NAME = 255  # characters of a metric or a unit
 MAX_REASON = 500  # characters
 
 Labels: TypeAlias = dict[str, str | int | float | bool | None]
+Name: TypeAlias = Annotated[str, Meta(min_length=1, max_length=MAX_NAME)]
 Number: TypeAlias = Annotated[str, Meta(max_length=MAX_NUMBER)]
 
 
@@ -88,30 +89,30 @@ class WireJob(msgspec.Struct, array_like=True, frozen=True):
     usage: list[tuple[str, list[JobPoint]]] | None
 
 
-class OutPoint(msgspec.Struct, array_like=True, frozen=True, gc=False):
+class OutPoint(msgspec.Struct, array_like=True, frozen=True, gc=False, forbid_unknown_fields=True):
     """A point after the scripts: `index` among those of the job, -1 if it was added. None is unchanged."""
 
     index: int
-    unit: str | None
+    unit: Name | None
     qty: Number | None
     price: Number | None
     labels: tuple[Labels, Labels] | None
 
 
-class Done(msgspec.Struct, array_like=True, frozen=True, tag="done"):
+class Done(msgspec.Struct, array_like=True, frozen=True, tag="done", forbid_unknown_fields=True):
     """Points after all scripts, by metric, sorted."""
 
     usage: Annotated[
-        list[tuple[Annotated[str, Meta(min_length=1, max_length=MAX_NAME)], list[OutPoint]]],
+        list[tuple[Name, list[OutPoint]]],
         Meta(max_length=MAX_POINTS),
     ]
 
 
-class Fault(msgspec.Struct, array_like=True, frozen=True, tag="fault"):
+class Fault(msgspec.Struct, array_like=True, frozen=True, tag="fault", forbid_unknown_fields=True):
     """The script that failed, by index, its line (0: unknown), and why."""
 
     script: int
-    line: Annotated[int, Meta(ge=0)]
+    line: Annotated[int, Meta(ge=0, le=2**31)]
     reason: str
 
 

@@ -168,6 +168,20 @@ ATTACKS = [
         "x",
         1,
     ),
+    Attack(
+        "forges what is nested deeply",
+        "import os\nmine = b'\\x93\\xa4done\\x90' + b'\\x91' * 500_000 + b'\\xc0'\n"
+        "os.write(3, len(mine).to_bytes(4, 'little') + mine)",
+        "gives back nonsense",
+    ),
+    Attack(
+        "forges a label that is nested deeply",
+        "import os\nmine = b'\\x92\\xa4done\\x91\\x92\\xa1m\\x91\\x95\\xff\\xa1u\\xa11\\xa11\\x92'\n"
+        "mine += b'\\x81\\xa1x' * 200_000\nos.write(3, len(mine).to_bytes(4, 'little') + mine)",
+        "gives back nonsense",
+    ),
+    Attack("speaks to the terminal", "raise ValueError('a\\n\\x1b[2Jb')", "a \N{REPLACEMENT CHARACTER}[2Jb", 1),
+    Attack("says much", "raise ValueError('x' * 10**6)", "xxx...", 1),
     Attack("pretends to have crashed", "import os\nos.write(4, b'Fatal Python error: boo')\nwhile True: pass", "boo"),
     Attack(
         "breaks what is around it",

@@ -232,6 +232,6 @@ def _line(error: BaseException, file: str) -> int:
     return line
 
 
-def _cut(text: str, length: int = MAX_REASON) -> str:
-    text = text.encode("utf-8", "backslashreplace").decode()
+def _cut(text: str, length: int = 4 * MAX_REASON) -> str:
+    text = text[:length].encode("utf-8", "backslashreplace").decode()
     return text if len(text) <= length else f"{text[: length - 3]}..."
