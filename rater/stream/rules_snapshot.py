@@ -104,7 +104,12 @@ class Snapshot(msgspec.Struct):
         payload = b"".join(self.chunks[number].data for number in range(self.first.count))
         if _checksum(payload) != self.first.checksum:
             raise BookSnapshotError(f"snapshot {self.first.snapshot_id} of the rule book is damaged (checksum)")
-        return decode_book(bytes(cramjam.zstd.decompress(payload)))
+        try:
+            return decode_book(bytes(cramjam.zstd.decompress(payload)))
+        except cramjam.DecompressionError as fault:
+            raise BookSnapshotError(
+                f"snapshot {self.first.snapshot_id} of the rule book is damaged ({fault})"
+            ) from None
 
 
 class Shelf(NamedTuple):

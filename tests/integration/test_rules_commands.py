@@ -18,7 +18,7 @@ from rater.cli.app import _run
 from rater.cli.rules import apply_plan
 from rater.kafka import KafkaSettings, create_topics
 from rater.model.codec import encode_json
-from rater.model.rules import RuleEvent, Service, ServiceCreated
+from rater.model.rules import ModuleSet, RuleEvent, Service, ServiceCreated
 from rater.rating import parse, plan
 from rater.stream.rules_log import RuleConflictError, append_event, read_rules
 from tests.integration.test_rules_log import write
@@ -198,6 +198,17 @@ def test_modules_are_listed_with_their_state(call: Call) -> None:
     found = {row["module"]: (row["state"], row["priority"], row["origin"]) for row in lines(out)}
     assert found["hashmap"] == ("on", 1, "built in")
     assert found["pyscripts"] == ("off", 1, "built in")
+
+
+def test_a_module_that_is_on_and_not_here_stands_first_with_its_fault(
+    call: Call, kafka_settings: KafkaSettings
+) -> None:
+    event = RuleEvent(0, "ana", "", 0, (ModuleSet("hashmap", True, 3), ModuleSet("acme", True, 9)))
+    asyncio.run(append_event(kafka_settings, event))
+    _, out, _ = call("modules", "--out", "json")
+    first, second, *_ = lines(out)
+    assert (first["module"], first["fault"]) == ("acme", "it is not installed here: its frames fail while it is on")
+    assert (second["module"], second["priority"], second["fault"]) == ("hashmap", 3, None)
 
 
 def test_faults_of_several_documents_are_told_together(call: Call) -> None:

@@ -185,12 +185,18 @@ FAULTS: dict[str, Callable[[list[Chunk]], list[Chunk]]] = {
     "of another release": lambda chunks: [msgspec.structs.replace(chunk, fingerprint="old") for chunk in chunks],
     "of another log": lambda chunks: [msgspec.structs.replace(chunk, digest=b"x" * 16) for chunk in chunks],
     "of a longer log": lambda chunks: [msgspec.structs.replace(chunk, offset=300) for chunk in chunks],
-    "of no book": lambda chunks: [
-        msgspec.structs.replace(chunk, data=data, checksum=hashlib.blake2b(NO_BOOK, digest_size=16).digest())
-        for chunk, data in zip(chunks, (NO_BOOK, b"", b""), strict=True)
-    ],
+    "of no book": lambda chunks: holding(chunks, bytes(cramjam.zstd.compress(b"\x91\x09"))),
+    "not compressed": lambda chunks: holding(chunks, b"plain"),
 }
-NO_BOOK = bytes(cramjam.zstd.compress(b"\x91\x09"))
+
+
+def holding(chunks: list[Chunk], payload: bytes) -> list[Chunk]:
+    """The chunks with this in place of a book, and a checksum that is right."""
+    checksum = hashlib.blake2b(payload, digest_size=16).digest()
+    data = [payload, *[b""] * (len(chunks) - 1)]
+    return [
+        msgspec.structs.replace(chunk, data=part, checksum=checksum) for chunk, part in zip(chunks, data, strict=True)
+    ]
 
 
 @pytest.mark.parametrize("fault", FAULTS)
