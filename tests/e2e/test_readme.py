@@ -113,10 +113,15 @@ def test_the_commands_of_the_readme_work(clone: Path, environment: dict[str, str
     assert "The report of delphi is complete" in done.stdout
     # `make test` is what runs this test: it would run itself without end
     assert next(blocks).strip() == "make test"
+    # prices without a server
+    done = run(next(blocks), clone, environment)
+    assert done.returncode == 0, done.stderr
+    assert "price 0.2375" in done.stdout
     # looking further
     done = run(next(blocks), clone, environment)
     assert done.returncode == 0, done.stderr
     assert "network.outgoing" in done.stdout
+    assert "price 0.003, the same" in done.stdout
     assert (clone / "var" / "lines.parquet").stat().st_size > 100_000
     # own usage
     with Background(next(blocks), clone, environment) as service:
