@@ -18,6 +18,8 @@ __all__ = ["MAX_SCALE", "Acc", "add_samples", "canonical", "merge", "quantity"]
 
 EXACT = Context(prec=200, rounding=ROUND_HALF_EVEN)
 MAX_SCALE = 38  # decimals of the store's Decimal(76, 38)
+_SHORT = Context(prec=28, rounding=ROUND_HALF_EVEN)
+_SHORT_LEAST = -11  # 28 digits of which the first is the 11th decimal end with the 38th
 _QUANTUM = Decimal(1).scaleb(-MAX_SCALE)
 _ZERO, _ONE = Decimal(0), Decimal(1)
 _MEAN_DIGITS = Context(prec=28, rounding=ROUND_HALF_EVEN)
@@ -140,8 +142,12 @@ def canonical(value: Decimal) -> Decimal:
     More than 38 decimals are rounded half-even.
     """
     assert value.is_finite(), "only finite numbers come here"
+    short = _SHORT.normalize(value)
+    places = short.adjusted()
+    if short == value and places >= _SHORT_LEAST and (places < 1 or short != short.to_integral_value()):
+        return short or _ZERO  # nearly all: few digits, so few decimals, and no zeros before the point to lose
     value = EXACT.normalize(value)
     if value == value.to_integral_value():
         return EXACT.quantize(value, _ONE) if value else _ZERO
-    rounded = EXACT.quantize(value, _QUANTUM)  # a third of the time that it takes to count the decimals
+    rounded = EXACT.quantize(value, _QUANTUM)
     return value if rounded == value else canonical(rounded)

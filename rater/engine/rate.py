@@ -31,6 +31,7 @@ from rater.rating import Chain, Failed, Rated, RatingFrame, RatingPoint, Unrated
 __all__ = ["Look", "Rating", "look", "open_gaps", "rate_frame"]
 
 ZERO = Decimal(0)
+_LEAST = -MAX_MAGNITUDE
 _place = attrgetter("metric", "line_id")
 _UNITS = "two points of metric {!r} differ only in their units, {!r} and {!r}: modules must keep them apart by a label"
 MAX_FAILURE = 2000  # characters, as topic `rated` takes them
@@ -190,7 +191,7 @@ def _rating_points(
         for identity, acc in sorted(of_metric.items()):
             groupby, metadata = series_labels(scope.series[identity])
             qty = quantity(spec.aggregation, acc)
-            if not -MAX_MAGNITUDE <= qty <= MAX_MAGNITUDE:
+            if not _LEAST <= qty <= MAX_MAGNITUDE:
                 reason = f"metric {metric!r}: the quantity is beyond {MAX_MAGNITUDE}"
                 refused.append(QuarantinedPoint(metric, "", str(qty), reason, groupby, metadata))
                 continue
@@ -209,15 +210,16 @@ def _lines(scope_id: str, outcome: Rated | Failed, points: list[RatingPoint], id
         metric, unit, qty, price, groupby, metadata, origin = (
             point.metric, point.unit, point.qty, point.price, point.groupby, point.metadata, point.origin
         )  # fmt: skip
-        if not (-MAX_MAGNITUDE <= price <= MAX_MAGNITUDE and -MAX_MAGNITUDE <= qty <= MAX_MAGNITUDE):
+        was = points[origin] if origin >= 0 else None
+        same_qty = was is not None and was.qty is qty
+        if not (_LEAST <= price <= MAX_MAGNITUDE and (same_qty or _LEAST <= qty <= MAX_MAGNITUDE)):
             found.refused.append(_unrated(UnratedPoint(point, _beyond(point))))
             continue
-        was = points[origin] if origin >= 0 else None
         if was is not None and was.groupby is groupby and was.metadata is metadata and was.metric == metric:
             identity = identities[origin]
         else:
             identity = _new_identity(scope_id, point, found.series)
-        if was is None or was.qty is not qty:
+        if not same_qty:
             qty = canonical(qty)
         line = Line(identity.hex(), metric, unit, qty, canonical(price), groupby, metadata)
         other = by_id.get(identity)
@@ -231,7 +233,7 @@ def _lines(scope_id: str, outcome: Rated | Failed, points: list[RatingPoint], id
 
 def _beyond(point: RatingPoint) -> str:
     """Why no column holds the point."""
-    price_fits = -MAX_MAGNITUDE <= point.price <= MAX_MAGNITUDE
+    price_fits = _LEAST <= point.price <= MAX_MAGNITUDE
     name, amount = ("quantity", point.qty) if price_fits else ("price", point.price)
     return f"metric {point.metric!r}: its {name} {amount} is beyond {MAX_MAGNITUDE}"
 
