@@ -14,12 +14,17 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
+from decimal import Decimal, localcontext
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pyarrow.parquet as pq
 import pytest
 
+from rater.config import load_config
+from rater.rating import Chain, NoScripts, RuleBook, parse, plan
+from rater.reports import open_view
+from rater.trial import Comparison, Explainer, LineExplained, StoredFrames, WhatIf
 from tests.e2e.reference import Line, expected_lines
 
 pytestmark = [pytest.mark.slow, pytest.mark.kafka]
@@ -158,6 +163,87 @@ def test_what_was_silent_and_what_was_empty_are_told_apart(told: Told) -> None:
     assert len(gaps) == 3 * len(METRICS)
 
 
+def own_rules(told: Told, **changes: str) -> RuleBook:
+    """The rules of the demonstration, with texts of the document changed."""
+    text = (told.directory / "rules.yaml").read_text()
+    for before, after in changes.items():
+        text = text.replace(before, after)
+    book, _ = RuleBook.empty().apply(plan(RuleBook.empty(), parse(text, "rules.yaml")).event("test", "", 0))
+    assert book.version == 1
+    return book
+
+
+def test_every_line_explains_to_its_price(told: Told) -> None:
+    # given
+    config = load_config(told.directory / "rater.yaml", {})
+    book = own_rules(told)
+    explained: list[LineExplained] = []
+    # when: whatever does not lead to the stored quantity and price raises
+    with open_view(config.settings.store) as view:
+        frames = StoredFrames(view, config.engine_context(), lambda _: False, samples=True)
+        explainer = Explainer(view, config.engine_context(), lambda _: book, NoScripts(), {})
+        for scope in view.scopes():
+            for stored in frames.read(scope.scope_id, scope.begin, scope.end):
+                assert stored.trouble == ""
+                explained += explainer.explain(stored).lines
+    # then
+    expected = expected_lines(
+        [told.directory / "usage.jsonl", told.directory / "missing.jsonl"], told.directory / "rules.yaml"
+    )
+    assert [(line.scope_id, line.metric, line.line_id, line.qty, line.price) for line in explained] == [
+        (line.scope_id, line.metric, line.line_id, line.qty, line.price) for line in expected
+    ]
+    assert all(line.points[0].price == line.price for line in explained)
+    files = [told.directory / "usage.jsonl", told.directory / "missing.jsonl"]
+    assert sum(len(line.samples) for line in explained) == sum(file.read_text().count('"qty"') for file in files)
+
+
+def test_what_if_gives_the_difference_of_an_independent_sum(told: Told) -> None:
+    # given the same rules, and one price changed
+    same, dearer = own_rules(told), own_rules(told, **{'cost: "0.00004"': 'cost: "0.00005"'})
+    (told.directory / "dearer.yaml").write_text(
+        (told.directory / "rules.yaml").read_text().replace('cost: "0.00004"', 'cost: "0.00005"')
+    )
+    files = [told.directory / "usage.jsonl", told.directory / "missing.jsonl"]
+    # when
+    found = {
+        (name, by_lines): what_if(told, book, by_lines=by_lines)
+        for name, book in (("same", same), ("dearer", dearer))
+        for by_lines in (True, False)
+    }
+    # then
+    old = sums(expected_lines(files, told.directory / "rules.yaml"))
+    new = sums(expected_lines(files, told.directory / "dearer.yaml"))
+    for by_lines in (True, False):
+        total = found["same", by_lines].total()
+        assert not total.difference
+        assert (total.changed, total.newly_unrated, total.newly_rated) == (0, 0, 0)
+        assert {key: (entry.old, entry.new) for key, entry in found["dearer", by_lines].by_key.items()} == {
+            key: (old[key], new[key]) for key in old
+        }
+        first = found["dearer", by_lines].biggest_first()[0]
+        assert first.difference == max(new[key] - old[key] for key in old) > 0
+
+
+def what_if(told: Told, book: RuleBook, *, by_lines: bool) -> Comparison:
+    config = load_config(told.directory / "rater.yaml", {})
+    with open_view(config.settings.store) as view:
+        frames = StoredFrames(view, config.engine_context(), lambda _: by_lines)
+        work = WhatIf(frames, Chain(book), NoScripts())
+        for scope in view.scopes():
+            assert sum(work.scope(scope.scope_id, scope.begin, scope.end)) == scope.frames
+    return work.found
+
+
+def sums(lines: list[Line]) -> dict[tuple[str, str], Decimal]:
+    found: dict[tuple[str, str], Decimal] = {}
+    with localcontext(prec=100):
+        for line in lines:
+            key = (line.scope_id, line.metric)
+            found[key] = found.get(key, Decimal(0)) + Decimal(line.price)
+    return found
+
+
 @contextmanager
 def up(config: Path, log: Path) -> Iterator[str]:
     """`rater up` with a Kafka of its own while the block runs; gives the address of its health pages."""
@@ -204,6 +290,15 @@ def test_up_goes_on_with_the_same_data_and_other_shells_read_meanwhile(told: Tol
         report = rater(*again, "report", "--scope", "delphi", "--month", "2026-01", "--out", "json")
         assert report.returncode == 0
         assert [json.loads(text)["metric"] for text in report.stdout.splitlines()] == [*METRICS, "total"]
+        frame = ("--scope", "delphi", "--period", "2026-01-06T09:00", "--metric", "instance")
+        explained = rater(*again, "explain", *frame)
+        assert explained.returncode == 0, explained.stderr
+        assert explained.stdout.count(", the same\n") == 4
+        compared = rater(*again, "whatif", "--rules", str(told.directory / "rules.yaml"), "--scope", "delphi")
+        assert compared.returncode == 0, compared.stderr
+        assert "72 frames, " in compared.stderr
+        assert ", 0 of them change" in compared.stderr
+        assert "cannot be read" not in compared.stderr
         doctor = rater(*again, "doctor")
         assert doctor.returncode == 0, doctor.stdout
         assert "by way of the process that has it open" in doctor.stdout
