@@ -26,7 +26,10 @@ def ended(names: Sequence[str], ending: Ending, settings: SandboxSettings) -> Fa
 
 def failure(script: str, line: int, reason: str) -> Failed:
     """A failure whose reason is one line of bounded length that no terminal takes for a command."""
-    text = "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in " ".join(reason[: 4 * MAX_REASON].split()))
+    text = "".join(
+        char if char.isprintable() else "\N{REPLACEMENT CHARACTER}"
+        for char in " ".join(reason[: 4 * MAX_REASON].split())
+    )
     return Failed(MODULE, script, line, text if len(text) <= MAX_REASON else f"{text[: MAX_REASON - 3]}...")
 
 

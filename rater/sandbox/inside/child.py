@@ -14,15 +14,16 @@ import os
 import resource
 import signal
 import sys
+from io import TextIOWrapper
 from types import CodeType
 from typing import Any
 
 import msgspec
 
 from rater.sandbox.inside import confine, seccomp
-from rater.sandbox.inside.frame import BadFrameError, Frame, Usage, out_points
+from rater.sandbox.inside.frame import BadFrameError, Frame, OutRow, Usage, out_points
 from rater.sandbox.inside.preload import Closed
-from rater.sandbox.wire import HEADER, MAX_REASON, Done, Fault, Result, Setup, WireJob, script_file
+from rater.sandbox.wire import HEADER, MAX_REASON, Fault, Setup, WireJob, script_file
 
 __all__ = ["Child"]
 
@@ -56,12 +57,19 @@ class Child:
     """One use: `main` ends the process."""
 
     def __init__(
-        self, setup: Setup, zygote: int, filter_: bytes | None, progress: mmap.mmap, address_space: int | None
+        self,
+        setup: Setup,
+        zygote: int,
+        filter_: bytes | None,
+        progress: mmap.mmap,
+        streams: tuple[TextIOWrapper, TextIOWrapper],
+        address_space: int | None,
     ) -> None:
         self._setup = setup
         self._zygote = zygote
         self._filter = filter_
         self._progress = progress
+        self._streams = streams
         self._space = address_space
 
     def main(self, job: int, printed: int, result: int, trace: int) -> None:
@@ -83,10 +91,8 @@ class Child:
             os.dup2(100 + place, place)
         os.closerange(len(ends), 1024)
         sys.stdin = sys.__stdin__ = None  # type: ignore[misc]  # as Python itself does without descriptor 0
-        for name, descriptor in (("stdout", _PRINTED), ("stderr", _ERRORS)):
-            stream = open(descriptor, "w", 1, "utf-8", "backslashreplace", closefd=False)  # noqa: SIM115 - a descriptor that stays open
-            setattr(sys, name, stream)
-            setattr(sys, f"__{name}__", stream)
+        sys.stdout = sys.__stdout__ = self._streams[0]  # type: ignore[misc]  # no others are there
+        sys.stderr = sys.__stderr__ = self._streams[1]  # type: ignore[misc]
 
     def _limits(self) -> None:
         faulthandler.enable(_TRACE, all_threads=False)
@@ -111,7 +117,7 @@ class Child:
             seccomp.install(self._filter)
         return prepared
 
-    def _run(self, prepared: _Prepared) -> Result:
+    def _run(self, prepared: _Prepared) -> Fault | tuple[str, list[tuple[str, list[OutRow]]]]:
         job, frame, data = prepared.job, prepared.frame, prepared.data
         ballast: list[bytes] = [bytes(2**20)]  # given back when memory is short, to say so
         at = 0
@@ -125,7 +131,7 @@ class Child:
                     frame = Frame(job.period_begin, job.period_end, after)
                     data = frame.data()
                 after = self._run_script(at, job.scripts[at][0], code, frame, data)
-            return Done(out_points(prepared.before, after))
+            return "done", out_points(prepared.before, after)  # `Done`
         except _StoppedError as stopped:
             return stopped.fault
         except MemoryError:
@@ -191,7 +197,7 @@ class Child:
     def _memory(self) -> str:
         return f"takes more than {self._setup.memory_bytes // 2**20} MiB of memory (scripts.memory_mib)"
 
-    def _write(self, result: Result) -> None:
+    def _write(self, result: object) -> None:
         message = _encode(result)
         if len(message) > self._setup.result_bytes:
             limit = self._setup.result_bytes // 2**20

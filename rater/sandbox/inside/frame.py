@@ -14,15 +14,17 @@ from typing import Any, TypeAlias
 
 import msgspec
 
-from rater.sandbox.wire import MAX_NAME, MAX_NUMBER, JobPoint, Labels, OutPoint
+from rater.sandbox.wire import MAX_NAME, MAX_NUMBER, JobPoint, Labels
 
-__all__ = ["BadFrameError", "Frame", "Usage", "out_points"]
+__all__ = ["BadFrameError", "Frame", "OutRow", "Usage", "out_points"]
 
 _MAX_EXPONENT = 1000
 _LOW, _HIGH = -(2**63), 2**64 - 1  # of msgpack
 _POINT_KEYS = {"vol", "rating", "groupby", "metadata"}
 _REQUIRED_KEYS = ("vol", "groupby", "metadata")
 
+_TEXT = {str}
+_PLAIN = {str, int, bool, type(None)}
 _encode = msgspec.msgpack.Encoder(decimal_format="string").encode
 _canonical = msgspec.msgpack.Encoder(order="deterministic").encode
 _decode_labels = msgspec.msgpack.Decoder(tuple[Labels, Labels]).decode
@@ -160,11 +162,7 @@ def _point(point: Any, source: JobPoint | None) -> JobPoint:
         qty = _number(qty, "qty")
     if price is not source.price:
         price = _number(price, "price")
-    try:
-        same = _encode((groupby, metadata)) == bytes(source.labels)
-    except Exception:  # noqa: BLE001 - whatever it is that cannot be encoded: it is looked at below
-        same = False
-    return JobPoint(source.number, unit, qty, price, source.labels if same else _labels(groupby, metadata))
+    return JobPoint(source.number, unit, qty, price, _same_or_new(source.labels, groupby, metadata))
 
 
 def _member(value: Any, what: str, keys: set[str], required: tuple[str, ...]) -> dict[str, Any]:
@@ -203,6 +201,22 @@ def _number(value: Any, name: str) -> Decimal:
         raise BadFrameError(f"{name} has more than {_MAX_EXPONENT} digits")
     number: Decimal = value
     return number
+
+
+def _same_or_new(before: msgspec.Raw, groupby: Any, metadata: Any) -> msgspec.Raw:
+    """The labels from before if they are the same, by value and type. Most are, so this way is the short one."""
+    try:
+        encoded = _encode((groupby, metadata))
+    except Exception:  # noqa: BLE001 - whatever it is that cannot be encoded: it is looked at one by one
+        return _labels(groupby, metadata)
+    if encoded == bytes(before):
+        return before
+    return msgspec.Raw(encoded) if _plain(groupby) and _plain(metadata) else _labels(groupby, metadata)
+
+
+def _plain(labels: Any) -> bool:
+    """A dict of texts, and so on, that could be encoded: nothing is left to be looked at one by one."""
+    return type(labels) is dict and set(map(type, labels)) <= _TEXT and set(map(type, labels.values())) <= _PLAIN
 
 
 def _labels(groupby: Any, metadata: Any) -> msgspec.Raw:
@@ -261,20 +275,24 @@ def _shown(value: Any) -> str:
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
-def out_points(before: list[JobPoint], after: Usage) -> list[tuple[str, list[OutPoint]]]:
+OutRow: TypeAlias = tuple[int, str | None, str | None, str | None, msgspec.Raw | None]
+"""`OutPoint` with its labels encoded."""
+
+
+def out_points(before: list[JobPoint], after: Usage) -> list[tuple[str, list[OutRow]]]:
     """What the worker does not know yet: `before` are the points of the job, by number."""
     return [(metric, [_out(before, point) for point in points]) for metric, points in after]
 
 
-def _out(before: list[JobPoint], point: JobPoint) -> OutPoint:
+def _out(before: list[JobPoint], point: JobPoint) -> OutRow:
     number, unit, qty, price, labels = point.number, point.unit, point.qty, point.price, point.labels
     if number < 0:
-        return OutPoint(number, unit, str(qty), str(price), _decode_labels(labels))
+        return number, unit, str(qty), str(price), labels
     source = before[number]
-    return OutPoint(
+    return (
         number,
         None if unit == source.unit else unit,
         None if qty is source.qty else str(qty),
         None if price is source.price else str(price),
-        None if labels is source.labels else _decode_labels(labels),
+        None if labels is source.labels else labels,
     )

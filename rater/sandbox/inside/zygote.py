@@ -15,6 +15,7 @@ import sys
 import tempfile
 import threading
 import time
+from io import TextIOWrapper
 from typing import NamedTuple
 
 import msgspec
@@ -110,6 +111,7 @@ class _Forker:
         self._statm = statm
         self._filter = seccomp.program(platform.machine()) if filtered else None
         self._progress = mmap.mmap(-1, mmap.PAGESIZE)  # shared with the child: the script it is at
+        self._streams = _stream(1), _stream(2)  # for the children, which put another file there
         self._spare: _Spare | None = None
         self._dead: int | None = None
 
@@ -146,7 +148,9 @@ class _Forker:
         zygote = os.getpid()
         child = os.fork()
         if child == 0:
-            Child(self._setup, zygote, self._filter, self._progress, space).main(job_in, printed, result_out, trace_out)
+            Child(self._setup, zygote, self._filter, self._progress, self._streams, space).main(
+                job_in, printed, result_out, trace_out
+            )
             os._exit(1)  # `main` does not come back
         for descriptor in (job_in, result_out, trace_out):
             os.close(descriptor)
@@ -173,6 +177,10 @@ class _Forker:
             printed=os.pread(spare.printed, self._setup.output_bytes, 0),
             result=result,
         )
+
+
+def _stream(descriptor: int) -> TextIOWrapper:
+    return open(descriptor, "w", 1, "utf-8", "backslashreplace", closefd=False)
 
 
 def _file() -> int:

@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from rater.sandbox.inside.frame import BadFrameError, Frame, out_points
-from rater.sandbox.wire import JobPoint, OutPoint
+from rater.sandbox.wire import Done, JobPoint, OutPoint
 
 BEGIN = 1767225600
 
@@ -27,7 +27,8 @@ def frame() -> Frame:
 
 
 def read(frame: Frame, data: Any) -> dict[str, list[OutPoint]]:
-    return dict(out_points(frame.sources(), frame.read(data)))
+    encoded = msgspec.msgpack.encode(("done", out_points(frame.sources(), frame.read(data))))
+    return dict(msgspec.msgpack.decode(encoded, type=Done).usage)
 
 
 def test_what_was_left_alone_is_not_said_again(frame: Frame) -> None:
