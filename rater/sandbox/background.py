@@ -22,9 +22,10 @@ from rater.sandbox.settings import SandboxSettings
 __all__ = ["BackgroundSandbox"]
 
 MAX_JOBS = 10_000  # waiting, running and done
-MAX_POINTS = 2_000_000  # of all of them together; one job may be larger
+MAX_POINTS = 500_000  # of all of them together, some 300 MB; one job may be larger
 KEEP_SECONDS = 600.0  # a job after it was last asked for
 TRIES = 3
+UNFETCHED_SECONDS = 60.0  # a result that nobody has asked for since it was there
 RETRY_SECONDS = 60.0  # between two tries of a job that failed by chance
 
 
@@ -37,6 +38,7 @@ class _Entry:
     asked_at: float
     tries: int = 0
     waiting: bool = True
+    fetched: bool = False
     done_at: float = 0.0
     attempt: Attempt | None = None
 
@@ -114,22 +116,29 @@ class BackgroundSandbox:
             entry.waiting = True
             self._enqueue(key)
             return None
+        entry.fetched = True
         return entry.attempt.outcome
 
     def _add(self, key: bytes, entry: _Entry) -> None:
-        """Takes a job, if there is room: what was done and fetched goes first, what waits stays."""
+        """Takes a job, if there is room or can be made."""
         if self._closed:
             return
-        done = [known for known, other in self._entries.items() if not other.waiting]
-        for known in done:
-            if not self._full(entry.points):
-                break
-            self._drop(known)
+        if self._full(entry.points):
+            self._make_room(entry.points, entry.asked_at)
         if self._full(entry.points) and self._entries:
             return
         self._entries[key] = entry
         self._points += entry.points
         self._enqueue(key)
+
+    def _make_room(self, points: int, now: float) -> None:
+        """Results go that were fetched, or that nobody seems to want. Jobs that wait stay."""
+        for key in [key for key, entry in self._entries.items() if not entry.waiting]:
+            if not self._full(points):
+                return
+            entry = self._entries[key]
+            if entry.fetched or now - entry.asked_at >= UNFETCHED_SECONDS:
+                self._drop(key)
 
     def _full(self, more: int) -> bool:
         return len(self._entries) >= MAX_JOBS or self._points + more > MAX_POINTS

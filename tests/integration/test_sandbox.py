@@ -480,18 +480,23 @@ def test_in_the_background_what_nobody_asks_for_is_forgotten(background: Backgro
     assert background.run(job(GOOD)) is None
 
 
-def test_in_the_background_room_is_bounded(background: BackgroundSandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_in_the_background_room_is_bounded(
+    background: BackgroundSandbox, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(background_module, "MAX_JOBS", 2)
-    busy = [job("while True: pass", points=(point(number),)) for number in range(2)]
-    background.run(busy[0])
-    background.run(busy[1])
+    one, two, three, four = (job(GOOD, points=(point(number),)) for number in range(4))
 
-    assert background.run(job(GOOD)) is None
-    assert background.wait(60)
-    assert background.run(job(GOOD)) is None  # it was not taken the first time
-    assert background.wait(60)
-    assert background.run(job(GOOD)) is not None
-    assert background.run(busy[0]) is None  # it had to make room
+    def ask(asked: ScriptJob) -> bool:
+        answer = background.run(asked)
+        assert background.wait(60)
+        return answer is not None
+
+    assert [ask(one), ask(two), ask(three)] == [False, False, False]
+    assert ask(three) is False  # there was no room: nobody had fetched the others
+    assert [ask(one), ask(three), ask(three)] == [True, False, True]  # what was fetched makes room
+    assert [ask(two), ask(one), ask(one)] == [True, False, True]
+    clock.now += background_module.UNFETCHED_SECONDS
+    assert [ask(four), ask(four)] == [False, True]
 
 
 def test_in_the_background_a_large_frame_is_taken_alone(
