@@ -17,6 +17,7 @@ from rater.store.migrate import Migration, check_schema, migrate, migrations, mi
 from rater.store.prune import delete_superseded
 from rater.store.queries import counts, frames, gaps, lines, revision_of, scopes, totals, usage
 from rater.store.rows import FrameRow, GapRow, LineRow, ScopeRow, TotalRow, UsageRow, plain_text
+from rater.store.rule_events import RuleEventRow, newest_rule_version, write_rule_events
 from rater.store.settings import EmbeddedTarget, ServerTarget, StoreSettings
 from rater.store.writer import Batch, write
 
@@ -33,6 +34,7 @@ __all__ = [
     "Migration",
     "Progress",
     "ReadConflictError",
+    "RuleEventRow",
     "ScopeRow",
     "ServerTarget",
     "Store",
@@ -58,6 +60,7 @@ __all__ = [
     "migrate",
     "migrations",
     "missing_migrations",
+    "newest_rule_version",
     "plain_text",
     "revision_of",
     "scopes",
@@ -65,4 +68,5 @@ __all__ = [
     "usage",
     "write",
     "write_export",
+    "write_rule_events",
 ]

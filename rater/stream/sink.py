@@ -1,4 +1,4 @@
-"""The sink: reads `rated`, `alerts` and `usage` and keeps them in the store.
+"""The sink: reads `rated`, `alerts`, `usage` and `rules` and keeps them in the store.
 
 At least once: offsets are committed after the insert returned, and repeating an insert changes nothing
 (`rater/store/README.md`). While Kafka or ClickHouse is away, the sink tries again, commits nothing and says in `red()`
@@ -35,6 +35,7 @@ from rater.model.rated import RejectedHeaders
 from rater.store import Store, StoreError, StoreUnavailableError, delete_superseded, migrate, write
 from rater.stream.interfaces import At, nowhere
 from rater.stream.sink_metrics import Progress, SinkMetrics
+from rater.stream.sink_rules import RulesHistory
 from rater.stream.sink_work import Record, Work
 
 __all__ = ["Sink", "SinkSettings"]
@@ -89,10 +90,12 @@ class Sink:
         self._readers = [_Reader(shared, "sink", (Topic.RATED, Topic.ALERTS))]
         if settings.usage:
             self._readers.append(_Reader(shared, "sink-usage", (Topic.USAGE,)))
+        self._rules = RulesHistory(kafka, store, shared.in_thread)
 
     def red(self) -> str:
         """Why the sink is not ready; empty if it is."""
-        return "; ".join(dict.fromkeys(reader.trouble for reader in self._readers if reader.trouble))
+        troubles = [reader.trouble for reader in self._readers] + [self._rules.trouble]
+        return "; ".join(dict.fromkeys(filter(None, troubles)))
 
     def _progress(self) -> Iterator[Progress]:
         return (progress for reader in self._readers for progress in reader.progress())
@@ -108,6 +111,7 @@ class Sink:
             async with asyncio.TaskGroup() as group:
                 for reader in self._readers:
                     group.create_task(reader.run(stop))
+                group.create_task(self._rules.run(stop))
         except BaseExceptionGroup as faults:
             raise faults.exceptions[0] from None
         finally:

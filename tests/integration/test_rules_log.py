@@ -19,7 +19,7 @@ from aiokafka.structs import TopicPartition
 
 from deploy.local.kafka import LaptopKafka
 from rater.kafka import KafkaSettings, Topic, TopicsError, client_options, create_topics, partitions_of
-from rater.model.codec import encode_json
+from rater.model.codec import JSON, encode_json
 from rater.model.rules import (
     Field,
     FieldCreated,
@@ -33,6 +33,7 @@ from rater.model.rules import (
 )
 from rater.rating import Applied, Ignored, RuleBook, fold
 from rater.rating.snapshot import encode_book
+from rater.store import Store, StoreSettings
 from rater.stream.rules_history import LogRecord, read_changes, read_events
 from rater.stream.rules_log import (
     NoVersionError,
@@ -43,8 +44,9 @@ from rater.stream.rules_log import (
     read_rules,
     reading,
 )
-from rater.stream.rules_reader import RulesReader
+from rater.stream.rules_reader import RulesReader, decode_event
 from rater.stream.rules_snapshot import Chunk, encode_chunk
+from tests.integration.sinks import sinking, until
 from tests.integration.streams import working
 from tests.unit.rating.builders import uid
 
@@ -383,3 +385,36 @@ async def test_the_book_as_of_a_version(topics: KafkaSettings) -> None:
         assert encode_book(await read_rules(topics, version)) == encode_book(expected)
     with pytest.raises(NoVersionError, match="are at version 200: there is no version 201"):
         await read_rules(topics, 201)
+
+
+async def test_the_sink_keeps_the_history_in_the_store(topics: KafkaSettings, tmp_path: Path) -> None:
+    # given a log with two versions, and what came to nothing
+    await write(topics, encode_json(services("a", reason="first")), *GARBAGE, encode_json(services("late")))
+    await append_event(topics, services("b", version=1, author="bob"))
+
+    def stored() -> list[tuple[object, ...]]:
+        return store.rows("SELECT version, author, event FROM rule_events FINAL ORDER BY version")
+
+    with Store(StoreSettings(dsn=f"chdb://{tmp_path / 'store'}")) as store:
+        # when a sink runs, and another after it, while rules are changed
+        async with sinking(topics, store) as sink:
+            await until(lambda: sink.red() == "")
+            await until(lambda: len(stored()) == 2)
+        await append_event(topics, services("c", version=2))
+        async with sinking(topics, store):
+            await until(lambda: len(stored()) == 3)
+            await append_event(topics, services("d", version=3))
+            await until(lambda: len(stored()) == 4)
+
+        # then the store has each version once, with its event
+        assert [row[:2] for row in stored()] == [(1, "ana"), (2, "bob"), (3, "ana"), (4, "ana")]
+        assert [decode_event(str(row[2]).encode(), JSON) for row in stored()] == [
+            services("a", reason="first"),
+            services("b", version=1, author="bob"),
+            services("c", version=2),
+            services("d", version=3),
+        ]
+        # and a time that is not that of the writer's clock but of the log
+        assert store.rows("SELECT min(recorded_at) > toDateTime('2026-01-02 00:00:00', 'UTC') FROM rule_events") == [
+            (1,)
+        ]
