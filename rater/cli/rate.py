@@ -64,7 +64,7 @@ def rate(context: click.Context, rules_file: Path, out: str, explain: bool, usag
         with script_runner(config, book) as scripts, _watched(usage) as watch:
             modules = third_party_modules(book)
             pricer = Pricer(book, scripts, modules, config.settings.engine.period, explain=explain)
-            WRITERS[out](price_file(usage, pricer, totals, refuse, watch))
+            WRITERS[out](price_file(usage, pricer, totals, refuse, watch), explain)
     finally:
         sys.stdout.flush()
         for line in refused:

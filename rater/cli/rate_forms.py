@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import csv
-import io
 import sys
-from collections.abc import Callable, Iterable, Iterator
-from itertools import islice
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import click
@@ -21,7 +19,6 @@ from rater.trial.pricing import iso
 __all__ = ["WRITERS", "print_totals"]
 
 PAGE = 1_000  # rows of a table
-LINES_AT_ONCE = 1_000
 
 _encode = msgspec.json.Encoder().encode
 _CSV = (
@@ -70,15 +67,10 @@ def print_totals(totals: FileTotals) -> bool:
     return bool(found)
 
 
-def _blocks(found: Iterable[Priced], size: int) -> Iterator[list[Priced]]:
-    remaining = iter(found)
-    while block := list(islice(remaining, size)):
-        yield block
-
-
-def _write_json(found: Iterable[Priced]) -> None:
-    for block in _blocks(found, LINES_AT_ONCE):
-        sys.stdout.buffer.write(b"".join([_json_line(priced) for priced in block]))
+def _write_json(found: Iterable[Priced], _explain: bool) -> None:
+    write = sys.stdout.buffer.write
+    for priced in found:
+        write(_json_line(priced))
 
 
 def _json_line(priced: Priced) -> bytes:
@@ -117,25 +109,17 @@ def _price_text(priced: Priced) -> str:
     return "" if priced.error or priced.dropped else number_of(priced.point.price)
 
 
-def _write_csv(found: Iterable[Priced]) -> None:
-    text = io.StringIO(newline="")
-    writer = csv.writer(text, lineterminator="\n")
-    first = True
-    for block in _blocks(found, LINES_AT_ONCE):
-        if first:
-            writer.writerow([*_CSV, "because"] if block[0].because is not None else _CSV)
-            first = False
-        writer.writerows(map(_csv_row, block))
-        sys.stdout.buffer.write(text.getvalue().encode())
-        text.seek(0)
-        text.truncate()
-    if first:
-        sys.stdout.buffer.write((",".join(_CSV) + "\n").encode())
+def _write_csv(found: Iterable[Priced], explain: bool) -> None:
+    writer = csv.writer(sys.stdout, lineterminator="\n")
+    writer.writerow([*_CSV, "because"] if explain else _CSV)
+    for priced in found:
+        because = [] if priced.because is None else [_encode(priced.because.steps).decode()]
+        writer.writerow([*_csv_row(priced), *(because or [""] * explain)])
 
 
 def _csv_row(priced: Priced) -> list[str]:
     sample = _sample(priced)
-    row = [
+    return [
         *(sample[name] for name in _CSV[:6]),
         *(_encode(sample[name]).decode() for name in ("groupby", "metadata")),
         _price_text(priced),
@@ -143,19 +127,32 @@ def _csv_row(priced: Priced) -> list[str]:
         "true" if priced.dropped else "",
         "true" if priced.added else "",
     ]
-    return row if priced.because is None else [*row, _encode(priced.because.steps).decode()]
 
 
-def _write_table(found: Iterable[Priced]) -> None:
+def _write_table(found: Iterable[Priced], explain: bool) -> None:
     """Pages of a table; with explanations, these instead of rows."""
-    for block in _blocks(found, PAGE):
-        if block[0].because is None:
-            table(_ROWS, map(_table_row, block))
-            continue
-        for priced in block:
-            place = f"{priced.sample.scope_id} {iso(priced.sample.begin)}"
-            said = explanation_text(priced.because) if priced.because is not None else f"no price: {priced.error}"
-            click.echo("\n".join(map(printable, f"{place} {said}\n".split("\n"))))
+    if explain:
+        for priced in found:
+            _write_text(priced)
+        return
+    page: list[tuple[Cell, ...]] = []
+    try:
+        for priced in found:
+            page.append(_table_row(priced))
+            if len(page) == PAGE:
+                table(_ROWS, page)
+                page.clear()
+    finally:
+        if page:
+            table(_ROWS, page)  # what was priced before an error, too
+
+
+def _write_text(priced: Priced) -> None:
+    place = f"{priced.sample.scope_id} {iso(priced.sample.begin)}"
+    said = f"{priced.point.metric}: no price: {priced.error}"
+    if priced.because is not None:
+        said = explanation_text(priced.because)
+    click.echo("\n".join(map(printable, f"{place} {said}\n".split("\n"))))
 
 
 def _table_row(priced: Priced) -> tuple[Cell, ...]:
@@ -174,9 +171,9 @@ def _table_row(priced: Priced) -> tuple[Cell, ...]:
     )
 
 
-WRITERS: dict[str, Callable[[Iterable[Priced]], None]] = {
+WRITERS: dict[str, Callable[[Iterable[Priced], bool], None]] = {
     "json": _write_json,
     "csv": _write_csv,
     "table": _write_table,
 }
-"""By the name of the form: writes all samples to stdout."""
+"""By the name of the form: writes all samples to stdout, with or without explanations."""

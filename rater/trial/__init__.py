@@ -3,7 +3,7 @@
 from rater.trial.explained import Explainer, FrameExplained, LineExplained, UsageUnknownError, WithoutPrice
 from rater.trial.pricing import Measured, Priced, Pricer, UnorderedUsageError, UnprovenPriceError
 from rater.trial.stored import Sampled, StoredFrame, StoredFrames, UsageMissingError, keeps_points
-from rater.trial.usage import FileTotals, Refused, TotalKey, price_file
+from rater.trial.usage import FileTotals, Refused, TotalKey, UsageFileError, price_file
 from rater.trial.whatif import Comparison, Difference, WhatIf
 
 __all__ = [
@@ -23,6 +23,7 @@ __all__ = [
     "TotalKey",
     "UnorderedUsageError",
     "UnprovenPriceError",
+    "UsageFileError",
     "UsageMissingError",
     "UsageUnknownError",
     "WhatIf",

@@ -7,15 +7,22 @@ from decimal import ROUND_HALF_EVEN, Context, Decimal
 
 import msgspec
 
+from collectors.errors import ReplayError
 from collectors.usage_file import Used
 from collectors.usage_reader import Line, open_file
+from rater.model.errors import RaterError
 from rater.trial.pricing import Measured, Priced, Pricer
 
-__all__ = ["FileTotals", "Refused", "TotalKey", "price_file"]
+__all__ = ["FileTotals", "Refused", "TotalKey", "UsageFileError", "price_file"]
 
 LINES_PER_STEP = 2_000  # between two looks at how far the file is read
 _EXACT = Context(prec=200, rounding=ROUND_HALF_EVEN)
 _ZERO = Decimal(0)
+NOTHING_PUBLISHED = ". Nothing of it was published"  # what a replay has to say of a damaged file, and this has not
+
+
+class UsageFileError(RaterError):
+    """A usage file that cannot be read, or only in part: what stands before the damage was priced."""
 
 
 class Refused(msgspec.Struct, frozen=True):
@@ -78,23 +85,38 @@ def price_file(
     """Prices the samples of a usage file, `-` for standard input, in its order; `covers` lines say nothing here.
 
     `refuse` is told of each line that cannot be read, `watch` now and then how many of how many bytes are read.
-    Raises ReplayError for a file that cannot be read, UnorderedUsageError, UnprovenPriceError.
+    Raises UsageFileError for a file that cannot be read, UnorderedUsageError, UnprovenPriceError.
     """
+    try:
+        for sample in _samples(path, totals, refuse, watch):
+            for found in pricer.take(sample):
+                totals.add(found)
+                yield found
+    except ReplayError as fault:
+        yield from _finished(pricer, totals)
+        raise UsageFileError(str(fault).removesuffix(NOTHING_PUBLISHED)) from fault
+    yield from _finished(pricer, totals)
+
+
+def _finished(pricer: Pricer, totals: FileTotals) -> Iterator[Priced]:
+    for found in pricer.finish():
+        totals.add(found)
+        yield found
+
+
+def _samples(
+    path: str, totals: FileTotals, refuse: Callable[[Refused], None], watch: Callable[[int, int], None]
+) -> Iterator[Measured]:
     with open_file(path) as file:
         for count, line in enumerate(file.lines(), start=1):
             sample = _measured(line)
             if sample is not None:
-                for found in pricer.take(sample):
-                    totals.add(found)
-                    yield found
+                yield sample
             elif line.item is None:
                 totals.refused += 1
                 refuse(Refused(line.number, line.fault))
             if count % LINES_PER_STEP == 0:
                 watch(file.position(), file.total_bytes)
-    for found in pricer.finish():
-        totals.add(found)
-        yield found
 
 
 def _measured(line: Line) -> Measured | None:
