@@ -27,16 +27,15 @@ def read_rules(endpoint: str | None = None, cloud: str | None = None) -> Listing
     try:
         from cloudkittyclient.client import Client
         from keystoneauth1.exceptions import ClientException
-        from openstack.exceptions import ConfigException
     except ImportError as missing:
         raise CloudKittyError(
             f"{missing.name} is not installed: install rater with its extra `openstack`: pip install 'rater[openstack]'"
         ) from missing
-    place = endpoint or f"cloud {cloud!r}" if cloud else endpoint or "the cloud of the environment"
+    place = endpoint or (f"cloud {cloud!r}" if cloud else "the cloud of the environment")
     try:
         session, options = _noauth(endpoint) if endpoint else _openstack(cloud)
         return _listing(Client("1", session=session, adapter_options=options).rating)
-    except (ClientException, ConfigException) as error:
+    except ClientException as error:
         raise CloudKittyError(f"{place}: {_advice(error)}") from error
     except (msgspec.ValidationError, ValueError, KeyError) as error:
         raise CloudKittyError(
@@ -55,8 +54,14 @@ def _noauth(endpoint: str) -> tuple[Any, dict[str, Any]]:
 def _openstack(cloud: str | None) -> tuple[Any, dict[str, Any]]:
     from openstack.config import OpenStackConfig
 
-    region = OpenStackConfig(app_name="rater").get_one(cloud=cloud)
-    session = region.get_session()
+    try:
+        region = OpenStackConfig(app_name="rater").get_one(cloud=cloud)
+        session = region.get_session()
+    except Exception as error:  # noqa: BLE001  openstacksdk raises bare Exceptions for what is missing
+        raise CloudKittyError(
+            f"cannot tell where CloudKitty is: {error!s:.300}. Name an entry of clouds.yaml (--os-cloud), set OS_* "
+            "variables, or give --endpoint"
+        ) from error
     session.timeout = session.timeout or SECONDS
     return session, {
         "interface": region.get_interface("rating"),
