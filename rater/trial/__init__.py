@@ -1,8 +1,8 @@
 """Trying rules and looking into prices, without touching anything: price a file, explain a line, compare two books."""
 
 from rater.trial.explained import Explainer, FrameExplained, LineExplained, UsageUnknownError, WithoutPrice
-from rater.trial.pricing import Measured, Priced, Pricer, UnorderedUsageError, UnprovenPriceError
-from rater.trial.stored import Sampled, StoredFrame, StoredFrames, UsageMissingError, keeps_points
+from rater.trial.pricing import Measured, Priced, Pricer, UnorderedUsageError, UnprovenPriceError, keeps_points
+from rater.trial.stored import Sampled, StoredFrame, StoredFrames, UsageMissingError
 from rater.trial.usage import FileTotals, Refused, TotalKey, UsageFileError, price_file
 from rater.trial.whatif import Comparison, Difference, WhatIf
 

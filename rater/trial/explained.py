@@ -8,7 +8,7 @@ from decimal import Decimal
 import msgspec
 
 from rater.engine import EngineContext
-from rater.engine.again import lines_again
+from rater.engine.again import lines_again, out_of_bounds
 from rater.model.errors import RaterError
 from rater.model.labels import Labels, canonical_series, line_id
 from rater.model.rated import FrameStatus
@@ -132,7 +132,7 @@ class Explainer:
             if one.point is not None:
                 by_line.setdefault(_line_of(frame, one, points.identities), []).append(one)
         lines = [self._line(stored, line, by_line.get(line.line_id, [])) for line in stored.lines]
-        unrated = [one for one in found if one.explanation.error]
+        unrated = [one for one in found if one.explanation.error or (one.point and out_of_bounds(one.point))]
         dropped = [one.explanation for one in found if one.explanation.dropped]
         return FrameExplained(frame, lines, _quarantined(stored, unrated), dropped, stored.trouble)
 

@@ -29,6 +29,7 @@ from rater.rating import (
     add_used,
     month_begin,
 )
+from rater.rating.chain import NOOP, PYSCRIPTS
 from rater.rating.explain import Explained, explain_frame
 from rater.rating.explanation import Explanation
 from rater.rating.hashmap import MODULE as HASHMAP
@@ -42,6 +43,7 @@ __all__ = [
     "UnprovenPriceError",
     "check_proven",
     "iso",
+    "keeps_points",
 ]
 
 ZERO = Decimal(0)
@@ -55,6 +57,13 @@ class UnorderedUsageError(RaterError):
 
 class UnprovenPriceError(RaterError):
     """The steps of an explanation do not lead to the price: a defect of rater, never of the rules."""
+
+
+def keeps_points(book: RuleBook) -> bool:
+    """Whether no module of the book can change anything of a point but its price, or drop or add one."""
+    enabled = {module.module for module in book.modules.values() if module.enabled}
+    without_effect = {HASHMAP, NOOP} | (set() if book.scripts_in_order() else {PYSCRIPTS})
+    return enabled <= without_effect
 
 
 class Measured(msgspec.Struct, frozen=True, gc=False):
@@ -129,7 +138,7 @@ class Pricer:
         self._modules = modules
         self._period = period_seconds
         self._explain = explain
-        self._whole_frames = any(name != HASHMAP for name in self._chain.order)
+        self._whole_frames = not keeps_points(book)
         self._numbers = 0
         self._key: tuple[str, int] = ("", -1)
         self._run: list[_Taken] = []

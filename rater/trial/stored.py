@@ -19,14 +19,12 @@ from rater.model.interval import Interval, periods_of
 from rater.model.labels import canonical_series, line_id
 from rater.model.rated import CollectionRef, FrameStatus, MetricCoverage
 from rater.model.usage import Sample
-from rater.rating import RatingPoint, RuleBook
-from rater.rating.chain import NOOP, PYSCRIPTS
-from rater.rating.hashmap import MODULE as HASHMAP
+from rater.rating import RatingPoint
 from rater.reports import Selection, UsageRequest, View
 from rater.store import FrameRow, LineRow, ReadConflictError, UsageRow
 from rater.trial.pricing import iso
 
-__all__ = ["Sampled", "StoredFrame", "StoredFrames", "UsageMissingError", "keeps_points", "points_of_lines"]
+__all__ = ["Sampled", "StoredFrame", "StoredFrames", "UsageMissingError", "points_of_lines"]
 
 PERIODS_AT_ONCE = 168  # frames that are read before their lines and samples are: a week of hours, about 1 MB
 ROWS_AT_ONCE = 20_000  # lines or samples in memory; a single larger frame is read whole
@@ -140,13 +138,6 @@ class StoredFrames:
             for part in periods_of(bounds, period):
                 found.setdefault(part.begin, []).append(row)
         return found
-
-
-def keeps_points(book: RuleBook) -> bool:
-    """Whether no module of the book can change anything of a point but its price, or drop or add one."""
-    enabled = {module.module for module in book.modules.values() if module.enabled}
-    without_effect = {HASHMAP, NOOP} | (set() if book.scripts_in_order() else {PYSCRIPTS})
-    return enabled <= without_effect
 
 
 def points_of_lines(lines: Iterable[LineRow]) -> PointsAgain | None:

@@ -74,7 +74,7 @@ def objects(text: str) -> list[dict[str, Any]]:
 
 def test_each_line_comes_back_with_its_price(call: Call, tmp_path: Path) -> None:
     # given lines of several kinds, one of them about coverage
-    lines = [
+    lines: list[dict[str, Any] | str] = [
         a_line(metadata={"flavor": "tiny"}, qty="3", unit="h", end="2026-01-01T01:00:00+00:00"),
         '{"covers":{"scope_id":"*","metric":"*","begin":"2026-01-01T00:00:00Z","end":"2026-01-02T00:00:00Z"}}',
         a_line(begin="2026-01-02T00:30:00Z", metadata={"flavor": "tiny"}),
@@ -101,7 +101,7 @@ PRICES = ["0.03", "0.03", "0", "1.005"]
 def test_a_point_that_no_rule_reads_and_a_line_that_nobody_reads(call: Call, tmp_path: Path) -> None:
     # given
     bad = [f'{{"scope_id":"projA","metric":"m","begin":"2026-01-01T0{n % 10}:00:00","qty":"1"}}' for n in range(25)]
-    lines = [
+    lines: list[dict[str, Any] | str] = [
         a_line(metadata={"ram": "much"}),
         *bad,
         a_line(metadata={"flavor": "tiny"}),
@@ -131,7 +131,7 @@ def test_what_no_column_holds_has_no_price(call: Call, tmp_path: Path) -> None:
 
 def test_graduated_prices_count_by_scope_label_and_month(call: Call, tmp_path: Path) -> None:
     # given
-    lines = [
+    lines: list[dict[str, Any] | str] = [
         a_line("traffic", "2026-01-30T00:00:00Z", "8", groupby={"region": "a"}),
         a_line("traffic", "2026-01-30T00:00:00Z", "8", groupby={"region": "b"}),
         a_line("traffic", "2026-01-31T00:00:00Z", "8", groupby={"region": "a"}),
