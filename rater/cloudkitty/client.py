@@ -57,7 +57,7 @@ def _openstack(cloud: str | None) -> tuple[Any, dict[str, Any]]:
     try:
         region = OpenStackConfig(app_name="rater").get_one(cloud=cloud)
         session = region.get_session()
-    except Exception as error:  # noqa: BLE001  openstacksdk raises bare Exceptions for what is missing
+    except Exception as error:  # openstacksdk raises bare Exceptions for what is missing
         raise CloudKittyError(
             f"cannot tell where CloudKitty is: {error!s:.300}. Name an entry of clouds.yaml (--os-cloud), set OS_* "
             "variables, or give --endpoint"

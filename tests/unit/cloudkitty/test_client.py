@@ -71,7 +71,7 @@ def test_nobody_is_there() -> None:
 def test_a_cloud_that_nobody_knows(monkeypatch: pytest.MonkeyPatch, tmp_path: object) -> None:
     monkeypatch.setenv("OS_CLIENT_CONFIG_FILE", f"{tmp_path}/clouds.yaml")
 
-    with pytest.raises(CloudKittyError, match="atlantis.*--os-cloud"):
+    with pytest.raises(CloudKittyError, match=r"atlantis.*--os-cloud"):
         read_rules(cloud="atlantis")
 
 
@@ -80,7 +80,7 @@ def test_credentials_that_are_incomplete(monkeypatch: pytest.MonkeyPatch, tmp_pa
     monkeypatch.setenv("OS_AUTH_URL", "http://127.0.0.1:1/v3")
     monkeypatch.setenv("OS_USERNAME", "me")
 
-    with pytest.raises(CloudKittyError, match="OS_\\* variables"):
+    with pytest.raises(CloudKittyError, match=r"OS_\* variables"):
         read_rules()
 
 
