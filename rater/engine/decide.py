@@ -29,6 +29,7 @@ _TOO_LATE = (
 )
 PART_BYTES = 900_000  # of lines in one message: well under the topic's limit of 4 MiB, with the frame's head added
 LINE_BYTES = 200  # of a line without its labels
+RETRY_SECONDS = 90  # before a frame that failed by chance is tried again; who runs scripts bounds how often
 MAX_PENDING = 64  # frames that wait for their scripts at once: each is offered again at every checkpoint
 PRODUCER_MEMORY_MS = 7 * 24 * 3600 * 1000  # a batch is repeated within minutes; usage itself is kept a week
 
@@ -105,7 +106,7 @@ def _make_expected_frames(scope: Scope, now: int, period_seconds: int) -> None:
 def _due(scope: Scope, frame: Frame, now: int, context: EngineContext) -> ClosedBy | None:
     """Why the frame is to be rated now; None if it is not."""
     if frame.is_closed:
-        return ClosedBy.COMPLETE if frame.dirty else None
+        return ClosedBy.COMPLETE if frame.dirty or 0 < frame.retry_at <= now else None
     if frame.forced:
         return ClosedBy.FORCED
     if now < frame.period_begin + context.settings.period:
@@ -145,6 +146,7 @@ def _close(current: _Pass, scope_id: str, scope: Scope, frame: Frame, closed_by:
         return False
     frame.dirty = False
     frame.unpriced = rating.unpriced
+    frame.retry_at = current.now + RETRY_SECONDS if rating.by_chance else 0
     digest = _digest(rating)
     period_end = frame.period_begin + state.period
     until = expected_until(scope, period_end)
@@ -329,6 +331,7 @@ def _wake_at(scope: Scope, now: int, context: EngineContext) -> int:
         if frame.is_closed:
             leaves_at = _leaves_at(frame, context)
             wake = min(wake, leaves_at) if leaves_at > now else wake  # else an earlier one of its month holds it
+            wake = min(wake, frame.retry_at) if frame.retry_at else wake
         elif now >= frame.period_begin + period:
             wake = min(wake, _grace_ends(scope, frame, context))
     return wake

@@ -76,6 +76,8 @@ class Rating(msgspec.Struct, frozen=True):
     unpriced: bool
     """Whether other rules may give a price to what has none."""
     failure: str
+    by_chance: bool
+    """Whether the failure may be none another time."""
 
 
 class _Lines(msgspec.Struct):
@@ -86,6 +88,7 @@ class _Lines(msgspec.Struct):
     series: dict[bytes, bytes] = {}
     used: dict[str, Decimal] = {}
     failure: str = ""
+    by_chance: bool = False
 
 
 def look(scope: Scope, frame: Frame, period_seconds: int) -> Look:
@@ -150,6 +153,7 @@ def rate_frame(
         used=rated.used,
         unpriced=bool(rated.refused or rated.failure),
         failure=rated.failure,
+        by_chance=rated.by_chance,
     )
 
 
@@ -203,7 +207,7 @@ def _rating_points(
 def _lines(scope_id: str, outcome: Rated | Failed, points: list[RatingPoint], identities: list[bytes]) -> _Lines:
     """The lines of what the modules gave back."""
     if isinstance(outcome, Failed):
-        return _Lines(failure=outcome.text()[:MAX_FAILURE])
+        return _Lines(failure=outcome.text()[:MAX_FAILURE], by_chance=outcome.by_chance)
     found = _Lines(used=outcome.used, refused=[_unrated(unrated) for unrated in outcome.unrated])
     by_id = found.by_id
     for point in outcome.points:

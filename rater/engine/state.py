@@ -100,6 +100,8 @@ class Frame(msgspec.Struct, array_like=True):
     """What its last revision said of the end of all that is expected of the scope."""
     unpriced: bool = False
     """Some of its usage has no price for want of a rule or script that can read it: tried again with other rules."""
+    retry_at: int = 0
+    """Seconds: when it is tried again by itself, since it failed by chance; 0 never."""
     failed: bool = False
     """Its last revision says that its rating failed."""
     used: dict[str, Decimal] = {}

@@ -82,6 +82,8 @@ class Failed(msgspec.Struct, frozen=True):
     line: int
     """In the script, from 1; 0 if it is not known."""
     reason: str
+    by_chance: bool = False
+    """It may succeed another time: a limit of time on a machine under load, a process that broke off."""
 
     def text(self) -> str:
         """One line: `script 'rebate', line 3: ZeroDivisionError: division by zero`."""

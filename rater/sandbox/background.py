@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from hashlib import blake2b
 from types import TracebackType
 
+import msgspec
+
 from rater.model.rules import Script
 from rater.rating.frame import Failed, RatingPoint, ScriptDone, ScriptJob
 from rater.sandbox.runner import NOT_TEXT, Attempt, Sandbox, encode_job, sort_points
@@ -117,7 +119,10 @@ class BackgroundSandbox:
             self._enqueue(key)
             return None
         entry.fetched = True
-        return entry.attempt.outcome
+        outcome = entry.attempt.outcome
+        if isinstance(outcome, Failed) and entry.message:  # it will be tried again
+            return msgspec.structs.replace(outcome, by_chance=True)
+        return outcome
 
     def _add(self, key: bytes, entry: _Entry) -> None:
         """Takes a job, if there is room or can be made."""

@@ -207,6 +207,29 @@ def test_a_frame_that_was_rated_and_fails_repeats_its_lines_with_zero() -> None:
     assert (frame.status, quantities(frame), frame.totals) == (FrameStatus.FAILED, {"vm1": 0}, [])
 
 
+def test_a_frame_that_failed_by_chance_is_tried_again_by_itself() -> None:
+    # given a script that takes too long on a machine under load, twice
+    late = msgspec.structs.replace(BOOM, reason="takes more than 10 s", by_chance=True)
+    bench, runner = bench_with(lambda _: late)
+    bench.take(plan("cpu", until=T + HOUR), collection())
+    assert bench.one(T + HOUR).status is FrameStatus.FAILED
+    asked = runner.jobs
+
+    # when time passes, it is asked again after 90 s and not before, and the same failure says nothing new
+    assert bench.decide(T + HOUR + 89) == []
+    assert runner.jobs == asked
+    assert bench.decide(T + HOUR + 90) == []
+    assert runner.jobs == asked + 1
+
+    # then it is rated without anybody's doing
+    runner.answer = lambda _: None
+    assert bench.decide(T + HOUR + 180) == []
+    runner.answer = each(halved)
+    frame = bench.one(T + HOUR + 181)
+    assert (frame.revision, frame.status) == (1, FrameStatus.RATED)
+    assert bench.decide(T + HOUR + 400) == []
+
+
 def test_a_restart_tries_what_has_no_price_once_more() -> None:
     # given a failed frame in a snapshot
     bench, runner = bench_with(lambda _: BOOM)
