@@ -158,8 +158,9 @@ class Zygote:
 
 def _start(directory: str, said: IO[bytes]) -> subprocess.Popen[bytes]:
     path = [str(Path(entry).absolute()) for entry in sys.path]  # what is found here is found there, in that order
+    home = str(Path(__file__).absolute().parents[2])  # of rater, which may be found here by other means
     return subprocess.Popen(  # noqa: S603 - this Python, with arguments of ours alone
-        [sys.executable, "-P", "-s", "-c", _INSIDE, directory, *path],
+        [sys.executable, "-S", "-P", "-s", "-c", _INSIDE, directory, *path, home],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=said,

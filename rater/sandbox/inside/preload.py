@@ -11,6 +11,7 @@ import importlib
 import importlib.machinery
 import locale
 import pkgutil
+import site
 import sys
 import time
 import warnings
@@ -21,12 +22,12 @@ from types import ModuleType
 
 __all__ = ["COMMON", "Closed", "preload"]
 
-# In memory always: a script that imports them by a way that cannot be seen finds them too.
+# In memory always: what Python's own modules import late, and what a script may well import by a way that cannot be
+# seen. Few: each makes every fork slower.
 COMMON = """
-__future__ _strptime abc array ast base64 binascii bisect calendar codecs collections collections.abc contextlib copy
-dataclasses datetime decimal enum fractions functools gc heapq importlib importlib.resources inspect io itertools json
-linecache locale math numbers operator os os.path random re statistics string struct sys textwrap threading time
-tokenize traceback types typing unicodedata urllib.parse warnings weakref zlib
+__future__ _strptime abc base64 bisect calendar codecs collections collections.abc contextlib copy datetime decimal enum
+functools gc heapq importlib io itertools json linecache locale math numbers operator os os.path random re string struct
+sys textwrap time traceback types unicodedata warnings weakref zlib
 """
 _CODECS = """
 ascii cp1252 cp437 cp850 hex_codec base64_codec zlib_codec idna iso8859_1 iso8859_15 latin_1 punycode
@@ -63,6 +64,7 @@ def preload(modules: Sequence[str]) -> list[object]:
                 _load(name)
     for codec in _CODECS.split():
         codecs.lookup(codec)
+    site.setquit()  # exit() and quit(): Python is started without `site`, which runs what packages wish
     datetime.strptime("2026-01-01", "%Y-%m-%d")  # noqa: DTZ007 - only to have its tables loaded
     time.strftime("%c", time.localtime(0))
     locale.localeconv()
