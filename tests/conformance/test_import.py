@@ -18,7 +18,7 @@ from tests.conformance.generator import Json, book_of, case
 from tests.conformance.side import CloudKitty, cloudkitty
 
 SEED = 7
-CASES = 25
+CASES = 15
 POINTS = 12
 
 
