@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import typing
 from decimal import Decimal
+from itertools import count
 
 import msgspec
 import pytest
@@ -179,6 +180,63 @@ def test_a_group_takes_its_rules_along_if_asked_to(book: RuleBook) -> None:
     assert len(after.thresholds_of(FIELD)) == 1
 
 
+def test_a_rule_goes_with_the_group_it_is_in_now(book: RuleBook) -> None:
+    other = uid(97)
+    regrouped = (
+        MappingUpdated(msgspec.structs.replace(mapping, group_id=other)),
+        MappingUpdated(msgspec.structs.replace(field_mapping, group_id=None)),
+        ThresholdUpdated(msgspec.structs.replace(threshold, group_id=other)),
+        ThresholdUpdated(msgspec.structs.replace(field_threshold, group_id=other)),
+    )
+    book = applied(book, GroupCreated(Group(other, "other")), *regrouped)
+
+    assert applied(book, GroupDeleted(GROUP, recursive=True)).thresholds == book.thresholds
+    kept, gone = applied(book, GroupDeleted(other)), applied(book, GroupDeleted(other, recursive=True))
+
+    assert {entry.rule.group_id for entry in (*kept.mappings.values(), *kept.thresholds.values())} == {None}
+    assert (gone.mappings_of(SERVICE), dict(gone.thresholds)) == ([], {})
+    assert len(gone.mappings_of(FIELD)) == 1
+
+
+def test_what_is_deleted_has_left_its_group(book: RuleBook) -> None:
+    without_field = applied(book, FieldDeleted(FIELD), ThresholdDeleted(THRESHOLD))
+
+    for after in (without_field, applied(book, ServiceDeleted(SERVICE))):
+        for recursive in (False, True):
+            assert dict(applied(after, GroupDeleted(GROUP, recursive)).groups) == {}
+        again = applied(after, ServiceDeleted(SERVICE)) if SERVICE in after.services else after
+        assert applied(again, ServiceCreated(Service(NEW, "s"))).mappings_of(NEW) == []
+
+
+def test_an_event_that_fails_leaves_everything_where_it_was(book: RuleBook) -> None:
+    changes = (
+        MappingUpdated(msgspec.structs.replace(mapping, cost=Decimal(9))),
+        ThresholdDeleted(THRESHOLD),
+        ScriptDeleted(SCRIPT),
+        Moved(OTHER_FIELD, before=FIELD),
+        FieldDeleted(FIELD),
+        ServiceCreated(Service(NEW, "new")),
+        ServiceDeleted(TIERED),
+        GroupDeleted(GROUP),
+        GroupCreated(Group(uid(97), "g")),
+        GroupDeleted(NEW),
+    )
+
+    after, outcome = book.apply(event(1, *changes))
+
+    assert isinstance(outcome, Ignored)
+    assert [list(getattr(after, part).items()) for part in PARTS] == [
+        list(getattr(book, part).items()) for part in PARTS
+    ]
+    assert after.fields_of(SERVICE) == book.fields_of(SERVICE)
+    assert after.scripts_in_order() == book.scripts_in_order()
+    assert after.mappings_of(SERVICE) + after.mappings_of(FIELD) == book.mappings_of(SERVICE) + book.mappings_of(FIELD)
+    assert after.thresholds_of(SERVICE) == book.thresholds_of(SERVICE)
+    assert (after.group_named("g"), after.service_named("new")) == (Group(GROUP, "g"), None)
+    assert after.tiers_of(TIERED) == tiers
+    assert applied(after, GroupDeleted(GROUP)).mappings[MAPPING].rule.group_id is None
+
+
 def test_children_can_be_moved(book: RuleBook) -> None:
     second = ThresholdRule(NEW_THRESHOLD, Decimal(2), ONE, service_id=SERVICE)
     other = MappingRule(NEW, ONE, value="w", field_id=FIELD)
@@ -232,6 +290,7 @@ def test_the_name_of_a_deleted_or_renamed_script_is_free_again(book: RuleBook) -
     deleted = applied(book, ScriptDeleted(SCRIPT), ScriptCreated(Script(NEW, "rebate", "")))
 
     assert [entry.script.name for entry in renamed.scripts_in_order()] == ["discount", "other", "rebate"]
+    assert renamed.script_named("discount") == renamed.scripts[SCRIPT]
     assert deleted.script_named("rebate") == ScriptEntry(Script(NEW, "rebate", ""), 100, "tester")
 
 
@@ -401,6 +460,7 @@ def steps(*bounds: str | None, costs: str = "1", by: tuple[str, ...] = ()) -> Ch
         (Moved(FIELD, before=NEW), UNKNOWN, f"{NEW} is no sibling of {FIELD}: read the rules again"),
         (Moved(FIELD, before=FIELD), UNKNOWN, f"{FIELD} is no sibling of {FIELD}: read the rules again"),
     ],
+    ids=count(),
 )
 def test_a_change_that_cannot_be_makes_its_whole_event_void(
     book: RuleBook, change: Change, reason: IgnoredReason, message: str

@@ -15,6 +15,7 @@ from rater.model.rules import (
     ScriptCreated,
     ScriptDeleted,
     ScriptUpdated,
+    ServiceDeleted,
 )
 from rater.rating import (
     Applied,
@@ -29,7 +30,8 @@ from rater.rating import (
     parse,
     plan,
 )
-from tests.unit.rating.builders import applied, book_of
+from tests.unit.rating.builders import applied, book_of, uid
+from tests.unit.rating.documents import COMPLETE, read_two_files
 
 TEXT = """\
 modules:
@@ -249,6 +251,18 @@ def test_scripts_and_tiers_are_exported_as_they_were_read() -> None:
     )
 
 
+def test_every_key_of_a_document_survives_plan_and_export() -> None:
+    document = parse(COMPLETE, "r.yaml", read_file=read_two_files)
+    diff = plan(RuleBook.empty(), document)
+    book = applied(RuleBook.empty(), *diff.changes)
+
+    assert document_of(book) == parse(export(book), "r.yaml") == document
+    after = {(entry.what, entry.place): entry.after for entry in diff.entries}
+    assert after["tiers", "traffic"] == "0.09 up to 1000, 0.08 up to 10000, 0.07 beyond by region, 1"
+    assert after["script", "other"].endswith("from 2026-01-01T00:00:00Z until 2026-01-01T00:00:00Z (two)")
+    assert after["threshold", "instance / flavor_id >= 64"] == "flat 0.7 [projA]"
+
+
 def rescripted(old: str, new: str) -> Diff:
     """The plan from SCRIPTED to SCRIPTED with one part replaced, after proof that applying it leads there."""
     book = applied(RuleBook.empty(), *plan(RuleBook.empty(), parse(SCRIPTED, "r.yaml", modules=MODULES)).changes)
@@ -352,7 +366,24 @@ def test_a_large_plan_is_split_into_consecutive_events() -> None:
     assert tuple(change for event in events for change in event.changes) == diff.changes
     assert document_of(book) == parse(SCRIPTED, "r.yaml", modules=MODULES)
     assert diff.events("a", "b", 7, 4_194_304) == [diff.event("a", "b", 7)]
+    assert bool(diff)
+    assert not Diff(3, (), ())
     assert Diff(3, (), ()).events("a", "b", 7, 100) == []
+
+
+def test_events_begin_at_the_version_of_the_plan_and_are_filled_to_the_last_byte() -> None:
+    version = 2**53 - 9  # of 16 digits: what an event of the largest version has
+    change = ServiceDeleted(uid(1))
+    diff = Diff(version, (change,) * 6, ())
+    two = len(encode_json(RuleEvent(version, "me", "why", 7, (change, change)))) + 2  # `0`, and a comma at the end
+
+    assert [len(event.changes) for event in diff.events("me", "why", 7, two)] == [2, 2, 2]
+    assert [len(event.changes) for event in diff.events("me", "why", 7, two - 1)] == [1] * 6
+    assert [event.expected_version for event in diff.events("me", "why", 7, two)] == [version, version + 1, version + 2]
+    one = two - len(encode_json(change)) - 1
+    assert len(diff.events("me", "why", 7, one)) == 6
+    with pytest.raises(ChangeTooLargeError):
+        diff.events("me", "why", 7, one - 1)
 
 
 def test_a_change_that_no_event_can_carry_is_refused() -> None:

@@ -22,39 +22,7 @@ from rater.rating import (
     ScriptFileError,
     parse,
 )
-from tests.unit.rating.documents import faults_of, field, read_two_files, service
-
-COMPLETE = """\
-modules:
-  hashmap: {enabled: true, priority: 3}
-hashmap:
-  groups: [instance_uptime, storage]
-  services:
-    - name: instance
-      mappings:
-        - {cost: "0.1", type: flat}
-      thresholds:
-        - {level: "50", cost: "0.98", type: rate, group: volume}
-      tiers: {}
-      fields:
-        - name: flavor_id
-          mappings:
-            - {value: m1.tiny, cost: 0.0100, type: flat, group: instance_uptime,
-               tenant_id: null, start: 2026-01-01T00:00:00Z, end: null, name: tiny-2026, description: null}
-            - {value: 8, cost: 1e3, type: null, description: ''}
-          thresholds:
-            - {level: 64, cost: "0.7", type: flat, group: null, tenant_id: projA}
-    - name: storage
-    - name: traffic
-      tiers: {by: [region, 1], steps: [{up_to: "1000", cost: 0.090}, {up_to: 1e4, cost: "0.08"}, {cost: 0.07}]}
-pyscripts:
-  scripts:
-    - name: rebate
-      data: |
-        for points in data['usage'].values():
-            pass
-    - {name: other, file: scripts/rebate2.py, start: 2026-01-01T00:00:00Z, end: 2026-01-01T00:00:00Z, description: two}
-"""
+from tests.unit.rating.documents import COMPLETE, faults_of, field, read_two_files, service
 
 
 def test_a_document_is_read_with_its_defaults() -> None:
@@ -236,6 +204,7 @@ def test_rules_for_the_same_thing_at_the_same_time_are_duplicates(first: str, se
         ("group: a", "group: b"),
         ("tenant_id: A", "tenant_id: B"),
         ("tenant_id: A", ""),
+        ("name: a", "name: b, group: g"),
         (f"end: {FEB}", f"start: {FEB}"),
         (f"start: {FEB}, end: {FEB}", ""),
     ],

@@ -11,8 +11,8 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from rater.model.document import DocumentError, load, plain
+from tests.unit.rating.documents import COMPLETE
 from tests.unit.rating.test_plan_and_export import SCRIPTED, TEXT
-from tests.unit.rating.test_ruledoc import COMPLETE
 from tests.unit.rating.test_ruledoc_faults import FAULTS
 
 ROOT = Path(__file__).parents[3]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from decimal import Decimal
+from itertools import count
 from typing import Any
 
 import pytest
@@ -223,6 +224,7 @@ def test_a_mapping_takes_all_that_is_sent(book: RuleBook) -> None:
         ({"description": "d" * 257}, Refused.TEXT_TOO_LONG, "description has 257 characters: at most 256 are taken"),
         ({"name": "run"}, Refused.NAME_TAKEN, "a mapping named 'run' exists"),
     ],
+    ids=count(),
 )
 def test_a_mapping_is_refused_for_a_reason(book: RuleBook, keys: dict[str, Any], why: Refused, message: str) -> None:
     assert said(new_mapping(book, **keys)) == (why, message)
@@ -406,6 +408,7 @@ def test_of_a_running_mapping_nothing_else_changes(book: RuleBook, keys: dict[st
             "description has 257 characters: at most 256 are taken",
         ),
     ],
+    ids=count(),
 )
 def test_an_update_of_a_mapping_is_refused_for_a_reason(
     book: RuleBook, mapping_id: str, keys: dict[str, Any], why: Refused, message: str
@@ -486,6 +489,7 @@ def test_a_threshold_is_flat_for_everybody_and_always_valid(book: RuleBook) -> N
             f"Threshold '1.00000000' already exists for service '{SERVICE}', tenant: 'A'",
         ),
     ],
+    ids=count(),
 )
 def test_a_threshold_is_refused_for_a_reason(book: RuleBook, keys: dict[str, Any], why: Refused, message: str) -> None:
     assert said(new_threshold(book, **keys)) == (why, message)
@@ -531,6 +535,7 @@ def test_a_threshold_becomes_what_is_sent_but_keeps_its_group(book: RuleBook) ->
             f"Threshold '7.00000000' already exists for service '{SERVICE}', tenant: 'None'",
         ),
     ],
+    ids=count(),
 )
 def test_an_update_of_a_threshold_is_refused_for_a_reason(
     book: RuleBook, keys: dict[str, Any], why: Refused, message: str
@@ -575,6 +580,7 @@ def test_a_script_starts_when_it_is_created(book: RuleBook) -> None:
         ),
         ({"description": "d" * 257}, Refused.TEXT_TOO_LONG, "description has 257 characters: at most 256 are taken"),
     ],
+    ids=count(),
 )
 def test_a_script_is_refused_for_a_reason(book: RuleBook, keys: dict[str, Any], why: Refused, message: str) -> None:
     assert said(new_script(book, **keys)) == (why, message)
@@ -647,6 +653,7 @@ def test_a_script_to_come_is_replaced_but_keeps_its_name(book: RuleBook) -> None
             "Cannot create a rule with start after end: 2026-01-02T00:00:00Z lies after 2026-01-01T00:00:00Z",
         ),
     ],
+    ids=count(),
 )
 def test_an_update_of_a_script_is_refused_for_a_reason(
     book: RuleBook, script_id: str, keys: dict[str, Any], why: Refused, message: str
