@@ -94,3 +94,17 @@ def test_what_is_no_time_is_refused(raw: str | int) -> None:
         read_instant(raw)
 
     assert caught.value.refusal.reason is Refused.DATE_INVALID
+
+
+def test_a_long_text_is_shown_in_part() -> None:
+    with pytest.raises(RefusalError) as caught:
+        read_instant("x" * 60)
+    assert str(caught.value) == f"'{'x' * 50}' is no time: write it as 2026-01-01T00:00:00"
+
+    with pytest.raises(RefusalError) as caught:
+        read_instant(10**60)
+    assert str(caught.value) == f"'1{'0' * 49}' is out of range: times up to 9999-12-31T23:59:59Z are taken"
+
+    with pytest.raises(RefusalError) as caught:
+        read_level("x" * 60)
+    assert str(caught.value) == f"the level '{'x' * 50}' is no number with at most 12 digits before the point"

@@ -752,6 +752,84 @@ def test_a_module_is_switched_and_given_a_priority(book: RuleBook) -> None:
         assert reason(set_module(book, "hashmap", known, priority=priority)) is Refused.PRIORITY_INVALID
 
 
+def test_texts_of_the_greatest_length_are_taken(book: RuleBook) -> None:
+    keys = {"value": "v" * 255, "tenant_id": "t" * 255, "name": "n" * 32, "description": "d" * 256}
+
+    rule = made(book, new_mapping(book, **keys))
+
+    assert (rule.value, rule.tenant_id, rule.name, rule.description) == tuple(keys.values())
+    assert made(book, create_service(book, "s" * 255, NEW)).name == "s" * 255
+    assert made(book, new_script(book, name="n" * 255, data="#" * 1_000_000)).name == "n" * 255
+
+
+def test_a_conflict_names_what_it_is_with(book: RuleBook) -> None:
+    answers = [
+        new_mapping(book, name="run"),
+        new_mapping(book, field_id=None, service_id=TIERED, value=None),
+        new_script(book, name="rebate"),
+        new_threshold(book, level="1.0", group_id=GROUP, tenant_id="A"),
+    ]
+
+    assert [answer.ids for answer in answers if isinstance(answer, Refusal)] == [
+        (RUNNING,),
+        (TIERED,),
+        (SCRIPT,),
+        (THRESHOLD,),
+    ]
+
+
+def test_all_mappings_in_the_way_are_named(book: RuleBook) -> None:
+    second = MappingRule(NEW, ONE, value="next", field_id=FIELD, start=NOW + 2 * DAY)
+    book = applied(book, MappingCreated(second))
+
+    answer = create_mapping(book, MappingInput(cost="1", field_id=FIELD, value="next"), uid(99), NOW)
+
+    assert isinstance(answer, Refusal)
+    assert answer.ids == (FUTURE, NEW)
+
+
+def test_a_group_that_stays_names_the_two_rules(book: RuleBook) -> None:
+    mapping = MappingRule(NEW, ONE, value="run", field_id=FIELD)
+    twin = ThresholdRule(NEW, ONE, ONE, service_id=SERVICE, tenant_id="A")
+
+    for first, change in ((RUNNING, MappingCreated(mapping)), (THRESHOLD, ThresholdCreated(twin))):
+        assert delete_group(applied(book, change), GROUP) == Refusal(
+            Refused.UNGROUPED_OVERLAPS,
+            f"rules {first} and {NEW} would be alike without the group: delete one of them, or the group with "
+            "its rules (recursive)",
+            (first, NEW),
+        )
+
+
+def test_an_end_is_a_day_with_all_of_it_and_a_start_its_begin(book: RuleBook) -> None:
+    assert made(book, put_mapping(book, RUNNING, start="2025-12-31", end="2026-01-01")).end == NOW + DAY - 1
+    assert made(book, put_script(book, SCRIPT, start="2025-12-31", end="2026-01-01")).end == NOW + DAY - 1
+    assert made(book, put_mapping(book, RUNNING, end=NOW)).end == NOW
+    assert made(book, put_mapping(book, FUTURE, start="2026-01-04", end="2026-01-04")).end == NOW + 4 * DAY - 1
+
+
+def test_a_rule_that_starts_now_has_not_started(book: RuleBook) -> None:
+    book = applied(
+        book,
+        MappingCreated(MappingRule(NEW, ONE, value="now", field_id=FIELD, start=NOW)),
+        ScriptCreated(Script(NEW, "now", "", NOW)),
+    )
+
+    assert made(book, put_mapping(book, NEW, cost=2)).cost == 2
+    assert made(book, put_script(book, NEW, data="pass")).data == "pass"
+
+
+def test_a_rule_from_the_beginning_of_time_has_started(book: RuleBook) -> None:
+    book = applied(
+        book,
+        MappingCreated(MappingRule(NEW, ONE, value="ever", field_id=FIELD)),
+        ScriptCreated(Script(NEW, "ever", "")),
+    )
+
+    assert reason(put_mapping(book, NEW, cost="2", end=NOW + DAY)) is Refused.ONLY_END_MAY_CHANGE
+    assert reason(put_script(book, NEW, data="pass", end=NOW + DAY)) is Refused.ONLY_END_MAY_CHANGE
+
+
 def test_changes_say_what_they_are(book: RuleBook) -> None:
     updates = [
         put_mapping(book, RUNNING, end=NOW),
