@@ -77,7 +77,7 @@ def test_imported_rules_price_as_in_the_database_they_came_from(real: Installati
             theirs = [Decimal(told["price"]) if "price" in told else None for told in answer["prices"]]
             ours = [priced(book, tenant, period_begin, point) for point in points]
             assert ours == theirs, (number, tenant, period_begin)
-    assert resolved > 3, "rules that stand side by side in CloudKitty must be among the cases"
+    assert resolved >= 2, "rules that stand side by side in CloudKitty must be among the cases"
 
 
 def test_document_to_cloudkitty_and_back_is_the_same_document(real: Installation) -> None:
