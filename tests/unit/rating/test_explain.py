@@ -161,7 +161,7 @@ def test_what_beat_a_threshold_is_named() -> None:
     # given
     book = book_of(
         "svc flat 1 @g",
-        "thr svc>=-2 flat 9 @g",
+        "thr svc>=-1.5 flat 9 @g",
         "thr svc>=5 flat 1 @g",
         "thr svc>=10 flat 2 @g",
         "thr svc>=10 flat 3 @g",
@@ -185,7 +185,7 @@ def test_what_beat_a_threshold_is_named() -> None:
     quantity = {"kind": "threshold", "group": "g", "value": "10"}
     rules = found.steps[0].rules
     assert rules[1] == RuleStep(
-        outcome="beaten", type="flat", cost="9", rule_id=ids["9"], level="-2", because="levels up to -1 never count",
+        outcome="beaten", type="flat", cost="9", rule_id=ids["9"], level="-1.5", because="levels up to -1 never count",
         flat="1", rate="1", **quantity,
     )  # fmt: skip
     assert rules[2] == RuleStep(
@@ -205,6 +205,14 @@ def test_what_beat_a_threshold_is_named() -> None:
         because="its group has reached this level or a higher one", flat="1", rate="1", field="ram",
         **{**quantity, "value": "20"},
     )  # fmt: skip
+
+
+def test_everybody_has_no_rules_of_a_tenant() -> None:
+    found = explain(
+        book_of("svc flat 2", "svc flat 1 [A]"), RatingFrame(None, T, T + 3600, (a_point(),)), 0, NoScripts()
+    )
+    assert isinstance(found, Explanation)
+    assert rules_of(found) == [("counts", "2", "")]
 
 
 def test_a_label_that_is_not_there_is_passed_over() -> None:
@@ -480,6 +488,8 @@ def test_points_that_modules_make_are_known_again_by_their_labels() -> None:
     told = [(one.explanation.qty, one.explanation.price, one.explanation.dropped) for one in found]
     assert told == [("1", None, True), ("2", "5", False), ("5", "1", False), ("6", "1", False)]
     assert [len(one.explanation.steps) for one in found] == [3, 3, 3, 3]
+    assert [step.changes for one in found for step in one.explanation.steps] == [[]] * 12
+    assert explanation_text(found[0].explanation).endswith("no price: dropped by module turn")
 
 
 def test_a_module_that_fails_is_named() -> None:
