@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from uuid import UUID, uuid5
+
 import msgspec
 import pytest
 
 from rater.model.codec import encode_json
 from rater.model.document import DocumentError
 from rater.model.rules import (
+    GroupCreated,
     GroupDeleted,
     MappingCreated,
     Moved,
@@ -393,6 +396,70 @@ def test_a_change_that_no_event_can_carry_is_refused() -> None:
         ChangeTooLargeError, match=r"kind module_set has \d+ bytes: an event holds 150, \d+ of them for"
     ):
         diff.events("me", "why", 7, 150)
+
+
+def test_all_that_goes_is_told_in_full() -> None:
+    book = applied(RuleBook.empty(), *plan(RuleBook.empty(), parse(COMPLETE, "r", read_file=read_two_files)).changes)
+
+    diff = plan(book, parse("hashmap: {groups: [volume]}", "r.yaml"))
+
+    assert diff.entries == (
+        DiffEntry("~", "module", "hashmap", "enabled, priority 3", "enabled, priority 1"),
+        DiffEntry("~", "module", "pyscripts", "enabled, priority 1", "disabled, priority 1"),
+        DiffEntry("-", "service", "instance", "", ""),
+        DiffEntry("-", "mapping", "instance", "flat 0.1", ""),
+        DiffEntry("-", "threshold", "instance >= 50", "rate 0.98 @volume", ""),
+        DiffEntry("-", "field", "instance / flavor_id", "", ""),
+        DiffEntry(
+            "-",
+            "mapping",
+            "instance / flavor_id = m1.tiny",
+            "flat 0.01 @instance_uptime from 2026-01-01T00:00:00Z named 'tiny-2026'",
+            "",
+        ),
+        DiffEntry("-", "mapping", "instance / flavor_id = 8", "flat 1000 ()", ""),
+        DiffEntry("-", "threshold", "instance / flavor_id >= 64", "flat 0.7 [projA]", ""),
+        DiffEntry("-", "service", "storage", "", ""),
+        DiffEntry("-", "service", "traffic", "", ""),
+        DiffEntry("-", "tiers", "traffic", "0.09 up to 1000, 0.08 up to 10000, 0.07 beyond by region, 1", ""),
+        DiffEntry("-", "group", "instance_uptime", "", ""),
+        DiffEntry("-", "group", "storage", "", ""),
+        DiffEntry("-", "script", "rebate", diff.entries[-2].before, ""),
+        DiffEntry("-", "script", "other", diff.entries[-1].before, ""),
+    )
+    assert document_of(applied(book, *diff.changes)) == parse("hashmap: {groups: [volume]}", "r.yaml")
+
+
+@pytest.mark.parametrize("change", ["level: 2", "group: g", "tenant_id: A"])
+def test_a_threshold_of_another_level_group_or_tenant_is_another_one(change: str) -> None:
+    text = "hashmap: {groups: [g], services: [{name: s, thresholds: [{level: 1, cost: 1%s}]}]}"
+    before, after = (
+        parse(text % "", "r.yaml"),
+        parse((text % f", {change}").replace("level: 1, cost: 1, level: 2", "level: 2, cost: 1"), "r"),
+    )
+    book = applied(RuleBook.empty(), *plan(RuleBook.empty(), before).changes)
+
+    diff = plan(book, after)
+
+    assert [(entry.sign, entry.what) for entry in diff.entries] == [("-", "threshold"), ("+", "threshold")]
+    assert document_of(applied(book, *diff.changes)) == after
+
+
+def test_ids_follow_from_version_and_place_and_never_change_from_release_to_release() -> None:
+    _, *groups = plan(RuleBook.empty(), parse("hashmap: {groups: [a, b]}", "r")).changes
+
+    assert [change.group.group_id for change in groups if isinstance(change, GroupCreated)] == [
+        str(uuid5(UUID("6f2d3b43-2c7f-5d8e-9f0e-3a1b6c5d7e90"), name)) for name in ("0/1", "0/2")
+    ]
+
+
+def test_what_is_moved_says_so() -> None:
+    text = "hashmap: {services: [{name: s, fields: [{name: a}, {name: b}]}]}"
+    book = applied(RuleBook.empty(), *plan(RuleBook.empty(), parse(text, "r")).changes)
+
+    diff = plan(book, parse(text.replace("{name: a}, {name: b}", "{name: b}, {name: a}"), "r"))
+
+    assert diff.entries == (DiffEntry("~", "field", "s / b", "in another place", "before s / a"),)
 
 
 def test_a_rule_put_between_others_takes_that_place() -> None:

@@ -131,6 +131,33 @@ pyscripts:
     assert [(script.name, script.data) for script in scripts] == [("b", "x = 1\n\ty"), ("a", ""), ("c", "1")]
 
 
+def test_what_is_at_its_limit_is_taken() -> None:
+    steps = ", ".join(f"{{cost: 1, up_to: {bound}}}" for bound in range(1, 1000))
+    labels = [str(number) for number in range(100)]
+    path = f"{'d' * 500}/{'f' * 496}.py"
+    asked: list[tuple[str, int]] = []
+
+    document = parse(
+        service(f"tiers: {{by: {labels}, steps: [{steps}, {{cost: 1}}]}}")
+        + f"pyscripts: {{scripts: [{{name: a, file: {path}, description: ''}}]}}",
+        "r.yaml",
+        read_file=lambda name: "#" * 1_000_000 if name == path else "",
+        check=lambda name, data: asked.append((name, len(data))) or [],
+    )
+
+    (tiered,) = document.hashmap.services
+    assert tiered.tiers is not None
+    assert (len(tiered.tiers.steps), len(tiered.tiers.by)) == (1000, 100)
+    assert [(script.name, script.description) for script in document.pyscripts.scripts] == [("a", "")]
+    assert asked == [("a", 1_000_000)]
+
+
+def test_a_rule_with_a_fault_is_not_called_a_duplicate_too() -> None:
+    text = field("mappings:\n- {value: b, cost: x}\n- {value: b, cost: 1}")
+
+    assert faults_of(text) == [f"r.yaml:7: {FIELD_MAPPINGS}[0].cost: expected a decimal number, got text 'x'"]
+
+
 def test_a_file_that_cannot_be_read_is_a_fault_of_the_document() -> None:
     def read_file(name: str) -> str:
         raise ScriptFileError(f"{name} cannot be read: no such file")
