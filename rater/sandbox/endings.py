@@ -20,7 +20,7 @@ _FATAL = re.compile(r"^Fatal Python error: (.*)$", re.MULTILINE)
 
 def ended(names: Sequence[str], ending: Ending, settings: SandboxSettings) -> Failed:
     """`names` are those of the scripts in order. The line is that which faulthandler wrote, 0 if it could not."""
-    script = names[ending.script] if 0 <= ending.script < len(names) else ""
+    script = names[ending.parting.script] if 0 <= ending.parting.script < len(names) else ""
     return failure(script, _line(script, ending), _reason(ending, settings))
 
 
@@ -36,16 +36,16 @@ def failure(script: str, line: int, reason: str) -> Failed:
 def by_chance(ending: Ending, settings: SandboxSettings) -> bool:
     """It may be that the machine is at fault: too little time, or ended by force from outside."""
     return (
-        not ending.overflow
-        and not ending.mute
-        and (ending.late or _out_of_cpu(ending, settings) or ending.status == -signal.SIGKILL)
+        not ending.parting.overflow
+        and not ending.parting.mute
+        and (ending.parting.late or _out_of_cpu(ending, settings) or ending.parting.status == -signal.SIGKILL)
     )
 
 
 def _out_of_cpu(ending: Ending, settings: SandboxSettings) -> bool:
     """The kernel's limit is more exact than what it tells: a stack that was written for no other reason says it too."""
-    return ending.cpu >= settings.cpu_seconds or (
-        not (ending.late or ending.mute) and ending.trace.startswith(b"Stack ")
+    return ending.parting.cpu >= settings.cpu_seconds or (
+        not (ending.parting.late or ending.parting.mute) and ending.trace.startswith(b"Stack ")
     )
 
 
@@ -77,22 +77,22 @@ def _text(said: bytes) -> str:
 
 
 def _reason(ending: Ending, settings: SandboxSettings) -> str:
-    if ending.overflow:
+    if ending.parting.overflow:
         return f"gives back more than {settings.result_mib} MiB (scripts.result_mib)"
     if _out_of_cpu(ending, settings):
         return f"takes more than {settings.cpu_seconds} s of processor time (scripts.cpu_seconds)"
-    if ending.late:
+    if ending.parting.late:
         return (
             f"takes longer than {settings.wall_seconds:g} s (scripts.wall_seconds), "
-            f"of which {ending.cpu:.1f} s of processor time"
+            f"of which {ending.parting.cpu:.1f} s of processor time"
         )
     if found := _FATAL.search(_text(ending.trace)) or _FATAL.search(_text(ending.printed)):
         return f"crashes Python: {found[1]}"
-    if ending.mute:
+    if ending.parting.mute:
         return "closes the descriptors of its process and goes on"
-    if ending.status < 0:
-        return _signal(-ending.status)
-    return f"ends the process with status {ending.status} before it gives back anything"
+    if ending.parting.status < 0:
+        return _signal(-ending.parting.status)
+    return f"ends the process with status {ending.parting.status} before it gives back anything"
 
 
 def _signal(number: int) -> str:

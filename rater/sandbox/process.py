@@ -12,7 +12,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
@@ -20,7 +21,7 @@ import msgspec
 
 from rater.sandbox.errors import SandboxError
 from rater.sandbox.settings import SandboxSettings
-from rater.sandbox.wire import HEADER, Ending, Ready, Setup
+from rater.sandbox.wire import HEADER, Ending, Parting, Ready, Setup
 
 __all__ = ["Zygote"]
 
@@ -43,7 +44,6 @@ class Zygote:
 
     def __init__(self, settings: SandboxSettings, modules: Sequence[str]) -> None:
         self.modules = tuple(modules)
-        self._longest = settings.result_mib * _MIB + settings.output_kib * 1024 + _MIB
         self._patience = settings.wall_seconds + _MORE_SECONDS
         self._said = tempfile.TemporaryFile()  # noqa: SIM115 - what Python says if it cannot even start
         try:
@@ -71,29 +71,32 @@ class Zygote:
             result_bytes=settings.result_mib * _MIB,
             confine=settings.containment == "required",
         )
-        answer = self._exchange(msgspec.msgpack.encode(setup), _START_SECONDS)
-        return msgspec.msgpack.decode(answer, type=Ready)
+        with self._broken_off():
+            answer = self._exchange(msgspec.msgpack.encode(setup), time.monotonic() + _START_SECONDS)
+            return msgspec.msgpack.decode(answer, type=Ready)
 
     def run(self, job: bytes) -> Ending:
         """Has one frame rated by a child."""
-        answer = self._exchange(job, self._patience)
-        try:
-            return msgspec.msgpack.decode(answer, type=Ending)
-        except msgspec.DecodeError as fault:
-            self.kill()
-            raise SandboxError(f"the process that runs scripts does not speak as it must: {fault}") from fault
+        deadline = time.monotonic() + self._patience
+        with self._broken_off():
+            parting = msgspec.msgpack.decode(self._exchange(job, deadline), type=Parting)
+            trace, printed = self._read(parting.trace, deadline), self._read(parting.printed, deadline)
+            result = self._read(parting.result, deadline) if parting.result >= 0 else None
+        return Ending(parting, trace, printed, result)
 
-    def _exchange(self, message: bytes, seconds: float) -> bytes:
-        deadline = time.monotonic() + seconds
+    @contextmanager
+    def _broken_off(self) -> Iterator[None]:
+        """Kills what does not answer as it must, and says so."""
         try:
-            self._write(HEADER.pack(len(message)) + message, deadline)
-            (length,) = HEADER.unpack(self._read(HEADER.size, deadline))
-            assert length <= self._longest, "the zygote bounds all that it passes on"
-            return self._read(length, deadline)
-        except (SandboxError, OSError) as fault:
+            yield
+        except (SandboxError, OSError, msgspec.DecodeError) as fault:
             self.kill()
-            said = self._last_words()
-            raise SandboxError(f"{fault}{said}") from fault
+            raise SandboxError(f"{fault}{self._last_words()}") from fault
+
+    def _exchange(self, message: bytes, deadline: float) -> bytes:
+        self._write(HEADER.pack(len(message)) + message, deadline)
+        (length,) = HEADER.unpack(self._read(HEADER.size, deadline))
+        return self._read(length, deadline)
 
     def _write(self, message: bytes, deadline: float) -> None:
         assert self._process.stdin is not None, "it is a pipe"

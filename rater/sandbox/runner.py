@@ -212,7 +212,7 @@ def _judged(
             return failure(name, result.line, result.reason)
         points = _points(sources, result)
     except (msgspec.DecodeError, RejectedError, InvalidOperation, RecursionError, _NonsenseError) as fault:
-        last = names[ending.script] if 0 <= ending.script < len(names) else ""
+        last = names[ending.parting.script] if 0 <= ending.parting.script < len(names) else ""
         return failure(last, 0, f"gives back nonsense: {fault}")
     return ScriptDone(points, ending.printed.decode(errors="replace"))
 

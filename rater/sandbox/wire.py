@@ -1,7 +1,7 @@
 """What the processes of a sandbox say to each other: msgpack, each message with its length before it.
 
     worker  --Setup, jobs-->  zygote  --fork-->  child (one frame)
-    worker  <--Ready, Ending + result--  zygote  <--result--  child
+    worker  <--Ready, Parting + result--  zygote  <--result--  child
 
 What a child says is bytes to the zygote; the worker alone decodes it, into the typed structs below.
 """
@@ -28,6 +28,7 @@ __all__ = [
     "JobPoint",
     "Labels",
     "OutPoint",
+    "Parting",
     "Ready",
     "Result",
     "Setup",
@@ -119,8 +120,8 @@ class Fault(msgspec.Struct, array_like=True, frozen=True, tag="fault", forbid_un
 Result: TypeAlias = Done | Fault
 
 
-class Ending(msgspec.Struct, array_like=True, frozen=True):
-    """How a child ended, as the zygote saw it."""
+class Parting(msgspec.Struct, array_like=True, frozen=True):
+    """How a child ended, as the zygote saw it; three runs of bytes follow it, of these lengths."""
 
     status: int
     """Of `os.waitstatus_to_exitcode`; 0 if there is a result."""
@@ -134,11 +135,20 @@ class Ending(msgspec.Struct, array_like=True, frozen=True):
     """It was ended for the size of its result."""
     mute: bool
     """It closed its result and went on."""
+    trace: int
+    printed: int
+    result: int
+    """-1: it ended without one."""
+
+
+class Ending(msgspec.Struct, frozen=True):
+    """A Parting with the bytes that follow it."""
+
+    parting: Parting
     trace: bytes
     """What faulthandler wrote: its begin."""
     printed: bytes
     result: bytes | None
-    """None: it ended without one."""
 
 
 def script_file(name: str) -> str:

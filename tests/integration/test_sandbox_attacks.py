@@ -11,7 +11,7 @@ from typing import NamedTuple
 import pytest
 
 from rater.sandbox import Sandbox, SandboxSettings
-from tests.integration.sandboxes import assert_works, done, failed
+from tests.integration.sandboxes import assert_works, done, failed, point
 
 CLOSED = "scripts compute only"
 CPU = "takes more than 1 s of processor time"
@@ -148,7 +148,11 @@ ATTACKS = [
     ),
     Attack("writes nonsense as its result", "import os\nos.write(3, b'\\x04\\0\\0\\0abcd')", "gives back nonsense"),
     Attack("announces a huge result", "import os\nos.write(3, b'\\xff\\xff\\xff\\xff')", "gives back more than 1 MiB"),
-    Attack("writes a result without end", "import os\nwhile True: os.write(3, b'\\xff\\xff\\x0f\\0' * 999)", "1 MiB"),
+    Attack(
+        "writes a result without end",
+        "import os\nwhile True: os.write(3, b'\\xff\\xff\\x0f\\0' * 999)",
+        "gives back nonsense",
+    ),
     Attack(
         "forges a price that is none",
         "import os, msgspec\nmine = msgspec.msgpack.encode(['done', [['m', [[-1, 'u', 'NaN', '1', [{}, {}]]]]]])\n"
@@ -358,6 +362,48 @@ def test_nothing_leaks_into_the_next_frame(sandbox: Sandbox, where: str) -> None
     result = done(sandbox, f"{look}\nprint(found)")
 
     assert result.printed == "False\n"
+
+
+SCAN = """
+import ctypes
+libc = ctypes.CDLL(None)
+libc.sbrk.restype = ctypes.c_void_p
+libc.memmem.restype = ctypes.c_void_p
+libc.memmem.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_void_p, ctypes.c_size_t]
+libc.write.argtypes = [ctypes.c_int, ctypes.c_void_p, ctypes.c_size_t]
+libc.lseek.argtypes = [ctypes.c_int, ctypes.c_long, ctypes.c_int]
+marker = ctypes.create_string_buffer(16)
+for at, char in enumerate("NBSLFS.PG.PUIFST"):  # moved by one: else it would find its own text
+    marker[at] = bytes([ord(char) - 1])
+middle, heap = id(object()) & ~4095, libc.sbrk(0) & ~4095
+mine, pages, found = ctypes.addressof(marker) & ~4095, 0, 0
+for begin in (*range(middle - (48 << 20), middle + (48 << 20), 4096), *range(heap - (32 << 20), heap, 4096)):
+    libc.lseek(1, 0, 0)
+    if begin == mine or libc.write(1, begin, 1) != 1:
+        continue
+    pages += 1
+    found += bool(libc.memmem(begin, 4096, marker, 16))
+libc.lseek(1, 0, 0)
+print(f"{pages > 1000} {found}")
+"""
+LEAVE = """
+mark = "-".join(["MARKER", "OF", "OTHERS"]) + " "
+print(mark * 100)
+data["usage"]["instance"][0]["metadata"]["x"] = mark * 1000
+"""
+
+
+def test_nothing_of_another_frame_is_left_in_memory(sandbox: Sandbox) -> None:
+    """A process has all the memory of the one it was forked from: what passed through there must be gone."""
+    marked = point(0, metadata={"x": "MARKER-OF-OTHERS " * 100, "y": "MARKER-OF-OTHERS"})
+    for _ in range(3):
+        done(sandbox, LEAVE, points=(marked,))
+        failed(sandbox, LEAVE + "raise ValueError(mark * 20)", points=(marked,))
+        failed(sandbox, LEAVE + "import os; os.write(4, mark.encode() * 100)\nwhile True: pass", points=(marked,))
+        printed = done(sandbox, SCAN).printed
+
+        assert printed.split("\n")[0] == "True 0"
+        assert done(sandbox, SCAN, points=(marked,)).printed.split("\n")[0] != "True 0"  # it finds its own
 
 
 def test_a_script_is_ended_once_its_result_was_read(sandbox: Sandbox) -> None:

@@ -21,15 +21,15 @@ from typing import NamedTuple
 import msgspec
 
 from rater.sandbox.inside import confine, seccomp
+from rater.sandbox.inside.buffer import Buffer
 from rater.sandbox.inside.child import Child
 from rater.sandbox.inside.preload import preload
 from rater.sandbox.inside.watch import GoneError, Watch, wait_for
-from rater.sandbox.wire import HEADER, MAX_JOB, Ending, Ready, Setup
+from rater.sandbox.wire import HEADER, MAX_JOB, Parting, Ready, Setup
 
 __all__ = ["main"]
 
 _IN, _OUT = 0, 1
-_TRACE_LIMIT = 16384
 _PIPE_BYTES = 2**20
 _CHUNK = 2**20
 _KEPT: list[object] = []  # time zones: in memory as long as somebody holds them
@@ -37,7 +37,7 @@ _KEPT: list[object] = []  # time zones: in memory as long as somebody holds them
 
 def main(directory: str) -> None:
     """Answers Setup, then one job after the other, until the worker goes away."""
-    setup = msgspec.msgpack.decode(_receive(), type=Setup)
+    setup = msgspec.msgpack.decode(_read_exactly(_length()), type=Setup)
     _KEPT.extend(preload(setup.modules))
     statm = os.open("/proc/self/statm", os.O_RDONLY) if os.path.exists("/proc/self/statm") else None  # noqa: PTH110 - no pathlib here
     threads = threading.active_count()
@@ -51,7 +51,7 @@ def main(directory: str) -> None:
     gc.freeze()
     while True:
         forker.prepare()
-        _send(msgspec.msgpack.encode(forker.run(_receive())))
+        forker.run(_length())
 
 
 def _fault(setup: Setup, threads: int, layers: list[str]) -> str:
@@ -65,11 +65,10 @@ def _fault(setup: Setup, threads: int, layers: list[str]) -> str:
     return ""
 
 
-def _receive() -> bytes:
-    header = _read_exactly(HEADER.size)
-    (length,) = HEADER.unpack(header)
+def _length() -> int:
+    (length,) = HEADER.unpack(_read_exactly(HEADER.size))
     assert length <= MAX_JOB, "the worker sends no longer job"
-    return _read_exactly(length)
+    return int(length)
 
 
 def _read_exactly(length: int) -> bytes:
@@ -90,17 +89,19 @@ def _send(message: bytes) -> None:
 
 
 class _Spare(NamedTuple):
-    """A child that waits for its frame, and our ends of its pipes."""
+    """A child that waits for its frame, our ends of its pipes, and the page in which it says which script it is at."""
 
     number: int
     job: int
     result: int
     trace: int
     printed: int
+    progress: mmap.mmap
 
     def close(self) -> None:
-        for descriptor in self[1:]:
+        for descriptor in (self.job, self.result, self.trace, self.printed):
             os.close(descriptor)
+        self.progress.close()
 
 
 class _Forker:
@@ -110,34 +111,38 @@ class _Forker:
         self._setup = setup
         self._statm = statm
         self._filter = seccomp.program(platform.machine()) if filtered else None
-        self._progress = mmap.mmap(-1, mmap.PAGESIZE)  # shared with the child: the script it is at
         self._streams = _stream(1), _stream(2)  # for the children, which put another file there
         self._spare: _Spare | None = None
-        self._dead: int | None = None
 
     def prepare(self) -> None:
-        """Forks the next child: while the worker reads the last result, not when it waits for the next."""
-        if self._dead is not None:
-            os.waitpid(self._dead, 0)
-            self._dead = None
-        self._spare = self._fork()
+        """Forks the next child if there is none that lives."""
+        if self._spare is not None and os.waitpid(self._spare.number, os.WNOHANG)[0]:  # it was ended from outside
+            self._spare.close()
+            self._spare = None
+        if self._spare is None:
+            self._spare = self._fork(None)
 
-    def run(self, job: bytes) -> Ending:
-        """Everything about one frame, by the child that `prepare` forked."""
+    def run(self, length: int) -> None:
+        """Everything about one frame of that many bytes, by the child that `prepare` forked."""
+        job = Buffer(length)
+        while job.filled < length:
+            if not job.fill(_IN):
+                raise GoneError
+        self.prepare()
         spare = self._spare
-        if spare is None or os.waitpid(spare.number, os.WNOHANG)[0]:  # it was ended from outside as it waited
-            if spare is not None:
-                spare.close()
-            spare = self._fork()
-        self._spare = None
-        watch = Watch(self._setup, spare.number, spare.job, spare.result, spare.trace, HEADER.pack(len(job)) + job)
+        assert spare is not None, "it was forked"
+        watch = Watch(self._setup, spare.number, spare.job, spare.result, spare.trace)
+        watch.give(job)
+        # The next child: now, while this one computes, and before anything of what it says is in memory here.
+        self._spare = self._fork(spare.progress)
         watch.wait()
-        ending = self._ending(watch, spare)
+        self._answer(watch, spare)
+        watch.close()
         spare.close()
-        return ending
 
-    def _fork(self) -> _Spare:
-        self._progress[:] = bytes(mmap.PAGESIZE)  # all of it: nothing is to be read that an earlier script left there
+    def _fork(self, other: mmap.mmap | None) -> _Spare:
+        """`other` is shared with the child that runs: the new one must not have it."""
+        progress = mmap.mmap(-1, mmap.PAGESIZE)
         job_in, job_out = os.pipe()
         result_in, result_out = os.pipe()
         trace_in, trace_out = os.pipe()
@@ -148,35 +153,47 @@ class _Forker:
         zygote = os.getpid()
         child = os.fork()
         if child == 0:
-            Child(self._setup, zygote, self._filter, self._progress, self._streams, space).main(
+            if other is not None:
+                other.close()
+            Child(self._setup, zygote, self._filter, progress, self._streams, space).main(
                 job_in, printed, result_out, trace_out
             )
             os._exit(1)  # `main` does not come back
         for descriptor in (job_in, result_out, trace_out):
             os.close(descriptor)
-        return _Spare(child, job_out, result_in, trace_in, printed)
+        return _Spare(child, job_out, result_in, trace_in, printed, progress)
 
-    def _ending(self, watch: Watch, spare: _Spare) -> Ending:
-        result = watch.result()
+    def _answer(self, watch: Watch, spare: _Spare) -> None:
+        """Ends the child and hands on what it said."""
         status, cpu, mute = 0, 0.0, False
-        if result is not None:
+        if watch.complete:
             os.kill(spare.number, signal.SIGKILL)  # it is not to go on
-            self._dead = spare.number
         else:
             status, cpu, mute = wait_for(spare.number, by_itself=watch.ended)
             watch.drain()
-        return Ending(
+        printed = Buffer(min(os.fstat(spare.printed).st_size, self._setup.output_bytes))
+        os.lseek(spare.printed, 0, os.SEEK_SET)
+        while printed.filled < printed.size and printed.fill(spare.printed):
+            pass
+        parting = Parting(
             status=status,
-            script=HEADER.unpack(self._progress[:4])[0] - 1,
+            script=HEADER.unpack(spare.progress[: HEADER.size])[0] - 1,
             cpu=cpu,
             wall=time.monotonic() - watch.started,
             late=watch.late,
             overflow=watch.overflow,
             mute=mute,
-            trace=bytes(watch.trace[:_TRACE_LIMIT]),
-            printed=os.pread(spare.printed, self._setup.output_bytes, 0),
-            result=result,
+            trace=watch.trace.filled,
+            printed=printed.filled,
+            result=watch.result.size if watch.result is not None and watch.complete else -1,
         )
+        _send(msgspec.msgpack.encode(parting))
+        for buffer in (watch.trace, printed, watch.result if watch.complete else None):
+            while buffer is not None and not buffer.empty(_OUT):
+                pass
+        printed.close()
+        if watch.complete:
+            os.waitpid(spare.number, 0)  # after the answer, since its end takes its time
 
 
 def _stream(descriptor: int) -> TextIOWrapper:

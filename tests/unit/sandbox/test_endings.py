@@ -8,11 +8,12 @@ import pytest
 from rater.rating.frame import Failed
 from rater.sandbox.endings import by_chance, ended
 from rater.sandbox.settings import SandboxSettings
-from rater.sandbox.wire import Ending
+from rater.sandbox.wire import Ending, Parting
 
 SETTINGS = SandboxSettings()
 STACK = b'Stack (most recent call first):\n  File "<script a>", line 3 in f\n  File "<script a>", line 7 in <module>\n'
-END = Ending(0, 0, 0.1, 0.1, late=False, overflow=False, mute=False, trace=b"", printed=b"", result=None)
+PARTING = Parting(0, 0, 0.1, 0.1, late=False, overflow=False, mute=False, trace=0, printed=0, result=-1)
+END = Ending(PARTING, b"", b"", None)
 
 
 @pytest.mark.parametrize(
@@ -51,7 +52,8 @@ END = Ending(0, 0, 0.1, 0.1, late=False, overflow=False, mute=False, trace=b"", 
 def test_an_end_says_script_line_and_reason(
     changed: dict[str, object], script: str, line: int, reason: str, again: bool
 ) -> None:
-    ending = msgspec.structs.replace(END, **changed)
+    said = {name: changed.pop(name) for name in ("trace", "printed") if name in changed}
+    ending = msgspec.structs.replace(END, parting=msgspec.structs.replace(PARTING, **changed), **said)
 
     assert ended(["a", "b"], ending, SETTINGS) == Failed("pyscripts", script, line, reason)
     assert by_chance(ending, SETTINGS) is again
