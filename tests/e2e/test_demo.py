@@ -103,7 +103,8 @@ def test_the_story_comes_in_its_order(told: Told) -> None:
         found = told.stdout.find(text, place)
         assert found >= 0, f"{text!r} is not there, or not in its place:\n{told.stdout}"
         place = found
-    assert told.stderr == ""
+    # and nothing is complained of: on a slow machine a line tells how far a replay is
+    assert [text for text in told.stderr.splitlines() if not re.search(r": [\d ]+ (of [\d ]+ )?\w+$", text)] == []
 
 
 def test_every_exported_line_is_that_of_the_reference_to_the_last_digit(told: Told) -> None:
