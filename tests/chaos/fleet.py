@@ -13,7 +13,16 @@ from pathlib import Path
 from typing import Any
 
 from rater.kafka import KafkaSettings
-from rater.model.rules import MappingCreated, MappingRule, ModuleSet, RuleEvent, Service, ServiceCreated
+from rater.model.rules import (
+    MappingCreated,
+    MappingRule,
+    ModuleSet,
+    RuleEvent,
+    Script,
+    ScriptCreated,
+    Service,
+    ServiceCreated,
+)
 from rater.stream.rules_log import append_event
 from tests.chaos.content import PRICES
 
@@ -121,3 +130,17 @@ async def write_prices(kafka: KafkaSettings) -> None:
             MappingCreated(MappingRule(f"10000000-0000-4000-8000-00000000000{number}", price, service_id=service))
         )
     await append_event(kafka, RuleEvent(expected_version=0, author="chaos", reason="", created_at=0, changes=changes))
+
+
+async def write_script(kafka: KafkaSettings) -> None:
+    """The same prices, by a script in the sandbox: each frame is decided some checkpoints after it is due."""
+    prices = {metric: str(price) for metric, price in PRICES.items()}
+    script = f"""
+from decimal import Decimal
+for metric, points in data['usage'].items():
+    for point in points:
+        point['rating']['price'] = point['vol']['qty'] * Decimal({prices!r}[metric])
+"""
+    created = ScriptCreated(Script("20000000-0000-4000-8000-000000000000", "prices", script))
+    changes = (ModuleSet("hashmap", False), ModuleSet("pyscripts", True), created)
+    await append_event(kafka, RuleEvent(expected_version=1, author="chaos", reason="", created_at=0, changes=changes))

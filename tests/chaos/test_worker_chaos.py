@@ -14,7 +14,7 @@ import pytest
 from deploy.local.kafka import LaptopKafka
 from rater.kafka import KafkaSettings, create_topics
 from tests.chaos.content import Generator, partitions_in_use
-from tests.chaos.fleet import Fleet, write_prices
+from tests.chaos.fleet import Fleet, write_prices, write_script
 from tests.chaos.verify import Verdict, partitions_rated_since, settled
 from tests.conftest import OwnKafka
 
@@ -91,6 +91,23 @@ async def test_random_kills_and_zombies(topics: KafkaSettings, tmp_path: Path, s
 
     # then the zombies changed nothing
     assert fleet.stops == 4
+
+
+async def test_kills_and_zombies_while_scripts_run(topics: KafkaSettings, tmp_path: Path) -> None:
+    # given prices by a script: frames wait for it, and are decided some checkpoints after they are due
+    await write_script(topics)
+    fleet = Fleet(topics, tmp_path, size=2)
+
+    async def kill_and_freeze() -> None:
+        await asyncio.sleep(5)
+        for number in (0, 1, 0):
+            fleet.kill(number)
+            await asyncio.sleep(2)
+            await fleet.freeze(1 - number, 6.5)
+
+    # when workers are killed and frozen all the while, then nothing is lost, doubled or said twice in different words
+    await run(fleet, kill_and_freeze)
+    assert (fleet.kills, fleet.stops) == (3, 3)
 
 
 async def test_a_freeze_before_the_commit_is_fenced(topics: KafkaSettings, tmp_path: Path) -> None:

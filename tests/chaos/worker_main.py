@@ -22,6 +22,7 @@ import faust
 from rater.engine import EngineContext, EngineSettings, OutboxItem
 from rater.kafka import KafkaSettings, Topic
 from rater.model.metric import Catalog, MetricSpec
+from rater.sandbox import BackgroundSandbox, SandboxSettings
 from rater.stream.interfaces import Committed, FencedError, Log, Pin, Register
 from rater.stream.keeper import Keeper
 from rater.stream.register import FaustRegister
@@ -103,12 +104,16 @@ class Defective(Parts):
 
 async def main(options: dict[str, Any]) -> None:
     kafka = KafkaSettings(bootstrap=options["bootstrap"], prefix=options["prefix"], partitions=options["partitions"])
-    context = EngineContext(EngineSettings(settle=1), Catalog([MetricSpec("cpu"), MetricSpec("disk")]))
+    scripts = BackgroundSandbox(SandboxSettings())
+    context = EngineContext(EngineSettings(settle=1), Catalog([MetricSpec("cpu"), MetricSpec("disk")]), scripts)
     settings = WorkerSettings(checkpoint_interval=0.5, session_timeout=options["session_timeout"])
     worker = Worker(kafka, context, settings, parts=Defective(kafka, Fault(options["fault"]), options["mutation"]))
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
-    await worker.run(stop)
+    try:
+        await worker.run(stop)
+    finally:
+        scripts.close()
 
 
 if __name__ == "__main__":
