@@ -29,8 +29,8 @@ _START_SECONDS = 60.0
 _MORE_SECONDS = 15.0  # beyond the wall time: for a zygote that is slow, not hung
 _MIB = 2**20
 _CHUNK = 2**20
-# Hashes are the same in every process, so that a script that goes over a set does it in the same order everywhere;
-# local time is UTC. Both stand where scripts can read them, as `os.environ`.
+# Hashes are the same in every process, so that a script that goes over a set does it in the same order everywhere.
+# Local time is UTC; scripts see `TZ`, and nothing else, in `os.environ`.
 _ENVIRONMENT = {"PYTHONHASHSEED": "0", "TZ": "UTC0"}
 _ENDED = "the process that runs scripts ended by itself"
 _INSIDE = (
