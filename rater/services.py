@@ -78,6 +78,10 @@ def worker_service(config: Config, registry: CollectorRegistry) -> Service:
         config.settings.kafka, context, config.settings.worker, registry=registry, modules=installed_modules()
     )
 
+    Gauge("rater_worker_waiting_scripts", "Frames whose rating scripts wait or run", registry=registry).set_function(
+        lambda: scripts.waiting
+    )
+
     async def run(stop: asyncio.Event) -> None:
         try:
             await found.run(stop)

@@ -18,8 +18,10 @@ import msgspec
 
 from rater.model.rules import Script
 from rater.rating.frame import Failed, RatingPoint, ScriptDone, ScriptJob
+from rater.sandbox.endings import failure
 from rater.sandbox.runner import NOT_TEXT, Attempt, Sandbox, encode_job, sort_points
 from rater.sandbox.settings import SandboxSettings
+from rater.sandbox.wire import MAX_REASON
 
 __all__ = ["BackgroundSandbox"]
 
@@ -106,6 +108,12 @@ class BackgroundSandbox:
             self._entries.move_to_end(key)
             return self._answer(key, entry, now)
 
+    @property
+    def waiting(self) -> int:
+        """How many jobs wait or run."""
+        with self._change:
+            return sum(entry.waiting for entry in self._entries.values())
+
     def wait(self, seconds: float) -> bool:
         """Waits until no job waits or runs; False if that took longer."""
         with self._change:
@@ -171,7 +179,10 @@ class BackgroundSandbox:
     def _work(self, sandbox: Sandbox) -> None:
         while (taken := self._take()) is not None:
             key, entry = taken
-            attempt = sandbox.attempt(entry.scripts, entry.sources, entry.message)
+            try:
+                attempt = sandbox.attempt(entry.scripts, entry.sources, entry.message)
+            except Exception as fault:  # noqa: BLE001  a thread that ended would leave every later frame waiting, silently
+                attempt = Attempt(failure("", 0, f"the sandbox broke: {fault!r}"[:MAX_REASON]), by_chance=True)
             with self._change:
                 self._done(key, entry, attempt)
 

@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -473,6 +474,29 @@ def test_in_the_background_a_frame_that_took_too_long_is_tried_three_times(
     # then it says with each failure whether there will be another try
     assert asked == [False, True, False, True, False, True, True, True, True, True]
     assert by_chance == [False, True, False, True, False, False, False, False, False, False]
+
+
+def test_in_the_background_a_broken_sandbox_fails_its_frame_and_the_next_one_is_rated(
+    background: BackgroundSandbox, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # given a sandbox with a defect of its own
+    def broken(*_: object) -> NoReturn:
+        raise KeyError("defect")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Sandbox, "attempt", broken)
+        assert background.run(job(GOOD)) is None
+        assert background.waiting in (0, 1)
+        assert background.wait(60)
+    # then its frame fails, and what comes after it does not wait for ever
+    failed = background.run(job(GOOD))
+    assert isinstance(failed, Failed)
+    assert (failed.reason, failed.by_chance) == ("the sandbox broke: KeyError('defect')", True)
+    clock.now += background_module.RETRY_SECONDS
+    assert background.run(job(GOOD)) is None
+    assert background.wait(60)
+    assert isinstance(background.run(job(GOOD)), ScriptDone)
+    assert background.waiting == 0
 
 
 def test_in_the_background_what_nobody_asks_for_is_forgotten(background: BackgroundSandbox, clock: Clock) -> None:
