@@ -37,9 +37,12 @@ NOTICED = ("killed", "timeout", "segfault")
 
 
 def main() -> int:
-    """0 if enough are noticed; arguments are handed on to `mutmut run` (names of mutants, --max-children N)."""
+    """0 if enough are noticed; arguments are handed on to `mutmut run` (names of mutants, --max-children N).
+
+    With names the results of the last run are kept, and only these mutants are tried again.
+    """
     _install()
-    if not sys.argv[1:]:
+    if all(argument.startswith("-") or argument.isdigit() for argument in sys.argv[1:]):
         shutil.rmtree(WORK, ignore_errors=True)
     WORK.mkdir(parents=True, exist_ok=True)
     for name in COPIED:
