@@ -180,6 +180,15 @@ def test_a_group_takes_its_rules_along_if_asked_to(book: RuleBook) -> None:
     assert len(after.thresholds_of(FIELD)) == 1
 
 
+@pytest.mark.parametrize("recursive", [False, True])
+def test_the_name_of_a_deleted_group_is_free_again(book: RuleBook, recursive: bool) -> None:
+    after = applied(book, GroupDeleted(GROUP, recursive=recursive))
+    assert after.group_named("g") is None
+
+    again = applied(after, GroupCreated(Group(NEW, "g")))
+    assert again.group_named("g") == Group(NEW, "g")
+
+
 def test_a_rule_goes_with_the_group_it_is_in_now(book: RuleBook) -> None:
     other = uid(97)
     regrouped = (
@@ -190,7 +199,9 @@ def test_a_rule_goes_with_the_group_it_is_in_now(book: RuleBook) -> None:
     )
     book = applied(book, GroupCreated(Group(other, "other")), *regrouped)
 
-    assert applied(book, GroupDeleted(GROUP, recursive=True)).thresholds == book.thresholds
+    without = applied(book, GroupDeleted(GROUP, recursive=True))
+    assert without.thresholds == book.thresholds
+    assert without.mappings == book.mappings
     kept, gone = applied(book, GroupDeleted(other)), applied(book, GroupDeleted(other, recursive=True))
 
     assert {entry.rule.group_id for entry in (*kept.mappings.values(), *kept.thresholds.values())} == {None}
