@@ -29,6 +29,7 @@ _TOO_LATE = (
 )
 PART_BYTES = 900_000  # of lines in one message: well under the topic's limit of 4 MiB, with the frame's head added
 LINE_BYTES = 200  # of a line without its labels
+MONTH_AND_MORE = 32 * 24 * 3600  # after the begin of a month: in the next one
 RETRY_SECONDS = 90  # before a frame that failed by chance is tried again; who runs scripts bounds how often
 MAX_PENDING = 64  # frames that wait for their scripts at once: each is offered again at every checkpoint
 PRODUCER_MEMORY_MS = 7 * 24 * 3600 * 1000  # a batch is repeated within minutes; usage itself is kept a week
@@ -75,18 +76,20 @@ def retry_unpriced(state: PartitionState) -> None:
 def _decide_scope(current: _Pass, scope_id: str, scope: Scope) -> None:
     now, context = current.now, current.context
     _make_expected_frames(scope, now, current.state.period)
-    waits = False
+    waiting: set[int] = set()  # months of which a frame waits for its scripts
     for period_begin in sorted(scope.frames):
         frame = scope.frames[period_begin]
         closed_by = _due(scope, frame, now, context)
         if closed_by is None:
             continue
-        if waits and current.rules.has_tiers:
+        month = month_begin(period_begin)
+        if month in waiting and current.rules.has_tiers:
             continue  # an earlier frame of it says first what was used
-        waits = not _close(current, scope_id, scope, frame, closed_by) or waits
+        if not _close(current, scope_id, scope, frame, closed_by):
+            waiting.add(month)
     _evict(scope, now, context)
     _forget_producers(scope, now)
-    scope.dirty = waits
+    scope.dirty = bool(waiting)
     scope.wake_at = _wake_at(scope, now, context)
 
 
@@ -136,7 +139,7 @@ def _open_ended(scope: Scope) -> bool:
 def _close(current: _Pass, scope_id: str, scope: Scope, frame: Frame, closed_by: ClosedBy) -> bool:
     """Rates the frame; publishes a revision if it says anything new. False if its scripts have to run first."""
     state, context = current.state, current.context
-    if current.pending >= MAX_PENDING:
+    if current.pending >= MAX_PENDING and current.rules.scripts_at(frame.period_begin):
         return False
     seen: Look = look(scope, frame, state.period)
     used = _used_before(scope, frame) if current.rules.has_tiers else {}
@@ -151,7 +154,9 @@ def _close(current: _Pass, scope_id: str, scope: Scope, frame: Frame, closed_by:
     period_end = frame.period_begin + state.period
     until = expected_until(scope, period_end)
     is_new_end = until <= period_end < frame.expected_until  # if more is expected, later frames will say so
-    if frame.is_closed and digest == frame.digest and not is_new_end:
+    recounted = _recount(scope, frame, rating.used, current.rules)
+    frame.used = rating.used
+    if frame.is_closed and digest == frame.digest and not is_new_end and not recounted:
         return True
     if frame.is_closed and seen.holes:
         closed_by = ClosedBy.GRACE
@@ -183,11 +188,10 @@ def _close(current: _Pass, scope_id: str, scope: Scope, frame: Frame, closed_by:
     ]
     opened = [gap for gap in gaps if gap.gap_id not in known]
     resolved = [gap for gap in frame.gaps if gap.gap_id not in still]
-    suspicions = rating.suspicions + _recount(scope, frame, rating.used, current.rules)
-    state.outbox += frame_alerts(head, opened, resolved, suspicions, had_failed=frame.failed)
+    state.outbox += frame_alerts(head, opened, resolved, rating.suspicions + recounted, had_failed=frame.failed)
     frame.closed_at = frame.closed_at or state.decided_at
     frame.revision, frame.digest, frame.emitted, frame.gaps = revision, digest, rating.emitted, gaps
-    frame.expected_until, frame.used, frame.failed = until, rating.used, bool(rating.failure)
+    frame.expected_until, frame.failed = until, bool(rating.failure)
     scope.series.update(rating.series)
     current.revisions += 1
     return True
@@ -242,7 +246,7 @@ def _parts(lines: list[Line]) -> Iterator[tuple[list[Line], int, int]]:
     runs: list[list[Line]] = [[]]
     size = 0
     for line in lines:
-        length = LINE_BYTES + sum(len(str(item)) for labels in (line.groupby, line.metadata) for item in labels.items())
+        length = LINE_BYTES + len(encode_json((line.groupby, line.metadata)))  # as bytes: some characters take six
         if runs[-1] and size + length > PART_BYTES:
             runs.append([])
             size = 0
@@ -276,7 +280,8 @@ def _leaving(scope: Scope, now: int, context: EngineContext) -> list[Frame]:
     for period_begin in sorted(scope.frames):
         frame = scope.frames[period_begin]
         month = month_begin(period_begin)
-        if not frame.is_closed or now < _leaves_at(frame, context) or (frame.used and month in months):
+        waits = frame.dirty or frame.retry_at > 0  # for its scripts: what came in is not rated yet
+        if not frame.is_closed or waits or now < _leaves_at(frame, context) or (frame.used and month in months):
             months.add(month)
         else:
             gone.append(frame)
@@ -311,11 +316,13 @@ def _evict(scope: Scope, now: int, context: EngineContext) -> None:
 
 
 def _forget_months(scope: Scope, now: int, context: EngineContext) -> None:
-    """Drops the counts of months of which nothing has come for as long as a gap is waited for."""
+    """Drops the counts of months that are over and of which nothing has come for as long as a gap is waited for."""
     kept = context.settings.gap_horizon_periods * context.settings.period
     alive = {month_begin(period_begin) for period_begin in scope.frames}
-    for month in [m for m, use in scope.months.items() if m not in alive and now >= use.evicted_at + kept]:
-        del scope.months[month]
+    for month, use in list(scope.months.items()):
+        over = month_begin(month + MONTH_AND_MORE)
+        if month not in alive and now >= max(use.evicted_at, over) + kept:
+            del scope.months[month]
 
 
 def _forget_producers(scope: Scope, now: int) -> None:

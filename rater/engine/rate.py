@@ -14,7 +14,7 @@ from rater.engine.alerts import gap_id
 from rater.engine.coverage import covered, expectations, winners
 from rater.engine.settings import EngineContext
 from rater.engine.state import Frame, Scope, Slice
-from rater.model.codec import MAX_MAGNITUDE
+from rater.model.codec import MAX_MAGNITUDE, encode_json
 from rater.model.interval import Interval, clip, uncovered
 from rater.model.labels import canonical_series, line_id, series_labels
 from rater.model.rated import (
@@ -34,6 +34,10 @@ ZERO = Decimal(0)
 _LEAST = -MAX_MAGNITUDE
 _place = attrgetter("metric", "line_id")
 _UNITS = "two points of metric {!r} differ only in their units, {!r} and {!r}: modules must keep them apart by a label"
+_ALIKE = "points of metric {!r} were made alike, and their sum is beyond {}"
+_TOO_LONG = "its labels have {} bytes: a line has room for 64 KiB"
+MAX_SERIES = 65536  # bytes of a line's labels: whatever sources and modules do, a record of `rated` fits into 4 MiB
+MAX_NAMED_BYTES = 500_000
 MAX_FAILURE = 2000  # characters, as topic `rated` takes them
 MAX_NAMED = 500  # quarantined points: each part of a frame repeats them, and a message holds 4 MiB
 
@@ -199,6 +203,10 @@ def _rating_points(
                 reason = f"metric {metric!r}: the quantity is beyond {MAX_MAGNITUDE}"
                 refused.append(QuarantinedPoint(metric, "", str(qty), reason, groupby, metadata))
                 continue
+            if len(scope.series[identity]) > MAX_SERIES:
+                reason = f"metric {metric!r}: {_TOO_LONG.format(len(scope.series[identity]))}"
+                refused.append(QuarantinedPoint(metric, "", str(qty), reason, {}, {}))
+                continue
             points.append(RatingPoint(metric, spec.unit, qty, ZERO, groupby, metadata, len(points)))
             identities.append(identity)
     return points, identities, refused
@@ -214,7 +222,7 @@ def _lines(scope_id: str, outcome: Rated | Failed, points: list[RatingPoint], id
         metric, unit, qty, price, groupby, metadata, origin = (
             point.metric, point.unit, point.qty, point.price, point.groupby, point.metadata, point.origin
         )  # fmt: skip
-        was = points[origin] if origin >= 0 else None
+        was = points[origin] if 0 <= origin < len(points) else None
         same_qty = was is not None and was.qty is qty
         if not (_LEAST <= price <= MAX_MAGNITUDE and (same_qty or _LEAST <= qty <= MAX_MAGNITUDE)):
             found.refused.append(_unrated(UnratedPoint(point, _beyond(point))))
@@ -222,7 +230,11 @@ def _lines(scope_id: str, outcome: Rated | Failed, points: list[RatingPoint], id
         if was is not None and was.groupby is groupby and was.metadata is metadata and was.metric == metric:
             identity = identities[origin]
         else:
-            identity = _new_identity(scope_id, point, found.series)
+            series = canonical_series(groupby, metadata)
+            if len(series) > MAX_SERIES:
+                return _Lines(failure=f"a point of metric {metric!r} was changed: {_TOO_LONG.format(len(series))}")
+            identity = line_id(scope_id, metric, series)
+            found.series[identity] = series
         if not same_qty:
             qty = canonical(qty)
         line = Line(identity.hex(), metric, unit, qty, canonical(price), groupby, metadata)
@@ -231,6 +243,8 @@ def _lines(scope_id: str, outcome: Rated | Failed, points: list[RatingPoint], id
             if other.unit != unit:
                 return _Lines(failure=_UNITS.format(metric, other.unit, unit))
             line = _sum(other, line)
+            if not (_LEAST <= line.price <= MAX_MAGNITUDE and _LEAST <= line.qty <= MAX_MAGNITUDE):
+                return _Lines(failure=_ALIKE.format(metric, MAX_MAGNITUDE))
         by_id[identity] = line
     return found
 
@@ -240,14 +254,6 @@ def _beyond(point: RatingPoint) -> str:
     price_fits = _LEAST <= point.price <= MAX_MAGNITUDE
     name, amount = ("quantity", point.qty) if price_fits else ("price", point.price)
     return f"metric {point.metric!r}: its {name} {amount} is beyond {MAX_MAGNITUDE}"
-
-
-def _new_identity(scope_id: str, point: RatingPoint, series: dict[bytes, bytes]) -> bytes:
-    """The line id of a point that a module added, or of which it changed labels or metric."""
-    text = canonical_series(point.groupby, point.metadata)
-    identity = line_id(scope_id, point.metric, text)
-    series[identity] = text
-    return identity
 
 
 def _sum(one: Line, other: Line) -> Line:
@@ -272,12 +278,15 @@ def _not_finite(seen: Look) -> list[QuarantinedPoint]:
 
 
 def _named(quarantined: list[QuarantinedPoint]) -> list[QuarantinedPoint]:
-    """The first so many one by one, the others as a number: a source gone mad must not make a frame unpublishable."""
-    rest = quarantined[MAX_NAMED:]
-    if not rest:
-        return quarantined
-    text = f"and {len(rest)} more points without a price: topic usage has them whole"
-    return [*quarantined[:MAX_NAMED], QuarantinedPoint(rest[0].metric, rest[0].source, "", text, {}, {})]
+    """The first ones one by one, the others as a number: a source gone mad must not make a frame unpublishable."""
+    size = 0
+    for count, point in enumerate(quarantined):
+        size += len(encode_json(point))
+        if count == MAX_NAMED or size > MAX_NAMED_BYTES:
+            rest = len(quarantined) - count
+            text = f"and {rest} more points without a price: topic usage has them whole"
+            return [*quarantined[:count], QuarantinedPoint(point.metric, point.source, "", text, {}, {})]
+    return quarantined
 
 
 def _totals(lines: list[Line]) -> list[MetricTotal]:

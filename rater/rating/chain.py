@@ -6,7 +6,7 @@ of third parties. The highest priority comes first, equal ones by name, as with 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from decimal import Decimal, Overflow, localcontext
 from typing import TypeAlias
 
@@ -159,18 +159,20 @@ def run_module(name: str, module: Module, frame: RatingFrame, book: RuleBook) ->
     """What a module of a third party makes of a frame; whatever it does wrong fails the frame."""
     try:
         points = list(module(frame, book))
-        fault = _fault(points)
+        fault = _fault(points, {point.origin for point in frame.points})
     except Exception as error:  # noqa: BLE001  code that is not ours: whatever it raises fails this frame alone
         fault = f"{type(error).__name__}: {error}"[:MAX_REASON]
     return Failed(name, "", 0, fault) if fault else Rated(points)
 
 
-def _fault(points: Sequence[object]) -> str:
-    """Why these cannot be the points of a frame; empty if they can."""
+def _fault(points: Sequence[object], origins: Collection[int]) -> str:
+    """Why these cannot be the points of a frame that had points of these origins; empty if they can."""
     for number, point in enumerate(points):
         if not isinstance(point, RatingPoint):
             return f"point {number} is a {type(point).__name__}, not a RatingPoint"
         fault = _point_fault(point)
+        if not fault and (type(point.origin) is not int or (point.origin != -1 and point.origin not in origins)):
+            fault = f"its origin is {point.origin!r:.100}: that of a point of the frame is needed, or -1 for a new one"
         if fault:
             return f"point {number} of metric {point.metric!r:.100}: {fault}"
     return ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable
 from decimal import Decimal
 from typing import Any
@@ -9,8 +10,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from rater.engine import decode_snapshot, encode_snapshot, retry_unpriced
+from rater.engine import decide, decode_snapshot, encode_snapshot, retry_unpriced
 from rater.engine.decide import MAX_PENDING
+from rater.model.codec import JSON, decode_rated
 from rater.model.rated import AlertKind, FrameStatus, RatedFrame
 from rater.model.rules import (
     Change,
@@ -28,6 +30,7 @@ from rater.model.rules import (
     ThresholdDeleted,
     ThresholdRule,
 )
+from rater.model.usage import Series
 from rater.rating import Chain, Failed, RatingFrame, RatingPoint, RuleBook, ScriptDone, ScriptJob
 from tests.unit.engine.builders import GRACE, HOUR, VM1, VM2, Bench, T, collection, plan, quantities, sample
 
@@ -228,6 +231,98 @@ def test_a_frame_that_failed_by_chance_is_tried_again_by_itself() -> None:
     frame = bench.one(T + HOUR + 181)
     assert (frame.revision, frame.status) == (1, FrameStatus.RATED)
     assert bench.decide(T + HOUR + 400) == []
+
+
+def test_usage_that_came_in_time_is_rated_however_long_its_script_waits() -> None:
+    # given a frame that is rated, more of it a minute later, and a worker that is down beyond the horizon
+    bench, runner = bench_with(each(halved))
+    bench.take(plan("cpu", until=T + HOUR), collection())
+    bench.one(T + HOUR)
+    bench.take(collection(qty="7", attempt=2), at=T + HOUR + 60)
+    runner.answer = lambda _: None
+
+    # when its script has not run for a while
+    for late in (0, 5, 10):
+        assert bench.decide(T + 9 * HOUR + late) == []
+
+    # then it stays, is rated once it has, and leaves
+    runner.answer = each(halved)
+    frame = bench.one(T + 9 * HOUR + 15)
+    assert (frame.revision, quantities(frame)) == (1, {"vm1": 7})
+    bench.decide(T + 9 * HOUR + 20)
+    assert not bench.state.scopes["A"].frames
+
+
+def test_frames_without_scripts_do_not_wait_for_those_that_have_some() -> None:
+    # given a script from the 65th hour on, that never runs, and more frames than may wait
+    later = T + MAX_PENDING * HOUR
+    rules = RuleBook.empty().apply(
+        RuleEvent(0, "t", "", 0, (ModuleSet("pyscripts", True), ScriptCreated(Script(uid(3), "s", "", end=later))))
+    )[0]
+    bench = Bench(Chain(rules))
+    bench.context = msgspec.structs.replace(bench.context, scripts=Runner(lambda _: None))
+    for number in range(MAX_PENDING + 3):
+        bench.take(collection(T + number * HOUR, T + (number + 1) * HOUR))
+
+    # then those after it are decided
+    now = T + (MAX_PENDING + 3) * HOUR
+    assert [frame.period_begin for frame in bench.decide(now)] == [later, later + HOUR, later + 2 * HOUR]
+
+
+def test_labels_beyond_64_kib_fail_the_frame_of_a_module_that_made_them() -> None:
+    # given a script that makes labels that no message holds
+    large = {"id": "vm1", "text": "\x01" * 20_000}
+    bench, _ = bench_with(each(lambda point: [msgspec.structs.replace(point, groupby=large)]))
+    bench.take(collection())
+    frame = bench.one(T + HOUR)
+    assert (frame.status, frame.lines) == (FrameStatus.FAILED, [])
+    assert re.fullmatch(r"a point of metric 'cpu' was changed: its labels have 12\d{4} bytes: .*", frame.failure)
+
+
+def test_labels_beyond_64_kib_of_a_source_put_the_point_aside_without_them() -> None:
+    bench, _ = bench_with(each(halved))
+    bench.take(collection(series=[Series({"text": "x" * 70_000}), VM1], samples=[sample(T), sample(T, series=1)]))
+    frame = bench.one(T + HOUR)
+    assert (frame.status, quantities(frame)) == (FrameStatus.PARTIAL, {"vm1": 1})
+    (point,) = frame.quarantined
+    assert (point.groupby, point.metadata) == ({}, {})
+    assert "its labels have 70" in point.reason
+
+
+def test_records_fit_into_a_message_whatever_scripts_make() -> None:
+    # given a script that makes many points with labels that are just taken, rated or not
+    def many(point: RatingPoint) -> Iterable[RatingPoint]:
+        for number in range(120):
+            labels = {"id": str(number), "text": "\x01" * 10_000}
+            qty = Decimal("1e31") if number % 2 else Decimal(1)
+            yield msgspec.structs.replace(point, qty=qty, groupby=labels)
+
+    bench, _ = bench_with(each(many))
+    bench.take(collection())
+    decide(bench.state, T + HOUR, bench.rules, bench.context)
+
+    # then each record is one that a broker takes, and no point is lost
+    records = [item.value for item in bench.state.outbox if item.topic == "rated"]
+    assert max(map(len, records)) < 2_000_000
+    frames = [decode_rated(record, JSON) for record in records]
+    assert sum(len(frame.lines) for frame in frames) == 60
+    assert frames[0].quarantined[-1].reason.startswith("and ")
+
+
+def test_points_made_alike_whose_sum_no_column_holds_fail_the_frame() -> None:
+    def alike(point: RatingPoint) -> Iterable[RatingPoint]:
+        return [msgspec.structs.replace(point, qty=Decimal("9e29"), groupby={"id": "all"})] * 2
+
+    bench, _ = bench_with(each(alike))
+    bench.take(collection())
+    frame = bench.one(T + HOUR)
+    assert (frame.status, frame.failure[:40]) == (FrameStatus.FAILED, "points of metric 'cpu' were made alike, ")
+
+
+def test_an_origin_that_is_none_makes_a_new_line_and_no_error() -> None:
+    bench, _ = bench_with(each(lambda point: [msgspec.structs.replace(point, origin=7)]))
+    bench.take(collection())
+    assert quantities(bench.one(T + HOUR)) == {"vm1": 1}
 
 
 def test_a_restart_tries_what_has_no_price_once_more() -> None:

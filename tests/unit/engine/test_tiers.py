@@ -160,11 +160,46 @@ def test_counts_are_forgotten_when_nothing_can_come_any_more() -> None:
     bench.take(plan("cpu", until=T + HOUR), hour(0))
     bench.decide(T + HOUR)
     bench.decide(T + 2 * HOUR)
-    assert T in bench.state.scopes["A"].months
-    bench.decide(T + 4 * HOUR)
-    assert T in bench.state.scopes["A"].months
-    bench.decide(T + 5 * HOUR)
+    end = T + 31 * DAY
+    for now in (T + 10 * HOUR, end, end + 3 * HOUR - 1):
+        bench.decide(now)
+        assert T in bench.state.scopes["A"].months
+    bench.decide(end + 3 * HOUR)
     assert not bench.state.scopes["A"].months
+
+
+def test_a_count_that_moves_under_a_script_moves_the_hours_after_it() -> None:
+    # given a script after hashmap that bills the first hour not at all
+    class Free:
+        def run(self, job: ScriptJob) -> ScriptDone:
+            return ScriptDone([] if job.frame.period_begin == T else list(job.frame.points))
+
+    modules = (ModuleSet("hashmap", True, 2), ModuleSet("pyscripts", True))
+    bench = Bench(Chain(rules(ScriptCreated(Script(UID.format(3), "free", "data")), *modules)))
+    bench.context = msgspec.structs.replace(bench.context, scripts=Free())
+    bench.take(hour(0, "4"), hour(1, "4"))
+    assert said(bench.decide(T + 2 * HOUR)) == [(0, 0, 0), (1, 0, 4)]
+
+    # when more of it becomes known: its lines stay as they are, none
+    bench.take(hour(0, "9", attempt=2))
+
+    # then the next hour costs what it costs when all comes in order
+    assert said(bench.decide(T + 2 * HOUR)) == [(1, 1, Decimal("1.3"))]
+
+
+def test_only_hours_of_the_same_month_wait_for_scripts() -> None:
+    # given the last hour of a month, whose script has not run, and the first of the next
+    end = T + 31 * DAY
+
+    class Slow:
+        def run(self, job: ScriptJob) -> ScriptDone | None:
+            return ScriptDone(list(job.frame.points)) if job.frame.period_begin >= end else None
+
+    script = ScriptCreated(Script(UID.format(3), "slow", "data"))
+    bench = Bench(Chain(rules(script, ModuleSet("pyscripts", True))))
+    bench.context = msgspec.structs.replace(bench.context, scripts=Slow())
+    bench.take(collection(end - HOUR, end, "20"), collection(end, end + HOUR, "3"))
+    assert [frame.period_begin for frame in bench.decide(end + HOUR)] == [end]
 
 
 def test_rules_without_tiers_leave_later_hours_alone() -> None:

@@ -313,6 +313,14 @@ GOOD = point()
             "point 1 of metric 'cpu': its unit is None: a text of 1 to 255 characters is needed",
         ),
         (
+            msgspec.structs.replace(GOOD, origin=7),
+            "point 1 of metric 'cpu': its origin is 7: that of a point of the frame is needed, or -1 for a new one",
+        ),
+        (
+            msgspec.structs.replace(GOOD, origin=None),
+            "point 1 of metric 'cpu': its origin is None: that of a point of the frame is needed, or -1 for a new one",
+        ),
+        (
             msgspec.structs.replace(GOOD, groupby={1: "a"}),
             "point 1 of metric 'cpu': its label 1 is 'a': names are text, values text, numbers or null",
         ),
