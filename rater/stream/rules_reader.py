@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Coroutine, Iterable
 from contextlib import asynccontextmanager
+from typing import Any
 
 import msgspec
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
@@ -168,36 +169,42 @@ class RulesReader:
     async def fold_to(self, end: int) -> None:
         """Brings the book up to offset `end`."""
         found: list[LogRecord] = []
+        size, last = 0, None
         async for records in self.read(end):
             found += _warned(judge(records))
-            self._note(records)
+            size += _size(records)
+            last = records[-1]
             if len(found) >= FOLD_AT_ONCE:
-                await self._fold(found)
-                found = []
-        await self._fold(found)
+                await self._fold(found, size, last)
+                found, size, last = [], 0, None
+        await self._fold(found, size, last)
 
     async def follow(self, timeout_ms: int) -> None:
         """Folds what has come since, or comes within the time."""
         records = (await self._consumer.getmany(self._key, timeout_ms=timeout_ms)).get(self._key, [])
         self.position = await self._consumer.position(self._key)
         self.records_read += len(records)
-        self._note(records)
-        await self._fold(_warned(judge(records)))
+        await self._fold(_warned(judge(records)), _size(records), records[-1] if records else None)
 
     async def fold_records(self, records: Iterable[ConsumerRecord]) -> list[LogRecord]:
         """Folds records that `read` gave; each with what became of it."""
         found = list(records)
-        self._note(found)
-        return await self._fold(judge(found))
+        return await self._fold(judge(found), _size(found), found[-1] if found else None)
 
-    async def _fold(self, found: list[LogRecord]) -> list[LogRecord]:
-        events = [record.event for record in found if record.event is not None]
-        if not events:
+    async def _fold(self, found: list[LogRecord], size: int, last: ConsumerRecord | None) -> list[LogRecord]:
+        """Folds what `size` bytes of records up to `last` said; `last` is None if there were none."""
+        if last is None:
             return found
+        events = [record.event for record in found if record.event is not None]
+        mark = mark_of(last)
         if len(events) > IN_THREAD:
-            self.book, outcomes = await asyncio.to_thread(fold, self.book, events)
+            book, outcomes = await asyncio.to_thread(fold, self.book, events)
         else:
-            self.book, outcomes = fold(self.book, events)
+            book, outcomes = fold(self.book, events)
+        # nothing is awaited between these: a snapshot whose mark is ahead of its book would lose rules for good
+        self.book, self._mark = book, mark
+        self._unsaved_events += len(found)
+        self._unsaved_bytes += size
         for event, outcome in zip(reversed(events), reversed(outcomes), strict=True):
             if isinstance(outcome, Applied):
                 self.last_event = event
@@ -205,26 +212,24 @@ class RulesReader:
         told = iter(outcomes)
         return [r if r.event is None else msgspec.structs.replace(r, outcome=next(told)) for r in found]
 
-    def _note(self, records: Sequence[ConsumerRecord]) -> None:
-        if records:
-            self._mark = mark_of(records[-1])
-            self._unsaved_events += len(records)
-            self._unsaved_bytes += sum(len(record.value or b"") for record in records)
-
     def wants_snapshot(self, factor: float = 1.0) -> bool:
         """Whether so much was read since the snapshot it started from, or wrote, that the next reader deserves one."""
         return self._has_shelf and (
             self._unsaved_events >= factor * SNAPSHOT_EVENTS or self._unsaved_bytes >= factor * SNAPSHOT_BYTES
         )
 
-    async def write_snapshot(self) -> None:
+    def write_snapshot(self) -> Coroutine[Any, Any, None]:
         """Writes one of the book as it is now, unless somebody else has; of use to others, so a failure is only logged.
 
-        Has a connection of its own: the reader may go on meanwhile.
+        Now is when this is called, not when what it returns is first awaited. That has a connection of its own: the
+        reader may go on meanwhile.
         """
-        book, mark = self.book, self._mark
-        assert mark is not None, "something was read"
+        assert self._mark is not None, "something was read"
         events, self._unsaved_events, self._unsaved_bytes = self._unsaved_events, 0, 0
+        return self._write_snapshot(self.book, self._mark, events)
+
+    async def _write_snapshot(self, book: RuleBook, mark: Mark, events: int) -> None:
+        """`events` records were read since the snapshot before."""
         try:
             async with asyncio.timeout(SHELF_SECONDS):
                 shelf = await read_shelf(self._settings)
@@ -233,6 +238,11 @@ class RulesReader:
             await write_snapshot(self._settings, await asyncio.to_thread(make_chunks, book, mark), shelf)
         except (KafkaError, TimeoutError) as fault:
             log.warning("no snapshot of the rule book was written, starting takes longer: %r", fault)
+
+
+def _size(records: Iterable[ConsumerRecord]) -> int:
+    """Bytes."""
+    return sum(len(record.value or b"") for record in records)
 
 
 def judge(records: Iterable[ConsumerRecord]) -> list[LogRecord]:
