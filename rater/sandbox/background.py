@@ -1,7 +1,7 @@
 """Runs scripts beside the caller, who asks again until the result is there: for a worker, which must not wait.
 
-Jobs and results are known by the digest of all that a script can see. What is kept is bounded, in count and in points:
-what had to be thrown away is run again when it is asked for again.
+Jobs and results are known by the digest of all that a script can see; what else a frame has (scope, origins) is that of
+who asks. What is kept is bounded, in count and in points: what was thrown away is run again when it is asked for again.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from types import TracebackType
 import msgspec
 
 from rater.model.rules import Script
-from rater.rating.frame import Failed, RatingPoint, ScriptDone, ScriptJob
+from rater.rating.frame import Failed, ScriptDone, ScriptJob
 from rater.sandbox.endings import failure
-from rater.sandbox.runner import NOT_TEXT, Attempt, Sandbox, encode_job, sort_points
+from rater.sandbox.runner import NOT_TEXT, Attempt, Changes, Sandbox, encode_job, placed, sort_points
 from rater.sandbox.settings import SandboxSettings
 from rater.sandbox.wire import MAX_REASON
 
@@ -36,7 +36,8 @@ RETRY_SECONDS = 60.0  # between two tries of a job that failed by chance
 @dataclass(slots=True)
 class _Entry:
     scripts: Sequence[Script]
-    sources: Sequence[RatingPoint]
+    count: int
+    """Points of the job."""
     message: bytes
     """Empty once it ran for good."""
     asked_at: float
@@ -50,7 +51,8 @@ class _Entry:
     def points(self) -> int:
         """How much it holds, in points."""
         done = self.attempt.outcome if self.attempt is not None else None
-        return max(len(self.sources), len(done.points) if isinstance(done, ScriptDone) else 0) + 1
+        before = self.count if self.message else 0
+        return max(before, len(done.rows) if isinstance(done, Changes) else 0) + 1
 
 
 class BackgroundSandbox:
@@ -90,7 +92,10 @@ class BackgroundSandbox:
             thread.join()
 
     def run(self, job: ScriptJob) -> ScriptDone | Failed | None:
-        """The result of an equal job that was asked for before; None if there is none yet: ask again."""
+        """The result of an equal job that was asked for before, with the objects and origins of this one's points.
+
+        None if there is none yet: ask again.
+        """
         sources = sort_points(job.frame)
         try:
             message = encode_job(job, sources)
@@ -102,11 +107,12 @@ class BackgroundSandbox:
             self._forget(now)
             entry = self._entries.get(key)
             if entry is None:
-                self._add(key, _Entry(job.scripts, sources, message, now))
+                self._add(key, _Entry(job.scripts, len(sources), message, now))
                 return None
             entry.asked_at = now
             self._entries.move_to_end(key)
-            return self._answer(key, entry, now)
+            answer = self._answer(key, entry, now)
+        return None if answer is None else placed(answer, sources)
 
     @property
     def waiting(self) -> int:
@@ -119,7 +125,7 @@ class BackgroundSandbox:
         with self._change:
             return self._change.wait_for(lambda: not any(entry.waiting for entry in self._entries.values()), seconds)
 
-    def _answer(self, key: bytes, entry: _Entry, now: float) -> ScriptDone | Failed | None:
+    def _answer(self, key: bytes, entry: _Entry, now: float) -> Changes | Failed | None:
         if entry.attempt is None or entry.waiting:
             return None
         if entry.message and now - entry.done_at >= RETRY_SECONDS:
@@ -180,7 +186,7 @@ class BackgroundSandbox:
         while (taken := self._take()) is not None:
             key, entry = taken
             try:
-                attempt = sandbox.attempt(entry.scripts, entry.sources, entry.message)
+                attempt = sandbox.attempt(entry.scripts, entry.count, entry.message)
             except Exception as fault:  # noqa: BLE001  a thread that ended would leave every later frame waiting, silently
                 attempt = Attempt(failure("", 0, f"the sandbox broke: {fault!r}"[:MAX_REASON]), by_chance=True)
             with self._change:
@@ -208,7 +214,6 @@ class BackgroundSandbox:
         entry.waiting = False
         if not attempt.by_chance or entry.tries >= TRIES:
             entry.message = b""
-            entry.sources = ()
         if held:
             self._points += entry.points - before
         self._change.notify_all()

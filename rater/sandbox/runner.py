@@ -16,7 +16,7 @@ from typing import NamedTuple
 import msgspec
 
 from rater.model.errors import RejectedError
-from rater.model.labels import check_labels
+from rater.model.labels import Labels, check_labels
 from rater.model.rules import Script
 from rater.rating.frame import Failed, RatingFrame, RatingPoint, ScriptDone, ScriptJob
 from rater.rating.pyscripts import imported_modules
@@ -24,9 +24,19 @@ from rater.sandbox.endings import by_chance, ended, failure
 from rater.sandbox.errors import SandboxError
 from rater.sandbox.process import Zygote
 from rater.sandbox.settings import SandboxSettings
-from rater.sandbox.wire import MAX_JOB, MAX_POINTS, Done, Ending, Fault, OutPoint, Result
+from rater.sandbox.wire import MAX_JOB, MAX_LABELS, MAX_POINTS, Done, Ending, Fault, OutPoint, Result
 
-__all__ = ["NOT_TEXT", "Attempt", "Sandbox", "check_scripts", "encode_job", "sort_points"]
+__all__ = [
+    "NOT_TEXT",
+    "Attempt",
+    "Change",
+    "Changes",
+    "Sandbox",
+    "check_scripts",
+    "encode_job",
+    "placed",
+    "sort_points",
+]
 
 _MAX_EXPONENT = 1000
 _TRIES = 2  # of a process that breaks off: another one is started
@@ -40,10 +50,30 @@ _encode = msgspec.msgpack.Encoder(decimal_format="string").encode
 _decode = msgspec.msgpack.Decoder(Result).decode
 
 
+class Change(msgspec.Struct, frozen=True, gc=False):
+    """What became of the point at `index` of the sorted points. None is unchanged."""
+
+    index: int
+    metric: str
+    unit: str | None
+    qty: Decimal | None
+    price: Decimal | None
+    groupby: Labels | None
+    metadata: Labels | None
+
+
+class Changes(msgspec.Struct, frozen=True):
+    """What scripts did to a frame. It holds nothing of that frame: equal jobs have equal changes, whoever asks."""
+
+    rows: list[Change | RatingPoint]
+    """A whole point is one that a script added."""
+    printed: str = ""
+
+
 class Attempt(NamedTuple):
     """The outcome of one run."""
 
-    outcome: ScriptDone | Failed
+    outcome: Changes | Failed
     by_chance: bool
     """It failed by what may be otherwise another time: a limit of time on a machine under load, a broken process."""
 
@@ -90,14 +120,14 @@ class Sandbox:
             message = encode_job(job, sources)
         except UnicodeEncodeError:
             return NOT_TEXT
-        return self.attempt(job.scripts, sources, message).outcome
+        return placed(self.attempt(job.scripts, len(sources), message).outcome, sources)
 
-    def attempt(self, scripts: Sequence[Script], sources: Sequence[RatingPoint], message: bytes) -> Attempt:
-        """`run` of a job that was sorted and encoded before."""
+    def attempt(self, scripts: Sequence[Script], count: int, message: bytes) -> Attempt:
+        """`run` of a job of so many points that was sorted and encoded before; `placed` makes points of it."""
         ending = self._ending(scripts, message)
         if isinstance(ending, Attempt):
             return ending
-        outcome = _judged(scripts, sources, ending, self._settings)
+        outcome = _judged(scripts, count, ending, self._settings)
         return Attempt(outcome, by_chance=ending.result is None and by_chance(ending, self._settings))
 
     def check(self, scripts: Iterable[Script]) -> list[Failed]:
@@ -109,7 +139,7 @@ class Sandbox:
             except UnicodeEncodeError:
                 found.append(NOT_TEXT)
                 continue
-            outcome = self.attempt((script,), (), message).outcome
+            outcome = self.attempt((script,), 0, message).outcome
             if isinstance(outcome, Failed):
                 found.append(outcome)
         return found
@@ -192,6 +222,31 @@ def encode_job(job: ScriptJob, sources: Sequence[RatingPoint]) -> bytes:
     return _encode((scripts, job.frame.period_begin, job.frame.period_end, list(usage.items())))
 
 
+def placed(outcome: Changes | Failed, sources: Sequence[RatingPoint]) -> ScriptDone | Failed:
+    """The outcome for the frame of these sorted points: what did not change is theirs, the objects and the origins."""
+    if isinstance(outcome, Failed):
+        return outcome
+    points: list[RatingPoint] = []
+    for row in outcome.rows:
+        if isinstance(row, RatingPoint):
+            points.append(row)
+            continue
+        source, unit, qty, price = sources[row.index], row.unit, row.qty, row.price
+        groupby, metadata = row.groupby, row.metadata
+        points.append(
+            RatingPoint(
+                row.metric,
+                source.unit if unit is None else unit,
+                source.qty if qty is None else qty,
+                source.price if price is None else price,
+                source.groupby if groupby is None else groupby,
+                source.metadata if metadata is None else metadata,
+                source.origin,
+            )
+        )
+    return ScriptDone(points, outcome.printed)
+
+
 def _uncontained(fault: str) -> str:
     return (
         f"this system cannot contain scripts: {fault}. None is run; set scripts.containment to best_effort "
@@ -199,9 +254,7 @@ def _uncontained(fault: str) -> str:
     )
 
 
-def _judged(
-    scripts: Sequence[Script], sources: Sequence[RatingPoint], ending: Ending, settings: SandboxSettings
-) -> ScriptDone | Failed:
+def _judged(scripts: Sequence[Script], count: int, ending: Ending, settings: SandboxSettings) -> Changes | Failed:
     names = [script.name for script in scripts]
     if ending.result is None:
         return ended(names, ending, settings)
@@ -210,60 +263,63 @@ def _judged(
         if isinstance(result, Fault):
             name = names[result.script] if 0 <= result.script < len(names) else ""
             return failure(name, result.line, result.reason)
-        points = _points(sources, result)
+        rows = _rows(count, result)
     except (msgspec.DecodeError, RejectedError, InvalidOperation, RecursionError, _NonsenseError) as fault:
         last = names[ending.parting.script] if 0 <= ending.parting.script < len(names) else ""
         return failure(last, 0, f"gives back nonsense: {fault}")
-    return ScriptDone(points, ending.printed.decode(errors="replace"))
+    return Changes(rows, ending.printed.decode(errors="replace"))
 
 
 class _NonsenseError(Exception):
     """A result that the process inside does not write unless a script made it."""
 
 
-def _points(sources: Sequence[RatingPoint], result: Done) -> list[RatingPoint]:
-    """The points of a result, with what did not change taken from the sources."""
-    points: list[RatingPoint] = []
-    taken = bytearray(len(sources))
-    for metric, rows in result.usage:
-        if len(points) + len(rows) > MAX_POINTS:
+def _rows(count: int, result: Done) -> list[Change | RatingPoint]:
+    """The rows of a result for a job of so many points, each checked."""
+    rows: list[Change | RatingPoint] = []
+    taken = bytearray(count)
+    for metric, points in result.usage:
+        if len(rows) + len(points) > MAX_POINTS:
             raise _NonsenseError(f"more than {MAX_POINTS} points")
-        for row in rows:
-            index, unit, qty, price, labels = row.index, row.unit, row.qty, row.price, row.labels
+        for place, point in enumerate(points, 1):
+            index = point.index
             if index < 0:
-                points.append(_added(metric, row))
+                rows.append(_added(metric, place, point))
                 continue
-            if index >= len(sources) or taken[index]:
+            if index >= count or taken[index]:
                 raise _NonsenseError(f"point {index} that was not in the frame, or is there twice")
             taken[index] = 1
-            source = sources[index]
-            if labels is None:
-                groupby, metadata = source.groupby, source.metadata
-            else:
-                groupby, metadata = labels
-                check_labels(groupby)
-                check_labels(metadata)
-            points.append(
-                RatingPoint(
+            qty, price, labels = point.qty, point.price, point.labels
+            groupby, metadata = (None, None) if labels is None else _labels(metric, place, labels)
+            rows.append(
+                Change(
+                    index,
                     metric,
-                    source.unit if unit is None else unit,
-                    source.qty if qty is None else _number(qty),
-                    source.price if price is None else _number(price),
+                    point.unit,
+                    None if qty is None else _number(qty),
+                    None if price is None else _number(price),
                     groupby,
                     metadata,
-                    source.origin,
                 )
             )
-    return points
+    return rows
 
 
-def _added(metric: str, row: OutPoint) -> RatingPoint:
-    if row.unit is None or row.qty is None or row.price is None or row.labels is None:
+def _added(metric: str, place: int, point: OutPoint) -> RatingPoint:
+    if point.unit is None or point.qty is None or point.price is None or point.labels is None:
         raise _NonsenseError("an added point that is not whole")
-    groupby, metadata = row.labels
-    check_labels(groupby)
-    check_labels(metadata)
-    return RatingPoint(metric, row.unit, _number(row.qty), _number(row.price), groupby, metadata, -1)
+    groupby, metadata = _labels(metric, place, point.labels)
+    return RatingPoint(metric, point.unit, _number(point.qty), _number(point.price), groupby, metadata, -1)
+
+
+def _labels(metric: str, place: int, labels: tuple[Labels, Labels]) -> tuple[Labels, Labels]:
+    """Checked, by the same limit as inside."""
+    check_labels(labels[0])
+    check_labels(labels[1])
+    size = len(_encode(labels))
+    if size > MAX_LABELS:
+        raise _NonsenseError(f"metric {metric!r}, point {place}: its labels have {size} bytes, more than {MAX_LABELS}")
+    return labels
 
 
 def _number(text: str) -> Decimal:

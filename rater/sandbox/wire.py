@@ -18,6 +18,7 @@ from msgspec import Meta
 __all__ = [
     "HEADER",
     "MAX_JOB",
+    "MAX_LABELS",
     "MAX_NAME",
     "MAX_NUMBER",
     "MAX_POINTS",
@@ -38,6 +39,7 @@ __all__ = [
 
 HEADER = struct.Struct("<I")
 MAX_JOB = 256 * 2**20  # bytes
+MAX_LABELS = 64 * 2**10  # bytes of one point's encoded labels that a script made: a record must hold it
 MAX_POINTS = 1_000_000  # of a result: what a worker can hold
 MAX_NUMBER = 1100  # characters of a price or a quantity
 MAX_NAME = 255  # characters of a metric or a unit

@@ -13,9 +13,10 @@ from decimal import Decimal
 from pathlib import Path
 from typing import NoReturn
 
+import msgspec
 import pytest
 
-from rater.rating.frame import Failed, RatingFrame, ScriptDone, ScriptJob
+from rater.rating.frame import Failed, RatingFrame, RatingPoint, ScriptDone, ScriptJob
 from rater.sandbox import BackgroundSandbox, Sandbox, SandboxSettings, check_scripts
 from rater.sandbox import background as background_module
 from tests.integration.sandboxes import BEGIN, GOOD, assert_works, done, failed, job, point, script
@@ -168,6 +169,40 @@ def test_origins_are_those_of_the_frame_not_of_the_job(sandbox: Sandbox) -> None
     result = done(sandbox, GOOD, points=(point(7), point(8, origin=-1), point(5)))
 
     assert [p.origin for p in result.points] == [7, -1, 5]
+
+
+CHANGE = (
+    "usage = data['usage']\nusage['instance'][0]['rating']['price'] = 7\n"
+    "usage['instance'][1]['metadata'] = {'a': 'b'}\n"
+    "usage['volume'].append({'vol': {'unit': 'x', 'qty': 1}, 'groupby': {}, 'metadata': {}})\n"
+)
+
+
+def assert_is_of(result: object, points: tuple[RatingPoint, ...]) -> None:
+    """The result of CHANGE holds the origins and the very objects of these points: instance, volume, instance."""
+    assert isinstance(result, ScriptDone)
+    first, second, volume, added = result.points
+    assert [p.origin for p in result.points] == [points[0].origin, points[2].origin, points[1].origin, -1]
+    assert (first.price, second.metadata, added.unit) == (Decimal(7), {"a": "b"}, "x")
+    for mine, other in ((first, points[0]), (volume, points[1])):
+        assert mine.qty is other.qty
+        assert mine.groupby is other.groupby
+        assert mine.metadata is other.metadata
+    assert second.groupby == points[2].groupby
+    assert (second.price, volume.price) == (points[2].price, points[1].price)
+
+
+def twin_frames() -> list[tuple[RatingPoint, ...]]:
+    """Equal to a script; points that were put aside before them moved the origins."""
+    return [
+        (point(0, origin=first), point(1, "volume", origin=second), point(2, origin=third))
+        for first, second, third in ((3, 4, 7), (0, 1, 2), (1, -1, 0))
+    ]
+
+
+def test_equal_frames_keep_their_own_origins(sandbox: Sandbox) -> None:
+    for points in twin_frames():
+        assert_is_of(sandbox.run(job(CHANGE, points=points)), points)
 
 
 def test_scripts_work_on_each_others_results(sandbox: Sandbox) -> None:
@@ -427,6 +462,22 @@ def test_in_the_background_a_job_is_asked_for_twice(background: BackgroundSandbo
 
     assert first == [None] * 20
     assert second == [ScriptDone([point(number, price=Decimal("1.25"))]) for number in range(20)]
+
+
+def test_in_the_background_equal_frames_keep_their_own_origins(background: BackgroundSandbox) -> None:
+    # given a frame with more points than the next ones, of which some were put aside
+    frames = twin_frames()
+    assert background.run(job(CHANGE, points=frames[0])) is None
+    assert background.wait(60)
+
+    # when others with an equal message ask, in turn, also of another scope
+    for points in (*frames, *frames):
+        one = job(CHANGE, points=points)
+        other_scope = ScriptJob(one.scripts, msgspec.structs.replace(one.frame, scope_id="b"))
+
+        # then the result was there at once, and is of their own points
+        assert_is_of(background.run(one), points)
+        assert_is_of(background.run(other_scope), points)
 
 
 def test_in_the_background_each_part_of_a_job_counts(background: BackgroundSandbox) -> None:

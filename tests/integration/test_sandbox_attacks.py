@@ -166,6 +166,20 @@ ATTACKS = [
         "gives back nonsense: point 99",
     ),
     Attack(
+        "forges labels beyond all records",
+        "import os, msgspec\nrows = [[0, None, None, None, [{'x': 'x' * 2**16}, {}]]]\n"
+        "mine = msgspec.msgpack.encode(['done', [['m', rows]]])\n"
+        "os.write(3, len(mine).to_bytes(4, 'little') + mine)\nwhile True: pass",
+        "gives back nonsense: metric 'm', point 1: its labels have 65",
+    ),
+    Attack(
+        "forges a point with labels beyond all records",
+        "import os, msgspec\nrows = [[-1, 'u', '1', '1', [{}, {'x': 'x' * 2**16}]]]\n"
+        "mine = msgspec.msgpack.encode(['done', [['m', rows]]])\n"
+        "os.write(3, len(mine).to_bytes(4, 'little') + mine)\nwhile True: pass",
+        "gives back nonsense: metric 'm', point 1: its labels have 65",
+    ),
+    Attack(
         "forges a script that is none",
         "import os, msgspec\nmine = msgspec.msgpack.encode(['fault', 99, 1, 'x'])\n"
         "os.write(3, len(mine).to_bytes(4, 'little') + mine)",
@@ -247,7 +261,29 @@ ATTACKS = [
         "x = {}\nx['x'] = x\ndata['usage']['volume'][0]['metadata'] = x",
         "metadata['x'] is of type dict",
     ),
-    Attack("gives back too much", "data['usage']['volume'][0]['metadata']['x'] = 'x' * 2**21", "1 MiB are taken"),
+    Attack(
+        "gives a label beyond all records",
+        "data['usage']['volume'][0]['metadata']['x'] = 'x' * 2**21",
+        "metric 'volume', point 1: its labels have 2097",
+        0,
+    ),
+    Attack(
+        "gives many labels beyond all records",
+        "data['usage']['instance'][1]['groupby'] = {f'label {n}': n for n in range(10_000)}",
+        "metric 'instance', point 2: its labels have ",
+        0,
+    ),
+    Attack(
+        "adds a point with labels beyond all records",
+        "data['usage']['x'] = [{'vol': {'unit': 'x', 'qty': 1}, 'groupby': {}, 'metadata': {'x': 'x' * 2**16}}]",
+        "metric 'x', point 1: its labels have 65",
+        0,
+    ),
+    Attack(
+        "gives back too much",
+        "data['usage']['volume'][0]['metadata']['x'] = 'x' * 60_000\ndata['usage']['volume'] *= 20",
+        "1 MiB are taken",
+    ),
     Attack("gives back too many points", "data['usage']['volume'] *= 20_000", "1 MiB are taken"),
     Attack("moves the frame", "data['period']['begin'] = data['period']['end']", "data['period']['begin'] was changed"),
     Attack(

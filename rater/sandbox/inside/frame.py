@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 
 import msgspec
 
-from rater.sandbox.wire import MAX_NAME, MAX_NUMBER, JobPoint, Labels
+from rater.sandbox.wire import MAX_LABELS, MAX_NAME, MAX_NUMBER, JobPoint, Labels
 
 __all__ = ["BadFrameError", "Frame", "OutRow", "Usage", "out_points"]
 
@@ -211,7 +211,7 @@ def _same_or_new(before: msgspec.Raw, groupby: Any, metadata: Any) -> msgspec.Ra
         return _labels(groupby, metadata)
     if encoded == bytes(before):
         return before
-    return msgspec.Raw(encoded) if _plain(groupby) and _plain(metadata) else _labels(groupby, metadata)
+    return _fitting(encoded) if _plain(groupby) and _plain(metadata) else _labels(groupby, metadata)
 
 
 def _plain(labels: Any) -> bool:
@@ -220,7 +220,14 @@ def _plain(labels: Any) -> bool:
 
 
 def _labels(groupby: Any, metadata: Any) -> msgspec.Raw:
-    return msgspec.Raw(_encode((_label_dict(groupby, "groupby"), _label_dict(metadata, "metadata"))))
+    return _fitting(_encode((_label_dict(groupby, "groupby"), _label_dict(metadata, "metadata"))))
+
+
+def _fitting(labels: bytes) -> msgspec.Raw:
+    """Labels that a record can hold. The worker looks again: a script can write its result past all this."""
+    if len(labels) > MAX_LABELS:
+        raise BadFrameError(f"its labels have {len(labels)} bytes: those that a script gives can have {MAX_LABELS}")
+    return msgspec.Raw(labels)
 
 
 def _label_dict(value: Any, name: str) -> Labels:

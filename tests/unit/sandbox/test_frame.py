@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from rater.sandbox.inside.frame import BadFrameError, Frame, out_points
-from rater.sandbox.wire import Done, JobPoint, OutPoint
+from rater.sandbox.wire import MAX_LABELS, Done, JobPoint, OutPoint
 
 BEGIN = 1767225600
 
@@ -60,6 +60,40 @@ def test_a_copy_beside_its_original_is_new(frame: Frame) -> None:
     data["usage"]["a"].append(copy.deepcopy(data["usage"]["a"][0]))
 
     assert [point.index for point in read(frame, data)["a"]] == [0, 1, -1]
+
+
+@pytest.mark.parametrize("over", [0, 1])
+def test_labels_of_a_point_have_a_limit(frame: Frame, over: int) -> None:
+    data = frame.data()
+    metadata = data["usage"]["a"][1]["metadata"]
+    metadata["x"] = "x" * 60_000
+    size = len(msgspec.msgpack.encode(({"id": 1}, {**metadata, "y": "y" * 300})))
+    metadata["y"] = "y" * (300 + MAX_LABELS - size + over)
+
+    if not over:
+        assert read(frame, data)["a"][1].labels == ({"id": 1}, metadata)
+        return
+    with pytest.raises(BadFrameError) as caught:
+        frame.read(data)
+    assert str(caught.value) == (
+        "metric 'a', point 2: its labels have 65537 bytes: those that a script gives can have 65536"
+    )
+
+
+def test_labels_of_an_added_point_have_the_same_limit(frame: Frame) -> None:
+    data = frame.data()
+    data["usage"]["b"].append({"vol": {"unit": "x", "qty": 1}, "groupby": {}, "metadata": {"x": "x" * MAX_LABELS}})
+
+    with pytest.raises(BadFrameError, match=r"^metric 'b', point 2: its labels have "):
+        frame.read(data)
+
+
+def test_labels_that_a_script_leaves_alone_may_be_larger() -> None:
+    large = Frame(BEGIN, BEGIN + 3600, [("a", [source(0, x="x" * MAX_LABELS)])])
+    data = large.data()
+    data["usage"]["a"][0]["rating"]["price"] += 1
+
+    assert read(large, data) == {"a": [OutPoint(0, None, None, "3", None)]}
 
 
 def test_metrics_are_sorted_and_named_by_their_text(frame: Frame) -> None:
