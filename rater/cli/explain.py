@@ -13,7 +13,7 @@ from rater.cli import exits
 from rater.cli.app import session
 from rater.cli.output import Column, instant, printable, remark, table
 from rater.cli.times import Instant
-from rater.cli.trying import book_reader, script_runner, third_party_modules
+from rater.cli.trying import NoRulesError, book_reader, script_runner, third_party_modules
 from rater.model.errors import RaterError
 
 if TYPE_CHECKING:
@@ -88,6 +88,8 @@ def explain(
     book_at = book_reader(config, rules_file)
     with open_view(config.settings.store) as view:
         stored = _frame(view, config, book_at, scope_id, period_begin)
+        if rules_file is not None:
+            book_at = _one_version(book_at(0), stored.frame.rule_version, book_reader(config))
         found = _explained(view, config, book_at, stored)
     lines = _chosen(found, line_id, metric)
     without = [point for point in found.without_price if line_id is None and metric in (None, point.metric)]
@@ -118,10 +120,31 @@ def _frame(
     return found
 
 
+def _one_version(book: RuleBook, version: int, book_at: Callable[[int], RuleBook]) -> Callable[[int], RuleBook]:
+    """Gives `book` at its version, and others from topic rules: a document says nothing about them."""
+
+    def read(asked: int) -> RuleBook:
+        if asked == version:
+            return book
+        try:
+            return book_at(asked)
+        except NoRulesError as fault:
+            raise NoRulesError(
+                "what was used before in the month, which graduated prices depend on, cannot be proven: earlier frames "
+                f"were rated by version {asked} of the rules, the document of --rules is version {version}, and topic "
+                f"rules cannot be read: {fault.__cause__}"
+            ) from fault
+
+    return read
+
+
 def _explained(view: View, config: Config, book_at: Callable[[int], RuleBook], stored: StoredFrame) -> FrameExplained:
-    from rater.trial import Explainer
+    from rater.rating import Chain
+    from rater.trial import Explainer, versions_before
 
     books = [book_at(stored.frame.rule_version)] if stored.lines or stored.frame.quarantined else []
+    if books and Chain(books[0]).has_tiers:
+        books += [book_at(version) for version in versions_before(view, stored.frame)]
     with script_runner(config, *books) as scripts:
         explainer = Explainer(view, config.engine_context(), book_at, scripts, third_party_modules(*books))
         return explainer.explain(stored)

@@ -31,8 +31,8 @@ _ROWS = [
     Column("new_price", "would be", right=True),
     Column("difference", "Difference", right=True),
     Column("percent", "%", right=True),
-    Column("newly_without_price", "Newly without price", right=True),
-    Column("newly_with_price", "Newly with price", right=True),
+    Column("newly_without_price", "Newly unpriced", right=True),
+    Column("newly_with_price", "Newly priced", right=True),
 ]
 
 
@@ -71,11 +71,13 @@ def whatif(
     first, last = chosen_span(month, begin, end)
     book = book_of_file(rules_file)
     config = session(context).config
+    chain = Chain(book, third_party_modules(book))
     with open_view(config.settings.store) as view, script_runner(config, book) as scripts:
-        frames = StoredFrames(view, config.engine_context(), _keeps(config))
-        work = WhatIf(frames, Chain(book, third_party_modules(book)), scripts)
+        work = WhatIf(StoredFrames(view, config.engine_context(), _keeps(config)), chain, scripts)
         _compare(work, view, scope_id, first or 0, last, config.settings.engine.period)
     _print(work.found, out)
+    if chain.has_tiers:
+        remark("graduated prices count from the begin of each month, as if these rules had held since then")
     return exits.FAILED if work.found.unknown or work.found.failed else exits.OK
 
 

@@ -1,5 +1,6 @@
 """Trying rules and looking into prices, without touching anything: price a file, explain a line, compare two books."""
 
+from rater.trial.counted import CountUnknownError, versions_before
 from rater.trial.explained import Explainer, FrameExplained, LineExplained, UsageUnknownError, WithoutPrice
 from rater.trial.pricing import Measured, Priced, Pricer, UnorderedUsageError, UnprovenPriceError, keeps_points
 from rater.trial.stored import Sampled, StoredFrame, StoredFrames, UsageMissingError
@@ -8,6 +9,7 @@ from rater.trial.whatif import Comparison, Difference, WhatIf
 
 __all__ = [
     "Comparison",
+    "CountUnknownError",
     "Difference",
     "Explainer",
     "FileTotals",
@@ -30,4 +32,5 @@ __all__ = [
     "WithoutPrice",
     "keeps_points",
     "price_file",
+    "versions_before",
 ]

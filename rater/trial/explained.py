@@ -20,20 +20,16 @@ from rater.rating import (
     RatingFrame,
     RuleBook,
     ScriptRunner,
-    add_used,
-    month_begin,
-    tier_key,
 )
 from rater.rating.explain import Explained, explain_frame
 from rater.rating.explanation import Explanation, Number, number_of
-from rater.reports import Selection, View
+from rater.reports import View
 from rater.store import FrameRow, LineRow
+from rater.trial.counted import used_before
 from rater.trial.pricing import Remembered, UnprovenPriceError, check_proven, iso
 from rater.trial.stored import Sampled, StoredFrame
 
-__all__ = ["Explainer", "FrameExplained", "LineExplained", "UsageUnknownError", "WithoutPrice", "used_before"]
-
-ZERO = Decimal(0)
+__all__ = ["Explainer", "FrameExplained", "LineExplained", "UsageUnknownError", "WithoutPrice"]
 
 
 class LineExplained(msgspec.Struct, frozen=True, tag_field="kind", tag="line"):
@@ -104,7 +100,10 @@ class Explainer:
         self._chains: dict[int, tuple[RuleBook, Chain]] = {}
 
     def explain(self, stored: StoredFrame) -> FrameExplained:
-        """The frame with all its lines. Raises UnprovenPriceError if the steps lead to other prices, StoreError."""
+        """The frame with all its lines.
+
+        Raises UnprovenPriceError if the steps lead to other prices, UsageUnknownError, CountUnknownError, StoreError.
+        """
         frame, points = stored.frame, stored.points
         if frame.status is FrameStatus.FAILED:
             return FrameExplained(frame, [], _quarantined(stored, []), [], f"nothing was rated: {frame.failure}")
@@ -114,7 +113,9 @@ class Explainer:
         if points is None:
             raise UsageUnknownError(f"{stored.trouble}. Without them the frame cannot be explained")
         book, chain = self._rules(frame.rule_version)
-        used = used_before(self._view, chain, frame) if chain.has_tiers else {}
+        used: dict[str, Decimal] = {}
+        if chain.has_tiers:
+            used = used_before(self._view, self._context, self._rules, self._scripts, frame)
         rating = RatingFrame(frame.scope_id, frame.period_begin, frame.period_end, tuple(points.points), used)
         outcome = chain.rate(rating, self._scripts)
         found = explain_frame(book, rating, self._scripts, self._modules)
@@ -167,18 +168,6 @@ class Explainer:
 
 class UsageUnknownError(RaterError):
     """What a frame was made of cannot be read any more."""
-
-
-def used_before(view: View, chain: Chain, frame: FrameRow) -> dict[str, Decimal]:
-    """What the scope used of graduated prices before the frame in its month, by `tier_key`, as the stored lines say."""
-    used: dict[str, Decimal] = {}
-    begin = month_begin(frame.period_begin)
-    for line in view.lines(Selection(frame.scope_id, begin, frame.period_begin)):
-        tiers = chain.tiers_of(line.metric)
-        if tiers is not None:
-            key = tier_key(line.metric, tiers.by, line.groupby, line.metadata)
-            used[key] = add_used(used.get(key, ZERO), line.qty)
-    return used
 
 
 def _line_of(frame: FrameRow, one: Explained, identities: Sequence[bytes]) -> str:

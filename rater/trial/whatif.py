@@ -22,6 +22,10 @@ __all__ = ["Comparison", "Difference", "WhatIf"]
 MAX_NAMED = 20  # frames that could not be compared, and failures; the rest is a number
 _EXACT = Context(prec=200, rounding=ROUND_HALF_EVEN)
 ZERO = Decimal(0)
+_UNCOUNTED = (
+    "scope {!r}: graduated prices count what was used before in the month, which is not known of {}, where the usage "
+    "cannot be read: {}"
+)
 
 
 class Difference(msgspec.Struct):
@@ -109,19 +113,22 @@ class WhatIf:
     def scope(self, scope_id: str, begin: int, end: int) -> Iterator[int]:
         """Compares the frames of a scope whose periods begin within `[begin, end)`; gives 1 after each.
 
-        With graduated prices the month before `begin` is gone through too, to know what was used: 0 after each of its
-        frames. Raises StoreError.
+        With graduated prices the month before `begin` is gone through too, by the other rules, to know what was used: 0
+        after each of its frames. Where its usage is unknown, later frames of the month that count on it are, too.
+        Raises StoreError.
         """
-        month, used = -1, dict[str, Decimal]()
+        month, used, trouble = -1, dict[str, Decimal](), ""
         for stored in self._frames.read(scope_id, month_begin(begin) if self._chain.has_tiers else begin, end):
             period_begin = stored.frame.period_begin
             if self._chain.has_tiers and month_begin(period_begin) != month:
-                month, used = month_begin(period_begin), {}
+                month, used, trouble = month_begin(period_begin), {}, ""
             lines = self._rated(stored, used)
             for key, qty in lines.used.items() if lines is not None else ():
                 used[key] = add_used(used.get(key, ZERO), qty)
             if period_begin >= begin:
-                self._compare(stored, lines)
+                self._compare(stored, lines, trouble if lines is not None and lines.used else "")
+            if lines is None and self._chain.has_tiers:
+                trouble = trouble or _UNCOUNTED.format(scope_id, iso(period_begin), stored.trouble)
             yield int(period_begin >= begin)
 
     def _rated(self, stored: StoredFrame, used: Mapping[str, Decimal]) -> LinesAgain | None:
@@ -134,12 +141,12 @@ class WhatIf:
         assert outcome is not None, "whoever runs scripts here waits for them"
         return lines_again(frame.scope_id, outcome, points)
 
-    def _compare(self, stored: StoredFrame, again: LinesAgain | None) -> None:
+    def _compare(self, stored: StoredFrame, again: LinesAgain | None, trouble: str) -> None:
         found, frame = self.found, stored.frame
         found.frames += 1
-        if again is None or stored.points is None:
+        if again is None or stored.points is None or trouble:
             found.unknown += 1
-            found.note(stored.trouble)
+            found.note(f"{iso(frame.period_begin)}: {trouble}" if trouble else stored.trouble)
             return
         if again.failure:
             found.failed += 1

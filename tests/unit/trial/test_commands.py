@@ -198,3 +198,30 @@ def test_what_if_a_frame_would_fail(call: Call, tmp_path: Path) -> None:
     assert "scope 'A', 2026-01-01T00:00:00Z: would fail: script 'strict', line 1: AssertionError" in err
     assert "0 frames could not be compared and are in neither sum; 1 would fail and cost nothing" in err
     assert rows[0]["newly_without_price"] == "15"
+
+
+TIERS = "hashmap: {services: [{name: cpu, tiers: {steps: [{up_to: '10', cost: '1'}, {cost: '0.1'}]}}]}"
+
+
+def test_tiers_that_came_in_the_middle_of_the_month(tmp_path: Path, call: Call) -> None:
+    # given two hours of version 1, as they are, and in another month two of version 2
+    (tmp_path / "rules.yaml").write_text(TIERS)
+    status, out, err = call("whatif", "--rules", "rules.yaml", "--from", "2026-01-01T01:00", "--out", "csv")
+    assert status == 0
+    assert next(csv.DictReader(io.StringIO(out)))["new_price"] == "0.8"
+    assert "graduated prices count from the begin of each month, as if these rules had held since then\n" in err
+    # when a frame is explained by a document with tiers, and those before it were rated by another version
+    frames = World(Store(StoreSettings(dsn=f"chdb://{tmp_path / 'store'}")), book_from(TIERS))
+    with frames.store:
+        for begin in (T + 5 * HOUR, T + 32 * 24 * HOUR):
+            frames.take(measured("cpu", "4", begin=begin))
+            [frame] = [one for one in frames.bench.decide(begin + HOUR) if one.lines]
+            frames.keep([msgspec.structs.replace(frame, rule_version=2)])
+    # then: what they counted is not known by the document
+    status, out, err = explain(call, 5)
+    assert (status, out) == (1, "")
+    assert "cannot be proven: earlier frames were rated by version 1 of the rules, the document of --rules is" in err
+    # and the first one of its month is explained
+    status, out, err = call("explain", "--scope", "A", "--period", "2026-02-02T00:00", "--rules", "rules.yaml")
+    assert (status, err) == (0, "")
+    assert "price 4, the same" in out
