@@ -104,6 +104,7 @@ def table(
 ) -> None:
     """A table for people, on stdout or `file`."""
     from rich import box
+    from rich.cells import cell_len
     from rich.console import Console
     from rich.measure import Measurement
     from rich.table import Table
@@ -118,11 +119,18 @@ def table(
         title_style="bold",
         pad_edge=False,
     )
-    for column in columns:
-        drawn.add_column(column.title, justify="right" if column.right else "left", no_wrap=not column.prose)
-    for row in found:
-        drawn.add_row(*(Text(_shown(cell)) for cell in row))
-    # a number or name that is broken into two lines cannot be read or copied: rather a table wider than the terminal
+    texts = [[_shown(cell) for cell in row] for row in found]
+    for number, column in enumerate(columns):
+        # a number or name that is shortened or broken cannot be read or copied: rather a table wider than the terminal
+        whole = max(map(cell_len, (column.title, *(row[number] for row in texts))))
+        drawn.add_column(
+            column.title,
+            justify="right" if column.right else "left",
+            no_wrap=not column.prose,
+            min_width=None if column.prose else whole,
+        )
+    for row in texts:
+        drawn.add_row(*map(Text, row))
     console.width = max(console.width, Measurement.get(console, console.options.update(width=1000), drawn).minimum)
     console.print(drawn)
 

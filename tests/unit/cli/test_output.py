@@ -55,6 +55,24 @@ def test_names_from_elsewhere_neither_colour_nor_move_anything(capsys: pytest.Ca
     assert "[red]a [2J b" in capsys.readouterr().out
 
 
+def test_no_figure_or_name_is_shortened_however_wide_the_table(capsys: pytest.CaptureFixture[str]) -> None:
+    # given more columns than a line into a pipe has room for, one of which may be broken into lines
+    figures = [f"{number}.{'1234567890' * 3}" for number in range(8)]
+    columns = [
+        Column("scope", "Scope"),
+        Column("why", "Why", prose=True),
+        *(Column(str(n), f"Figure {n}", right=True) for n in range(8)),
+    ]
+    # when
+    rows("table", columns, [("a scope of two words", "because of " * 30, *figures)])
+    # then each is whole, on one line
+    out = capsys.readouterr().out
+    (line,) = [line for line in out.splitlines() if figures[0] in line]
+    assert line.split()[-8:] == figures
+    assert line.lstrip().startswith("a scope of two words ")
+    assert "…" not in out
+
+
 def test_moments_show_seconds_only_where_there_are_some() -> None:
     assert (instant(1_767_690_600), instant(1_767_690_601)) == ("2026-01-06 09:10", "2026-01-06 09:10:01")
 
