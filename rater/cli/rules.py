@@ -89,6 +89,7 @@ def rules_apply(
     \b
     Examples:
       rater rules apply rules.yaml
+      rater rules apply - --yes < rules.yaml
       rater rules apply rules.yaml --yes --author ci --reason "commit 1a2b3c" --expect-version 17
     """
     from rater.rating import plan
@@ -106,6 +107,11 @@ def rules_apply(
     _print_plan(diff)
     if not diff or dry_run:
         return exits.OK
+    if not yes and str(file) == "-":
+        raise RulesFileError(
+            "the rules were not changed: nobody said yes, and nobody can be asked where the document is standard "
+            "input: add --yes (--dry-run prints the plan alone)"
+        )
     if not yes and not confirm("apply?"):
         raise RulesFileError("the rules were not changed: nobody said yes (--yes answers for you)")
     version = apply_plan(kafka, diff, author or _user(), reason)
@@ -152,7 +158,7 @@ def rules_export(context: click.Context, target: Path | None, rule_version: int 
     \b
     Examples:
       rater rules export --file rules.yaml
-      rater rules export --rule-version 17 | rater rules apply -     # go back
+      rater rules export --rule-version 17 | rater rules apply - --yes     # go back
     """
     from rater.rating import export
     from rater.stream.rules_log import read_rules

@@ -35,7 +35,7 @@ Call = Callable[..., subprocess.CompletedProcess[str]]
 
 @pytest.fixture
 def call(tmp_path: Path, kafka: LaptopKafka) -> Call:
-    """Runs `rater …` on topics of its own, in a directory with the settings of the example."""
+    """Runs `rater …` on topics of its own, in a directory with the settings of the example; `stdin` is a file there."""
     for name in ("rater.yaml", "metrics.yml", "rules.yaml", "usage.jsonl"):
         shutil.copy(EXAMPLE / name, tmp_path)
     plain = {name: value for name, value in os.environ.items() if not name.startswith("RATER_")}
@@ -46,17 +46,18 @@ def call(tmp_path: Path, kafka: LaptopKafka) -> Call:
         "RATER_KAFKA__PARTITIONS": str(PARTITIONS),
     }
 
-    def run(*arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", "rater", *arguments],
-            cwd=tmp_path,
-            env={**environment, **more},
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
-        )
+    def run(*arguments: str, stdin: str = os.devnull, **more: str) -> subprocess.CompletedProcess[str]:
+        with (tmp_path / stdin).open() as opened:
+            return subprocess.run(
+                [sys.executable, "-m", "rater", *arguments],
+                cwd=tmp_path,
+                env={**environment, **more},
+                stdin=opened,
+                capture_output=True,
+                text=True,
+                timeout=120,
+                check=False,
+            )
 
     return run
 
@@ -148,11 +149,15 @@ def test_exported_rules_give_the_same_prices_on_an_empty_installation(call: Call
     call("topics", "create")
     done = call("rules", "apply", "first.yaml", "--yes")
     assert done.returncode == 0, done.stdout + done.stderr
-    # when they are exported, and applied to an empty one
-    assert call("rules", "export", "--file", "exported.yaml").returncode == 0
+    # when they are exported, and applied to an empty one, as `export | apply - --yes` does
+    exported = call("rules", "export")
+    assert (exported.returncode, exported.stderr) == (0, "")
+    (tmp_path / "exported.yaml").write_text(exported.stdout)
     other = {"RATER_KAFKA__PREFIX": f"second-{uuid.uuid4().hex[:8]}."}
     call("topics", "create", **other)
-    done = call("rules", "apply", "exported.yaml", "--yes", **other)
+    refused = call("rules", "apply", "-", stdin="exported.yaml", **other)
+    assert (refused.returncode, refused.stderr.count("the document is standard input: add --yes")) == (1, 1)
+    done = call("rules", "apply", "-", "--yes", stdin="exported.yaml", **other)
     assert done.returncode == 0, done.stdout + done.stderr
     # then applying them again is an empty plan, in both directions
     assert call("rules", "apply", "exported.yaml", **other).stdout.startswith("no changes")
