@@ -115,21 +115,36 @@ class _Reader:
 
     def _modules(self, sections: dict[str, Node]) -> dict[str, ModuleState]:
         given = _given(sections, "modules")
-        nodes = {} if given is None else self._problems.members(given, self._known_modules)
+        missing = self._not_installed(given)
+        nodes = {} if given is None else self._problems.members(given, [*self._known_modules, *missing])
         states = {}
         for name in (*SECTIONS, *(name for name in nodes if name not in SECTIONS)):
             of_section = name in SECTIONS
             node = _given(nodes, name) if of_section else nodes[name]
-            enabled, priority = name in sections, 1
+            enabled, priority = name in sections or name in missing, 1
             if node is not None:
                 known, _ = keys_of(FileModule)
-                keys = self._problems.members(node, known, () if of_section else ("enabled",))
+                keys = self._problems.members(node, known, () if of_section or name in missing else ("enabled",))
                 if "enabled" in keys:
                     enabled = bool(self._problems.boolean(keys["enabled"]))
                 if "priority" in keys:
                     priority = self._problems.integer(keys["priority"], 1, 1_000_000) or 1
             states[name] = ModuleState(enabled, priority)
+            if enabled and name in missing:
+                names = ", ".join(self._known_modules)
+                self._problems.add(
+                    missing[name],
+                    f"no rating module {name!r} is installed here: install the package that offers it "
+                    f"(entry point rater.rating), or correct the name: {names}",
+                )
         return states
+
+    def _not_installed(self, given: Node | None) -> dict[str, Node]:
+        """The keys that may name a module, by name; one that is switched off need not be installed."""
+        if given is None:
+            return {}
+        names = [key for key, _ in given.entries if key.kind == "str" and key.text not in self._known_modules]
+        return {key.text: key for key in names if self._problems.text(key) is not None}
 
     def _hashmap(self, node: Node) -> tuple[DocumentService, ...]:
         keys = self._members(node, FileHashmap)

@@ -109,5 +109,5 @@ def test_modules_are_those_that_are_installed_or_given(tmp_path: Path) -> None:
 
     assert {"hashmap", "noop", "pyscripts"} <= known_modules()
     assert read_document(path, modules=["acme"]).modules["acme"].enabled
-    with pytest.raises(DocumentError, match="unknown key 'acme': use .*hashmap, noop, pyscripts"):
+    with pytest.raises(DocumentError, match=r"no rating module 'acme' is installed .*hashmap, noop, pyscripts"):
         read_document(path)

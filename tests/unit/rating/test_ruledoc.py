@@ -117,6 +117,12 @@ def test_modules_without_a_section_say_whether_they_are_enabled(known: tuple[str
     }
 
 
+def test_a_module_that_is_not_installed_may_be_switched_off() -> None:
+    modules = parse("modules: {acme: {enabled: false, priority: 7}}", "r.yaml").modules
+
+    assert modules["acme"] == ModuleState(False, 7)
+
+
 def test_scripts_keep_their_order_and_their_text() -> None:
     text = """\
 pyscripts:

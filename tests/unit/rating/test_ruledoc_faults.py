@@ -13,11 +13,36 @@ SCRIPT = "pyscripts.scripts[0]"
 JAN, FEB = "2026-01-01T00:00:00Z", "2026-02-01T00:00:00Z"
 
 
+NOT_INSTALLED = (
+    "no rating module 'acme' is installed here: install the package that offers it (entry point rater.rating), "
+    "or correct the name: hashmap, noop, pyscripts"
+)
+
 FAULTS: list[tuple[str, list[str]]] = [
     ("", ["r.yaml:1: expected a mapping, got null"]),
     ("- a", ["r.yaml:1: expected a mapping, got a list"]),
     ("rules: {}", ["r.yaml:1: rules: unknown key 'rules': use modules, hashmap, pyscripts"]),
-    ("modules: {acme: {}}", ["r.yaml:1: modules.acme: unknown key 'acme': use hashmap, noop, pyscripts"]),
+    ("modules: {acme: {}}", [f"r.yaml:1: modules.acme: {NOT_INSTALLED}"]),
+    ("modules:\n  acme:\n    enabled: true\n    priority: 2", [f"r.yaml:2: modules.acme: {NOT_INSTALLED}"]),
+    (
+        "modules: {acme: {enabled: 1, priority: 0}}",
+        [
+            "r.yaml:1: modules.acme.enabled: expected true or false, got a number '1'",
+            "r.yaml:1: modules.acme.priority: is 0: must be from 1 to 1000000",
+        ],
+    ),
+    (
+        "modules: {acme: {enabled: false, on: x}}",
+        ["r.yaml:1: modules.acme.on: unknown key 'on': use enabled, priority"],
+    ),
+    ("modules: {7: {enabled: false}}", ["r.yaml:1: modules.7: unknown key '7': use hashmap, noop, pyscripts"]),
+    (
+        f"modules: {{{'m' * 256}: {{enabled: false}}}}",
+        [
+            f"r.yaml:1: modules.{'m' * 256}: has 256 characters: at most 255 are taken",
+            f"r.yaml:1: modules.{'m' * 256}: unknown key '{'m' * 256}': use hashmap, noop, pyscripts",
+        ],
+    ),
     ("modules: {noop: {}}", ["r.yaml:1: modules.noop: 'enabled' is missing"]),
     ("modules: {noop: }", ["r.yaml:1: modules.noop: expected a mapping, got null"]),
     ("modules: [noop]", ["r.yaml:1: modules: expected a mapping, got a list"]),

@@ -33,8 +33,8 @@ VALID = {
 UNSEEN = re.compile(
     r"digits (before|after) the point|is a duplicate|has the name|is listed twice|a second (service|field|script)"
     r"|end is before start|fraction of a second|is out of range|2026-02-30|read as octal|of the script:|the script: "
-    r"|broken\.py|gone\.py|huge\.py|must be more than|the last step|a service has tiers|unknown key 'acme'"
-    r"|modules\.noop|a number '\.nan'"
+    r"|broken\.py|gone\.py|huge\.py|must be more than|the last step|a service has tiers|no rating module 'acme'"
+    r"|modules\.(noop|7:|mmm)|a number '\.nan'"
 )
 
 
