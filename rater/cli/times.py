@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 import click
 
+from rater.cli.output import instant
 from rater.model.interval import Interval
 
 __all__ = ["Instant", "chosen_span", "span_options"]
@@ -48,6 +49,10 @@ def span_options(command: F) -> F:
 def chosen_span(month: str | None, begin: int | None, end: int | None) -> tuple[int | None, int | None]:
     """Begin and end as the options give them. Raises UsageError, MonthError."""
     if month is None:
+        if begin is not None and end is not None and begin >= end:
+            raise click.UsageError(
+                f"--from {instant(begin)} is not before --to {instant(end)}: no time lies between them"
+            )
         return begin, end
     if begin is not None or end is not None:
         raise click.UsageError("give either --month, or --from and --to")

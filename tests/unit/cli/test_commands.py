@@ -87,6 +87,17 @@ def test_the_short_help_is_that_of_the_command(name: str, call: Call) -> None:
     assert f"Usage: rater {name}" in out
 
 
+@pytest.mark.parametrize(
+    "command",
+    [("whatif", "--rules", str(RULES)), ("export", "lines"), ("frames", "list"), ("gaps",), ("report", "--scope", "a")],
+)
+@pytest.mark.parametrize("end", ["2026-01-05", "2026-01-01T09:00"])
+def test_a_span_without_any_time_is_wrong_usage(call: Call, command: tuple[str, ...], end: str) -> None:
+    status, out, err = call(*command, "--from", "2026-01-05", "--to", end)
+    assert (status, out) == (exits.USAGE, "")
+    assert f"--from 2026-01-05 00:00 is not before --to {end[:10]} {end[11:] or '00:00'}: no time lies between" in err
+
+
 def test_wrong_usage_is_status_2(call: Call) -> None:
     for arguments in (
         ("nothing",),
