@@ -155,8 +155,9 @@ def _close(current: _Pass, scope_id: str, scope: Scope, frame: Frame, closed_by:
     until = expected_until(scope, period_end)
     is_new_end = until <= period_end < frame.expected_until  # if more is expected, later frames will say so
     recounted = _recount(scope, frame, rating.used, current.rules)
+    moved = rating.used != frame.used  # a revision says by which usage and rules the count was made, for `explain`
     frame.used = rating.used
-    if frame.is_closed and digest == frame.digest and not is_new_end and not recounted:
+    if frame.is_closed and digest == frame.digest and not is_new_end and not moved:
         return True
     if frame.is_closed and seen.holes:
         closed_by = ClosedBy.GRACE
