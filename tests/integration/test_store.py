@@ -87,7 +87,8 @@ def test_a_migration_that_changed_after_it_was_applied_is_refused(store: Store) 
 
 
 def test_tables_of_a_newer_rater_are_refused(store: Store) -> None:
-    with pytest.raises(StoreSchemaError, match=r"migration 5, this rater knows 4"):
+    newest = len(migrations())
+    with pytest.raises(StoreSchemaError, match=f"migration {newest}, this rater knows {newest - 1}"):
         migrate(store, migrations()[:-1])
 
 
@@ -95,7 +96,7 @@ def test_a_migration_interrupted_before_its_note_is_applied_again(store: Store) 
     store.command("ALTER TABLE migrations DELETE WHERE number >= 2 SETTINGS mutations_sync = 1")
     store_frames(store, a_frame(lines=[a_line(1)]))
 
-    assert [m.number for m in missing_migrations(store)] == [2, 3, 4, 5]
+    assert [m.number for m in missing_migrations(store)] == [m.number for m in migrations()][1:]
     migrate(store)
 
     assert len(list(lines(store))) == 1
