@@ -17,7 +17,7 @@ from rater.model.labels import check_labels
 from rater.model.rules import Script, Tiers
 from rater.rating.book import RuleBook
 from rater.rating.frame import Failed, Module, Rated, RatingFrame, RatingPoint, ScriptJob, ScriptRunner, UnratedPoint
-from rater.rating.hashmap import MODULE, PRICE_CONTEXT, Compiler, Plan, UnratableError
+from rater.rating.hashmap import MODULE, PRICE_CONTEXT, Compiler, UnratableError
 from rater.rating.tiers import add_used, tier_key, tier_price
 
 __all__ = ["BUILT_IN", "HASHMAP", "NOOP", "PYSCRIPTS", "Chain", "NoScripts", "run_module"]
@@ -76,10 +76,6 @@ class Chain:
         if PYSCRIPTS not in self.order:
             return ()
         return tuple(script for script in self._scripts if _is_valid(script, period_begin))
-
-    def plan(self, scope_id: str | None, period_begin: int) -> Plan:
-        """The compiled mappings and thresholds alone."""
-        return self._compiler.plan(scope_id, period_begin)
 
     def rate(self, frame: RatingFrame, scripts: ScriptRunner) -> Rated | Failed | None:
         """The frame after all modules. None if scripts have to run first: ask again with an equal frame.

@@ -249,7 +249,6 @@ def test_rules_are_those_of_the_scope_and_of_the_begin_of_the_period() -> None:
     for scope, begin, price in (("A", 0, 2), ("B", 0, 3), ("C", 0, 2), ("C", 3600, 5), (None, 3600, 2)):
         given = frame(point(), scope_id=scope, period_begin=begin, period_end=begin + 3600)
         assert prices(chain.rate(given, NoScripts())) == [price]
-        assert chain.plan(scope, begin).price("cpu", ONE, {}, {}) == price
 
 
 def test_labels_count_whether_they_can_be_grouped_by_or_not() -> None:
