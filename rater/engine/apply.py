@@ -73,8 +73,10 @@ def _take(state: PartitionState, record: Record, context: EngineContext) -> None
             _take_plan(state, record, usage, context)
         case CollectionFailed():
             _take_failure(state, record, usage, context)
-        case _:
+        case FrameForced():
             _take_force(state, record, usage)
+        case _:
+            raise RejectedError("reworks are not known yet")
 
 
 # --- scopes and frames

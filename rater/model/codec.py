@@ -14,7 +14,8 @@ import msgspec
 
 from rater.model.errors import RejectedError
 from rater.model.rated import Alert, RatedFrame, RejectedHeaders
-from rater.model.usage import FORMAT_VERSION, Collection, CollectionFailed, Sample, ScopePlan, UsageRecord
+from rater.model.usage import Collection, CollectionFailed, Sample, ScopePlan, UsageRecord
+from rater.model.version import FORMAT_VERSION
 
 __all__ = [
     "CONTENT_TYPE",

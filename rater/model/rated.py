@@ -14,7 +14,7 @@ from msgspec import Meta
 
 from rater.model.interval import Interval
 from rater.model.labels import Labels
-from rater.model.usage import FORMAT_VERSION
+from rater.model.version import FORMAT_VERSION
 
 __all__ = [
     "Alert",
@@ -29,6 +29,7 @@ __all__ = [
     "QuarantinedPoint",
     "RatedFrame",
     "RejectedHeaders",
+    "ReworkResult",
 ]
 
 Hex128: TypeAlias = Annotated[str, Meta(pattern="^[0-9a-f]{32}$")]
@@ -141,6 +142,10 @@ class RatedFrame(msgspec.Struct, frozen=True, tag_field="type", tag="rated_frame
     """Until when usage of the scope is expected at all, as known when the frame closed; null: without end."""
     failure: Annotated[str, Meta(max_length=2000)] = ""
     """Of a failed frame: which script or module failed, in which line, and why."""
+    digest: str = ""
+    """Of what this revision says, in hex: a rework that comes to the same is not published as a revision."""
+    rework_id: str = ""
+    """The rework that made this revision; empty for all others."""
     version: int = FORMAT_VERSION
 
 
@@ -154,6 +159,27 @@ class AlertKind(Enum):
     RATING_FAILED = "rating_failed"  # a script or module failed: nothing of the frame is rated
     RATING_REPAIRED = "rating_repaired"  # and the next revision of that frame is rated; same alert_id
     SUSPICION = "suspicion"  # may be missing or doubled, without proof; never a gap
+    BATCHES_LOST = "batches_lost"  # a producer's sequence numbers have a hole: what it sent never came
+    REWORK_DONE = "rework_done"  # the frame was rated again; `rework` says what changed, also if nothing did
+    REWORK_REFUSED = "rework_refused"  # stale, or another one is under way: nothing was changed
+    REWORK_ABANDONED = "rework_abandoned"  # it did not come to its end: nothing was changed; same alert_id
+
+
+class ReworkResult(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What became of one frame in a rework: who wanted it, why, and totals before and after."""
+
+    rework_id: str
+    kind: Literal["reprocess", "rerate"]
+    author: str
+    requested: str
+    """The reason that was given for it."""
+    base_revision: int
+    revision: int
+    """Equal to `base_revision` if nothing changed or nothing was done."""
+    rule_version_before: int
+    rule_version_after: int
+    before: list[MetricTotal] = []
+    after: list[MetricTotal] = []
 
 
 class Alert(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="type", tag="alert"):
@@ -173,6 +199,8 @@ class Alert(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="type", t
     revision: int
     raised_at: int
     reason: str = ""
+    rework: ReworkResult | None = None
+    """Of the three kinds of reworks."""
     version: int = FORMAT_VERSION
 
 

@@ -12,7 +12,7 @@ from typing import Annotated, TypeAlias
 import msgspec
 from msgspec import Meta
 
-from rater.model.usage import FORMAT_VERSION
+from rater.model.version import FORMAT_VERSION
 
 __all__ = [
     "COST_DECIMALS",

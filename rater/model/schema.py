@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from rater.model import interval, rated, rulefile, rules, usage, usagefile
+from rater.model.version import FORMAT_VERSION
 
 __all__ = ["DECIMAL_PATTERN", "DOCUMENTS", "Document", "generate", "main", "stale", "write"]
 
@@ -140,7 +141,7 @@ def _text(document: Document) -> str:
         _describe_fields(component, _classes()[name])
     schema = {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "$id": f"urn:rater:schema:{document.name}:{usage.FORMAT_VERSION}",
+        "$id": f"urn:rater:schema:{document.name}:{FORMAT_VERSION}",
         "title": document.title,
         "description": document.description,
         **(roots[0] if len(roots) == 1 else {"anyOf": list(roots)}),
@@ -185,7 +186,7 @@ def _pin_version(node: _Schema) -> None:
     version = node.get("properties", {}).get("version")
     if version is not None:
         version.clear()
-        version.update(const=usage.FORMAT_VERSION, default=usage.FORMAT_VERSION)
+        version.update(const=FORMAT_VERSION, default=FORMAT_VERSION)
 
 
 def _merge_types(node: _Schema) -> None:

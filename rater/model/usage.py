@@ -13,21 +13,26 @@ from msgspec import Meta
 
 from rater.model.interval import Interval
 from rater.model.labels import Labels
+from rater.model.rated import Gap, MetricTotal
+from rater.model.version import FORMAT_VERSION
 
 __all__ = [
-    "FORMAT_VERSION",
     "MAX_SAMPLES",
     "Collection",
     "CollectionFailed",
+    "FrameBase",
     "FrameForced",
     "QuarantinedItem",
+    "ReworkBegun",
+    "ReworkEnded",
+    "ReworkKind",
+    "ReworkLines",
     "Sample",
     "ScopePlan",
     "Series",
     "UsageRecord",
 ]
 
-FORMAT_VERSION = 1
 MAX_SAMPLES = 50_000  # a part of 50 000 samples is about 2 MB; publishers send about 500
 
 Name: TypeAlias = Annotated[str, Meta(min_length=1, max_length=255)]
@@ -96,6 +101,10 @@ class Collection(
     quarantined: list[QuarantinedItem] = []
     note: Text = ""
     """What the source said of itself: its version, why an empty answer is a true zero."""
+    rework_id: Annotated[str, Meta(max_length=255)] = ""
+    """The rework it is for: it counts only between that one's ReworkBegun and ReworkEnded."""
+    stored: bool = False
+    """Of a rework: a repetition of usage that came before, which table `usage` has already."""
     version: int = FORMAT_VERSION
 
 
@@ -156,4 +165,81 @@ class FrameForced(
     version: int = FORMAT_VERSION
 
 
-UsageRecord: TypeAlias = Collection | ScopePlan | CollectionFailed | FrameForced
+ReworkKind: TypeAlias = Literal["reprocess", "rerate"]
+"""Collected again from the source, or rated again from stored usage."""
+
+
+class FrameBase(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """The revision that a rework goes on from, as the store has it: the engine may have forgotten the frame."""
+
+    revision: Count
+    digest: Annotated[str, Meta(max_length=64)]
+    rule_version: Count
+    closed_at: Instant
+    expected_until: Instant | None = None
+    failed: bool = False
+    totals: list[MetricTotal] = []
+    gaps: list[Gap] = []
+
+
+class ReworkBegun(
+    msgspec.Struct,
+    frozen=True,
+    omit_defaults=True,
+    forbid_unknown_fields=True,
+    tag_field="type",
+    tag="rework_begun",
+):
+    """A closed frame is going to be rated again. What follows for it up to ReworkEnded counts at once, or not at all.
+
+    Refused, with an alert, if the frame has another revision than `base` or another rework of it is under way.
+    """
+
+    rework_id: Name
+    kind: ReworkKind
+    scope_id: Name
+    period_begin: Instant
+    author: Name
+    reason: Text
+    base: FrameBase
+    version: int = FORMAT_VERSION
+
+
+class ReworkLines(
+    msgspec.Struct,
+    frozen=True,
+    omit_defaults=True,
+    forbid_unknown_fields=True,
+    tag_field="type",
+    tag="rework_lines",
+):
+    """Resources of one metric that the base revision has lines of: one that vanishes is repeated with zero."""
+
+    rework_id: Name
+    scope_id: Name
+    period_begin: Instant
+    metric: Name
+    series: Annotated[list[Series], Meta(max_length=MAX_SAMPLES)]
+    version: int = FORMAT_VERSION
+
+
+class ReworkEnded(
+    msgspec.Struct,
+    frozen=True,
+    omit_defaults=True,
+    forbid_unknown_fields=True,
+    tag_field="type",
+    tag="rework_ended",
+):
+    """All of a rework of one frame was sent: `records` of them between ReworkBegun and this one."""
+
+    rework_id: Name
+    scope_id: Name
+    period_begin: Instant
+    records: Count
+    version: int = FORMAT_VERSION
+
+
+UsageRecord: TypeAlias = (
+    Collection | ScopePlan | CollectionFailed | FrameForced | ReworkBegun | ReworkLines | ReworkEnded
+)
