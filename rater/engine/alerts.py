@@ -10,10 +10,10 @@ import msgspec
 from rater.engine.state import OutboxItem, Record
 from rater.model.codec import CONTENT_TYPE, JSON, Headers, encode_json
 from rater.model.interval import Interval
-from rater.model.rated import Alert, AlertKind, Gap, RatedFrame
+from rater.model.rated import Alert, AlertKind, Gap, RatedFrame, ReworkResult
 from rater.model.usage import Collection
 
-__all__ = ["JSON_HEADERS", "frame_alerts", "gap_id", "late_usage"]
+__all__ = ["JSON_HEADERS", "batches_lost", "frame_alerts", "gap_id", "late_usage", "rework_alert"]
 
 JSON_HEADERS: Headers = ((CONTENT_TYPE, JSON.encode()),)
 
@@ -47,6 +47,50 @@ def late_usage(part: Collection, late: list[Interval], record: Record) -> Outbox
             revision=-1,
             raised_at=record.timestamp_ms // 1000,
             reason=f"{len(part.samples)} samples came after their frames had left the state; they are in `rejected`",
+        )
+    )
+
+
+def batches_lost(
+    scope_id: str, producer_id: str, numbers: Interval, period_begin: int, noticed_at: int, now: int
+) -> OutboxItem:
+    """Batches with the sequence numbers `[begin, end)` never came. Times in seconds."""
+    return _item(
+        Alert(
+            alert_id=_identity("lost", scope_id, producer_id, numbers),
+            kind=AlertKind.BATCHES_LOST,
+            scope_id=scope_id,
+            metric="",
+            source="",
+            period_begin=period_begin,
+            begin=noticed_at,
+            end=now,
+            revision=-1,
+            raised_at=now,
+            reason=f"{numbers.end - numbers.begin} batch(es) of producer {producer_id!r} never came, the first with "
+            f"sequence {numbers.begin}, while later ones did: send them again, or find out what they held",
+        )
+    )
+
+
+def rework_alert(
+    kind: AlertKind, scope_id: str, period: Interval, result: ReworkResult, reason: str, now: int
+) -> OutboxItem:
+    """The answer to a rework of one frame; the same `alert_id` whatever it is."""
+    return _item(
+        Alert(
+            alert_id=_identity("rework", result.rework_id, scope_id, period.begin),
+            kind=kind,
+            scope_id=scope_id,
+            metric="",
+            source="",
+            period_begin=period.begin,
+            begin=period.begin,
+            end=period.end,
+            revision=result.revision,
+            raised_at=now,
+            reason=reason,
+            rework=result,
         )
     )
 

@@ -10,14 +10,15 @@ from collections.abc import Iterator
 from decimal import Decimal
 from hashlib import blake2b
 
-from rater.engine.alerts import JSON_HEADERS, frame_alerts
+from rater.engine.alerts import JSON_HEADERS, batches_lost, frame_alerts, rework_alert
 from rater.engine.coverage import expectations, expected_until
 from rater.engine.rate import Look, Rating, look, open_gaps, rate_frame
+from rater.engine.rework import abandon_overdue, ends_at, keep_use, result_of
 from rater.engine.settings import EngineContext
-from rater.engine.state import FOREVER, Frame, MonthUse, OutboxItem, PartitionState, Scope
+from rater.engine.state import FOREVER, Frame, OutboxItem, PartitionState, Producer, Scope
 from rater.model.codec import encode_json
-from rater.model.interval import Interval, overlaps, period_of, periods_of, union
-from rater.model.rated import ClosedBy, Line, RatedFrame
+from rater.model.interval import Interval, overlaps, period_of, periods_of, subtract, union
+from rater.model.rated import AlertKind, ClosedBy, Line, RatedFrame
 from rater.rating import Chain, add_used, month_begin, tier_metric
 
 __all__ = ["decide", "retry_unpriced"]
@@ -32,7 +33,9 @@ LINE_BYTES = 200  # of a line without its labels
 MONTH_AND_MORE = 32 * 24 * 3600  # after the begin of a month: in the next one
 RETRY_SECONDS = 90  # before a frame that failed by chance is tried again; who runs scripts bounds how often
 MAX_PENDING = 64  # frames that wait for their scripts at once: each is offered again at every checkpoint
-PRODUCER_MEMORY_MS = 7 * 24 * 3600 * 1000  # a batch is repeated within minutes; usage itself is kept a week
+MEMORY_SECONDS = (
+    7 * 24 * 3600
+)  # of batches and of evicted revisions: both are asked for within minutes; usage is kept a week
 
 
 class _Pass:
@@ -76,6 +79,7 @@ def retry_unpriced(state: PartitionState) -> None:
 def _decide_scope(current: _Pass, scope_id: str, scope: Scope) -> None:
     now, context = current.now, current.context
     _make_expected_frames(scope, now, current.state.period)
+    abandon_overdue(current.state, scope_id, scope, now)
     waiting: set[int] = set()  # months of which a frame waits for its scripts
     for period_begin in sorted(scope.frames):
         frame = scope.frames[period_begin]
@@ -88,6 +92,7 @@ def _decide_scope(current: _Pass, scope_id: str, scope: Scope) -> None:
         if not _close(current, scope_id, scope, frame, closed_by):
             waiting.add(month)
     _evict(scope, now, context)
+    _tell_lost(current, scope_id, scope)
     _forget_producers(scope, now)
     scope.dirty = bool(waiting)
     scope.wake_at = _wake_at(scope, now, context)
@@ -108,6 +113,8 @@ def _make_expected_frames(scope: Scope, now: int, period_seconds: int) -> None:
 
 def _due(scope: Scope, frame: Frame, now: int, context: EngineContext) -> ClosedBy | None:
     """Why the frame is to be rated now; None if it is not."""
+    if frame.rework is not None and not frame.rework.ended:
+        return None  # half of a rework is worth less than the revision there is
     if frame.is_closed:
         return ClosedBy.COMPLETE if frame.dirty or 0 < frame.retry_at <= now else None
     if frame.forced:
@@ -158,6 +165,7 @@ def _close(current: _Pass, scope_id: str, scope: Scope, frame: Frame, closed_by:
     moved = rating.used != frame.used  # a revision says by which usage and rules the count was made, for `explain`
     frame.used = rating.used
     if frame.is_closed and digest == frame.digest and not is_new_end and not moved:
+        _answer_rework(current, scope_id, frame, "the frame says the same as before: no new revision")
         return True
     if frame.is_closed and seen.holes:
         closed_by = ClosedBy.GRACE
@@ -183,6 +191,8 @@ def _close(current: _Pass, scope_id: str, scope: Scope, frame: Frame, closed_by:
         quarantined=rating.quarantined,
         expected_until=until if until < FOREVER else None,
         failure=rating.failure,
+        digest=digest.hex(),
+        rework_id=frame.rework.rework_id if frame.rework else "",
     )
     state.outbox += [
         _message(head, lines, part, parts) for lines, part, parts in _parts([*rating.lines, *rating.vanished])
@@ -193,9 +203,22 @@ def _close(current: _Pass, scope_id: str, scope: Scope, frame: Frame, closed_by:
     frame.closed_at = frame.closed_at or state.decided_at
     frame.revision, frame.digest, frame.emitted, frame.gaps = revision, digest, rating.emitted, gaps
     frame.expected_until, frame.failed = until, bool(rating.failure)
+    frame.totals, frame.rule_version = rating.totals, current.rules.version
+    _answer_rework(current, scope_id, frame, f"revision {revision} replaces the one before")
     scope.series.update(rating.series)
     current.revisions += 1
     return True
+
+
+def _answer_rework(current: _Pass, scope_id: str, frame: Frame, what: str) -> None:
+    """The rework that the frame was rated for, if any, is over."""
+    if frame.rework is not None:
+        period = Interval(frame.period_begin, frame.period_begin + current.state.period)
+        result = result_of(frame.rework, frame)
+        current.state.outbox.append(
+            rework_alert(AlertKind.REWORK_DONE, scope_id, period, result, what, current.state.decided_at)
+        )
+        frame.rework = None
 
 
 def _used_before(scope: Scope, frame: Frame) -> dict[str, Decimal]:
@@ -281,7 +304,8 @@ def _leaving(scope: Scope, now: int, context: EngineContext) -> list[Frame]:
     for period_begin in sorted(scope.frames):
         frame = scope.frames[period_begin]
         month = month_begin(period_begin)
-        waits = frame.dirty or frame.retry_at > 0  # for its scripts: what came in is not rated yet
+        # for its scripts, or the end of a rework: what came in is not rated yet
+        waits = frame.dirty or frame.retry_at > 0 or frame.rework is not None
         if not frame.is_closed or waits or now < _leaves_at(frame, context) or (frame.used and month in months):
             months.add(month)
         else:
@@ -297,11 +321,10 @@ def _evict(scope: Scope, now: int, context: EngineContext) -> None:
         return
     for frame in leaving:
         del scope.frames[frame.period_begin]
-        if frame.used:
-            month = scope.months.setdefault(month_begin(frame.period_begin), MonthUse(now))
-            month.evicted_at = now
-            for key, qty in frame.used.items():
-                month.used.setdefault(key, {})[frame.period_begin] = qty
+        keep_use(scope, frame, now)
+        if frame.revision:
+            scope.revised[frame.period_begin] = (frame.revision, now)
+    scope.revised = {begin: kept for begin, kept in scope.revised.items() if kept[1] >= now - MEMORY_SECONDS}
     gone = [frame.period_begin for frame in leaving]
     scope.evicted = union([*scope.evicted, *(Interval(begin, begin + period) for begin in gone)])
     used = {
@@ -324,10 +347,29 @@ def _forget_months(scope: Scope, now: int, context: EngineContext) -> None:
         over = month_begin(month + MONTH_AND_MORE)
         if month not in alive and now >= max(use.evicted_at, over) + kept:
             del scope.months[month]
+            scope.forgotten.append(month)
+
+
+def _tell_lost(current: _Pass, scope_id: str, scope: Scope) -> None:
+    """Holes in the sequence numbers of producers, when those who were only late have had their time."""
+    for producer_id, known in scope.producers.items():
+        if not known.hole_ms or current.now < _told_at(known, current.context):
+            continue
+        noticed_at = known.hole_ms // 1000
+        period_begin = period_of(noticed_at, current.state.period).begin
+        for hole in subtract([Interval(known.told_until, known.seen[-1].end)], known.seen):
+            current.state.outbox.append(
+                batches_lost(scope_id, producer_id, hole, period_begin, noticed_at, current.now)
+            )
+        known.told_until, known.hole_ms = known.seen[-1].end, 0
+
+
+def _told_at(known: Producer, context: EngineContext) -> int:
+    return -(-known.hole_ms // 1000) + context.settings.settle
 
 
 def _forget_producers(scope: Scope, now: int) -> None:
-    for producer_id in [p for p, known in scope.producers.items() if known.last_ms < now * 1000 - PRODUCER_MEMORY_MS]:
+    for producer_id in [p for p, known in scope.producers.items() if known.last_ms < (now - MEMORY_SECONDS) * 1000]:
         del scope.producers[producer_id]
 
 
@@ -335,7 +377,11 @@ def _wake_at(scope: Scope, now: int, context: EngineContext) -> int:
     """The next second at which the clock alone may change something: never later than the next period's begin."""
     period = context.settings.period
     wake = period_of(now, period).end
+    for producer in scope.producers.values():
+        wake = min(wake, _told_at(producer, context)) if producer.hole_ms else wake
     for frame in scope.frames.values():
+        if frame.rework is not None and not frame.rework.ended:
+            wake = min(wake, ends_at(frame.rework))
         if frame.is_closed:
             leaves_at = _leaves_at(frame, context)
             wake = min(wake, leaves_at) if leaves_at > now else wake  # else an earlier one of its month holds it

@@ -14,10 +14,21 @@ from rater.engine.aggregate import Acc
 from rater.model.codec import Headers
 from rater.model.interval import Interval
 from rater.model.metric import Aggregation
-from rater.model.rated import Gap
-from rater.model.usage import QuarantinedItem
+from rater.model.rated import Gap, MetricTotal
+from rater.model.usage import QuarantinedItem, ReworkKind
 
-__all__ = ["FOREVER", "Frame", "MonthUse", "OutboxItem", "PartitionState", "Producer", "Record", "Scope", "Slice"]
+__all__ = [
+    "FOREVER",
+    "Frame",
+    "MonthUse",
+    "OutboxItem",
+    "PartitionState",
+    "Producer",
+    "Record",
+    "Rework",
+    "Scope",
+    "Slice",
+]
 
 FOREVER = 253_402_300_800  # the year 10000: the end of an expectation that has none
 
@@ -73,6 +84,27 @@ class Slice(msgspec.Struct, array_like=True):
         return self.attempt, self.collection_id
 
 
+class Rework(msgspec.Struct, array_like=True):
+    """A rework of a closed frame that is under way: the frame is not rated before all of it is there."""
+
+    rework_id: str
+    kind: ReworkKind
+    author: str
+    reason: str
+    begun_ms: int
+    """Broker's time of its begin."""
+    reopened: bool
+    """The frame had left the state: it holds nothing but what this rework brings."""
+    base_revision: int
+    rule_version: int
+    """Of the base revision, as are the totals."""
+    totals: list[MetricTotal]
+    records: int = 0
+    """How many of its records came."""
+    ended: bool = False
+    """All of them came."""
+
+
 class Frame(msgspec.Struct, array_like=True):
     """Everything of one scope in one period. `revision` is -1 until it closes for the first time."""
 
@@ -106,6 +138,10 @@ class Frame(msgspec.Struct, array_like=True):
     """Its last revision says that its rating failed."""
     used: dict[str, Decimal] = {}
     """What its last revision adds to the counts of graduated prices."""
+    totals: list[MetricTotal] = []
+    """Of its last revision, as is the version of the rules: what a rework starts from."""
+    rule_version: int = 0
+    rework: Rework | None = None
 
     @property
     def is_closed(self) -> bool:
@@ -128,6 +164,12 @@ class Producer(msgspec.Struct, array_like=True):
     seen: list[Interval]
     """Sequence numbers, as a normal list."""
     last_ms: int
+    recent: dict[int, int] = {}
+    """Checksums of the last batches by number: a number used again for other content is no repetition."""
+    hole_ms: int = 0
+    """Broker's time at which numbers were first skipped that nobody was told of; 0 if there are none."""
+    told_until: int = 0
+    """Numbers below it that are missing were told."""
 
 
 class Scope(msgspec.Struct, array_like=True):
@@ -153,6 +195,10 @@ class Scope(msgspec.Struct, array_like=True):
     """No frame of the scope can change by the clock alone before this second."""
     months: dict[int, MonthUse] = {}
     """By begin of the month."""
+    forgotten: list[int] = []
+    """Begins of months of which graduated prices were counted once, and no longer are."""
+    revised: dict[int, tuple[int, int]] = {}
+    """By period begin, of frames that have left the state some days ago at most: last revision, if not 0, and when."""
 
 
 class PartitionState(msgspec.Struct, array_like=True):

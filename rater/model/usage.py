@@ -173,7 +173,8 @@ class FrameBase(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_
     """The revision that a rework goes on from, as the store has it: the engine may have forgotten the frame."""
 
     revision: Count
-    digest: Annotated[str, Meta(max_length=64)]
+    digest: Annotated[str, Meta(pattern="^([0-9a-f]{32})?$")]
+    """As that revision says it; empty if it says none, and then the rework makes a revision in any case."""
     rule_version: Count
     closed_at: Instant
     expected_until: Instant | None = None

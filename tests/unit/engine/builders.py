@@ -43,7 +43,7 @@ GRACE = 3 * HOUR  # the hour in which a frame closes that nothing delays: its pe
 VM1 = Series({"id": "vm1"}, {"flavor": "tiny"})
 VM2 = Series({"id": "vm2"}, {"flavor": "tiny"})
 HUGE = Series({"id": "vm3"}, {"flavor": "huge"})
-_sequence = count()
+_names = count()
 
 CATALOG = Catalog(
     [
@@ -68,7 +68,11 @@ def sample(begin: int, qty: str = "1", end: int | None = None, series: int = 0) 
 
 
 def collection(begin: int = T, end: int = T + HOUR, qty: str | None = "1", **changes: Any) -> Collection:
-    """A complete answer for scope A and metric cpu: one sample of vm1 over all of the range, or an empty one."""
+    """A complete answer for scope A and metric cpu: one sample of vm1 over all of the range, or an empty one.
+
+    Batches that say no `sequence` are the only one of their producer.
+    """
+    producer_id, sequence = ("p", 0) if "sequence" in changes else (f"p{next(_names)}", 0)
     part = Collection(
         source="prom",
         scope_id="A",
@@ -77,8 +81,8 @@ def collection(begin: int = T, end: int = T + HOUR, qty: str | None = "1", **cha
         end=end,
         attempt=1,
         collection_id=f"c{begin}-{end}",
-        producer_id="p",
-        sequence=next(_sequence),
+        producer_id=producer_id,
+        sequence=sequence,
         covers=[Interval(begin, end)],
         series=[VM1] if qty is not None else [],
         samples=[sample(begin, qty, end)] if qty is not None else [],
