@@ -19,6 +19,7 @@ __all__ = [
     "Pointer",
     "Register",
     "RestoreRefusedError",
+    "Run",
     "StreamUnavailableError",
     "nowhere",
 ]
@@ -63,14 +64,33 @@ class Committed(NamedTuple):
     metadata: str
 
 
+class Run(NamedTuple):
+    """One run of chunks in `checkpoints`, as one call of `write_chunks` made it."""
+
+    run_id: str
+    first_offset: int
+    chunks: int
+    crc32: int
+    """Of all its chunks, joined."""
+
+
 class Pointer(NamedTuple):
-    """Where the snapshot lies that belongs to a committed offset; `chunks` is 0 for the empty state."""
+    """Where the snapshot lies that belongs to a committed offset; `chunks` is 0 for the empty state.
+
+    It is the run of the manifest, which names the runs of everything else. A run is never changed, and one that no
+    manifest names is never read: so the one commit that carries the pointer changes all of the state at once.
+    """
 
     snapshot_id: str
     first_offset: int
     chunks: int
     crc32: int
     partitions: int
+
+    @property
+    def run(self) -> Run:
+        """The chunks it points at."""
+        return Run(self.snapshot_id, self.first_offset, self.chunks, self.crc32)
 
 
 class Register(Protocol):
@@ -87,13 +107,18 @@ class Register(Protocol):
 
 
 class Log(Protocol):
-    """Snapshot chunks, and the topics that rater publishes to."""
+    """Snapshot chunks, and the topics that rater publishes to.
 
-    async def write_chunks(self, partition: int, snapshot_id: str, chunks: Sequence[bytes]) -> int:
+    A checkpoint writes several runs, one after the other: what changed in the scopes, the outbox, and last the manifest
+    that names every run that is still needed, of earlier checkpoints too. A log keeps them by `run_id`, which is
+    unique, and gives back those it is asked for; it need not know what is in them.
+    """
+
+    async def write_chunks(self, partition: int, run_id: str, chunks: Sequence[bytes]) -> int:
         """Appends chunks and waits until all are safe; the offset of the first. Raises StreamUnavailableError."""
 
-    async def read_chunks(self, partition: int, pointer: Pointer) -> list[bytes]:
-        """The chunks of a snapshot in order. Raises RestoreRefusedError if they are not all there."""
+    async def read_chunks(self, partition: int, runs: Sequence[Run]) -> list[list[bytes]]:
+        """The chunks of each run in order. Raises RestoreRefusedError if any is not there."""
 
     async def has_chunks(self, partition: int) -> bool:
         """Whether any snapshot was ever begun for the partition."""

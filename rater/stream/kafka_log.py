@@ -11,7 +11,7 @@ from aiokafka.errors import KafkaError
 
 from rater.engine import OutboxItem
 from rater.kafka import REJECTED_MESSAGE_BYTES, KafkaSettings, Topic, client_options
-from rater.stream.interfaces import Pointer, RestoreRefusedError, StreamUnavailableError
+from rater.stream.interfaces import RestoreRefusedError, Run, StreamUnavailableError
 
 __all__ = ["KafkaLog", "chunk_keys"]
 
@@ -20,9 +20,9 @@ READ_SECONDS = 60.0
 _OUTPUT = {"rated": Topic.RATED, "alerts": Topic.ALERTS, "rejected": Topic.REJECTED}
 
 
-def chunk_keys(snapshot_id: str, chunks: int) -> list[bytes]:
-    """The keys of a snapshot's chunks in `checkpoints`: `SNAPSHOT:NUMBER/COUNT`."""
-    return [f"{snapshot_id}:{number}/{chunks}".encode() for number in range(chunks)]
+def chunk_keys(run_id: str, chunks: int) -> list[bytes]:
+    """The keys of a run's chunks in `checkpoints`: `RUN:NUMBER/COUNT`."""
+    return [f"{run_id}:{number}/{chunks}".encode() for number in range(chunks)]
 
 
 class KafkaLog:
@@ -42,10 +42,10 @@ class KafkaLog:
         async with self._lock:
             await self._drop()
 
-    async def write_chunks(self, partition: int, snapshot_id: str, chunks: Sequence[bytes]) -> int:
+    async def write_chunks(self, partition: int, run_id: str, chunks: Sequence[bytes]) -> int:
         """Appends the chunks to `checkpoints`, each under its `chunk_key`."""
         topic = self._settings.topic(Topic.CHECKPOINTS)
-        keys = chunk_keys(snapshot_id, len(chunks))
+        keys = chunk_keys(run_id, len(chunks))
         records = [(topic, key, chunk, ()) for key, chunk in zip(keys, chunks, strict=True)]
         return min(await self._send(partition, records))
 
@@ -126,33 +126,39 @@ class KafkaLog:
         async with self._reader(Topic.CHECKPOINTS, partition) as (consumer, key):
             return bool((await consumer.end_offsets([key]))[key] > 0)
 
-    async def read_chunks(self, partition: int, pointer: Pointer) -> list[bytes]:
-        """The chunks `pointer` names; those of other snapshots between them are passed over."""
+    async def read_chunks(self, partition: int, runs: Sequence[Run]) -> list[list[bytes]]:
+        """The chunks of the runs; what lies between them is passed over."""
+        found: dict[Run, list[bytes]] = {}
         async with self._reader(Topic.CHECKPOINTS, partition) as (consumer, key):
             begin = (await consumer.beginning_offsets([key]))[key]
             end = (await consumer.end_offsets([key]))[key]
-            if not begin <= pointer.first_offset < end:
-                raise RestoreRefusedError(_missing(partition, pointer, f"checkpoints holds offsets {begin} to {end}"))
-            consumer.seek(key, pointer.first_offset)
-            found: dict[bytes, bytes] = {}
-            wanted = chunk_keys(pointer.snapshot_id, pointer.chunks)
-            try:
-                async with asyncio.timeout(READ_SECONDS):
-                    while len(found) < pointer.chunks and await consumer.position(key) < end:
-                        for record in (await consumer.getmany(key, timeout_ms=500)).get(key, []):
-                            if record.key in wanted:
-                                found[record.key] = record.value
-            except TimeoutError:
-                raise StreamUnavailableError(f"checkpoints partition {partition} cannot be read in time") from None
-        if len(found) < pointer.chunks:
-            raise RestoreRefusedError(
-                _missing(partition, pointer, f"{len(found)} of {pointer.chunks} chunks are there")
-            )
-        return [found[key] for key in wanted]
+            for run in sorted(runs, key=lambda run: run.first_offset):
+                if not begin <= run.first_offset < end:
+                    raise RestoreRefusedError(_missing(partition, run, f"checkpoints holds offsets {begin} to {end}"))
+                try:
+                    async with asyncio.timeout(READ_SECONDS):
+                        found[run] = await _read_run(consumer, key, partition, run, end)
+                except TimeoutError:
+                    raise StreamUnavailableError(f"checkpoints partition {partition} cannot be read in time") from None
+        return [found[run] for run in runs]
 
 
-def _missing(partition: int, pointer: Pointer, what: str) -> str:
+async def _read_run(consumer: AIOKafkaConsumer, key: TopicPartition, partition: int, run: Run, end: int) -> list[bytes]:
+    """One run: its chunks stand one after the other, perhaps with those of another worker between them."""
+    consumer.seek(key, run.first_offset)
+    wanted = dict.fromkeys(chunk_keys(run.run_id, run.chunks))
+    found: dict[bytes, bytes] = {}
+    while len(found) < run.chunks and await consumer.position(key) < end:
+        for record in (await consumer.getmany(key, timeout_ms=500, max_records=run.chunks)).get(key, []):
+            if record.key in wanted:
+                found[record.key] = record.value
+    if len(found) < run.chunks:
+        raise RestoreRefusedError(_missing(partition, run, f"{len(found)} of {run.chunks} chunks are there"))
+    return [found[name] for name in wanted]
+
+
+def _missing(partition: int, run: Run, what: str) -> str:
     return (
-        f"the snapshot {pointer.snapshot_id} of partition {partition} is missing at offset {pointer.first_offset}: "
+        f"the snapshot {run.run_id} of partition {partition} is missing at offset {run.first_offset}: "
         f"{what}. Starting without it would lose usage. `rater recover` shows what there is"
     )

@@ -128,7 +128,8 @@ class Keeper:
             )
         if pointer.chunks == 0:
             return PartitionState(self.partition, partitions, self._context.settings.period)
-        payload = b"".join(await self._log.read_chunks(self.partition, pointer))
+        (chunks,) = await self._log.read_chunks(self.partition, [pointer.run])
+        payload = b"".join(chunks)
         if zlib.crc32(payload) != pointer.crc32:
             raise RestoreRefusedError(
                 f"the snapshot {pointer.snapshot_id} of partition {self.partition} is damaged (checksum). "
