@@ -39,6 +39,7 @@ from rater.rating import Chain, RuleBook
 
 HOUR = 3600
 T = 1_767_225_600  # 2026-01-01T00:00:00Z
+HALF = HOUR // 2
 GRACE = 3 * HOUR  # the hour in which a frame closes that nothing delays: its period and two more
 VM1 = Series({"id": "vm1"}, {"flavor": "tiny"})
 VM2 = Series({"id": "vm2"}, {"flavor": "tiny"})

@@ -7,6 +7,7 @@ from decimal import Decimal
 import pytest
 
 from rater.engine import encode_snapshot
+from rater.engine.take import RECENT_BATCHES
 from rater.model.interval import Interval
 from rater.model.rated import AlertKind, CollectionRef, FrameStatus
 from tests.unit.engine.builders import (
@@ -389,3 +390,53 @@ def test_labels_make_the_line_and_not_their_order() -> None:
     )
     frame = bench.one(T + HOUR)
     assert [(line.qty, line.price) for line in frame.lines] == [(2, Decimal("0.2"))]
+
+
+def test_a_number_that_is_used_again_for_other_content_is_refused() -> None:
+    # given a producer that has lost its count
+    bench = Bench()
+    bench.take(push(sample(T, "2", T + HOUR), sequence=0), push(sample(T, "3", T + HOUR), sequence=0))
+
+    # when, then the second is not lost silently
+    assert "sequence 0 of producer 'p' was used before for other content" in bench.rejected()[0]
+    assert quantities(bench.one(T + HOUR)) == {"vm1": 2}
+
+
+def test_an_old_number_is_a_repetition_only_if_the_frame_has_what_it_brings() -> None:
+    # given a collection and a push, then more batches than are remembered
+    bench = Bench()
+    old, pushed = collection(sequence=0), push(sample(T, "2", T + HOUR), sequence=1)
+    bench.take(plan("cpu"), old, pushed, *(push(sample(T), sequence=number) for number in range(2, 2 + RECENT_BATCHES)))
+
+    # when both come again: of the collection the frame knows that it has it, of the push it cannot know
+    bench.take(old, pushed, collection(sequence=0, attempt=2, qty="7"))
+
+    # then
+    reasons = bench.rejected()
+    assert ["too long ago" in reason for reason in reasons] == [True, True]
+
+
+def test_lost_batches_are_told_when_they_had_their_time() -> None:
+    # given a hole of two, and one that is filled in time; and the first batch of another producer is missing
+    bench = Bench(settle=100)
+    bench.take(*(push(sample(T), sequence=number) for number in (0, 3, 5, 4)), at=T)
+    bench.take(push(sample(T), sequence=1, producer_id="q"), at=T + 50)
+
+    # when, then nothing is said before the time is over
+    bench.decide(T + 99)
+    assert bench.alerts() == []
+    bench.decide(T + 100)
+    (lost,) = bench.alerts()
+    assert (lost.kind, lost.begin, lost.end) == (AlertKind.BATCHES_LOST, T, T + 100)
+    assert "2 batch(es) of producer 'p' never came, the first with sequence 1" in lost.reason
+    bench.decide(T + 150)
+    (other,) = bench.alerts()
+    assert "producer 'q' never came, the first with sequence 0" in other.reason
+
+    # and each is told once, also if there are new ones
+    bench.take(push(sample(T), sequence=8), at=T + 200)
+    bench.decide(T + 300)
+    (third,) = bench.alerts()
+    assert "2 batch(es) of producer 'p' never came, the first with sequence 6" in third.reason
+    bench.decide(T + 500)
+    assert bench.alerts() == []
