@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple
 
+import msgspec
 from hypothesis import strategies as st
 
 from rater.engine import (
@@ -21,7 +22,18 @@ from rater.engine import (
 )
 from rater.model.codec import CONTENT_TYPE, JSON, MSGPACK, encode_json, encode_msgpack
 from rater.model.interval import Interval, clip
-from rater.model.usage import Collection, CollectionFailed, FrameForced, Sample, ScopePlan, UsageRecord
+from rater.model.usage import (
+    Collection,
+    CollectionFailed,
+    FrameBase,
+    FrameForced,
+    ReworkBegun,
+    ReworkEnded,
+    ReworkLines,
+    Sample,
+    ScopePlan,
+    UsageRecord,
+)
 from tests.unit.engine.builders import HOUR, VM1, VM2, T, context, not_a_number, price_list, sample
 
 SLOT = 600
@@ -122,7 +134,27 @@ failures = st.builds(
     st.integers(1, 9),
 )
 forces = st.builds(lambda scope, hour: FrameForced(scope, T + hour * HOUR, "kim", ""), _scopes, st.integers(0, 3))
-usage: st.SearchStrategy[UsageRecord] = st.one_of(collections, plans, plans, failures, forces)
+_reworks = st.sampled_from(["r1", "r2"])
+_hours = st.integers(0, 2).map(lambda hour: T + hour * HOUR)
+brackets: st.SearchStrategy[UsageRecord] = st.one_of(
+    st.builds(
+        lambda rework, scope, period_begin, revision: ReworkBegun(
+            rework, "rerate", scope, period_begin, "kim", "", FrameBase(revision, "", 1, period_begin + HOUR)
+        ),
+        _reworks,
+        _scopes,
+        _hours,
+        st.integers(0, 1),
+    ),
+    st.builds(ReworkLines, _reworks, _scopes, _hours, _metrics, st.just([VM1, VM2])),
+    st.builds(
+        lambda part, rework: msgspec.structs.replace(part, rework_id=rework, producer_id=f"{rework}{part.sequence}"),
+        collections,
+        _reworks,
+    ),
+    st.builds(ReworkEnded, _reworks, _scopes, _hours, st.integers(0, 1)),
+)
+usage: st.SearchStrategy[UsageRecord] = st.one_of(collections, plans, plans, failures, forces, brackets)
 payloads = st.one_of(collections, collections, collections, usage, usage, st.sampled_from([b"nonsense", b"{}", b""]))
 
 

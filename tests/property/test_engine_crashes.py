@@ -150,5 +150,5 @@ def _reason(item: OutboxItem) -> str:
 def test_reading_alone_decides_nothing(history: History) -> None:
     shell = Shell(history.log)
     shell.read(len(history.log))
-    assert {item.topic for item in shell.state.outbox} <= {"rejected"}
+    assert {item.topic for item in shell.state.outbox} <= {"rejected", "alerts"}  # alerts: reworks that are refused
     assert all(frame.revision == -1 for scope in shell.state.scopes.values() for frame in scope.frames.values())
