@@ -2,7 +2,7 @@
 
 from rater.reports.months import MonthError, month_interval
 from rater.reports.remote import RemoteView
-from rater.reports.requests import ExportRequest, Selection, UsageRequest
+from rater.reports.requests import ExportRequest, RevisionRequest, ReworkRequest, Selection, UsageRequest
 from rater.reports.statement import (
     Hole,
     MetricRow,
@@ -23,6 +23,8 @@ __all__ = [
     "RemoteView",
     "Report",
     "ReportRefusedError",
+    "RevisionRequest",
+    "ReworkRequest",
     "Selection",
     "StoreView",
     "UsageRequest",

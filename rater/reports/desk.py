@@ -21,7 +21,7 @@ from aiohttp import web
 
 from rater.model.errors import RaterError
 from rater.reports._unix import socket_address
-from rater.reports.requests import ExportRequest, Selection, UsageRequest
+from rater.reports.requests import ExportRequest, RevisionRequest, ReworkRequest, Selection, UsageRequest
 from rater.reports.view import View
 
 __all__ = ["serve_desk"]
@@ -110,6 +110,9 @@ def _application(view: View, threads: Executor) -> web.Application:
         ("lines", Selection, lambda chosen, out: _rows(view.lines(chosen), out)),
         ("usage", UsageRequest, lambda asked, out: _rows(view.usage(asked), out)),
         ("gaps", Selection, lambda chosen, out: _rows(view.gaps(chosen), out)),
+        ("reworks", ReworkRequest, lambda asked, out: _rows(view.reworks(asked), out)),
+        ("frame_at", RevisionRequest, lambda asked, out: _rows(filter(None, [view.frame_at(asked)]), out)),
+        ("lines_at", RevisionRequest, lambda asked, out: _rows(view.lines_at(asked), out)),
         ("scopes", type(None), lambda _, out: _rows(view.scopes(), out)),
         ("export", ExportRequest, view.export),
     ]

@@ -12,8 +12,18 @@ from typing import BinaryIO, TypeVar
 import msgspec
 
 from rater.reports._unix import socket_address
-from rater.reports.requests import ExportRequest, Selection, UsageRequest
-from rater.store import FrameRow, GapRow, LineRow, Progress, ScopeRow, StoreError, StoreUnavailableError, UsageRow
+from rater.reports.requests import ExportRequest, RevisionRequest, ReworkRequest, Selection, UsageRequest
+from rater.store import (
+    FrameRow,
+    GapRow,
+    LineRow,
+    Progress,
+    ReworkRow,
+    ScopeRow,
+    StoreError,
+    StoreUnavailableError,
+    UsageRow,
+)
 
 __all__ = ["RemoteView"]
 
@@ -72,6 +82,18 @@ class RemoteView:
     def gaps(self, selection: Selection) -> Iterator[GapRow]:
         """Gaps by scope and period."""
         return self._rows("gaps", selection, GapRow)
+
+    def reworks(self, request: ReworkRequest) -> Iterator[ReworkRow]:
+        """What became of reworks, by scope, period and hour."""
+        return self._rows("reworks", request, ReworkRow)
+
+    def frame_at(self, request: RevisionRequest) -> FrameRow | None:
+        """One revision of a frame; None if the store does not have it, or no longer."""
+        return next(self._rows("frame_at", request, FrameRow), None)
+
+    def lines_at(self, request: RevisionRequest) -> Iterator[LineRow]:
+        """The lines of one revision of a frame, as far as they are there."""
+        return self._rows("lines_at", request, LineRow)
 
     def scopes(self) -> list[ScopeRow]:
         """Scopes that have frames."""

@@ -33,6 +33,23 @@ class UsageRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     end: Instant
 
 
+class ReworkRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What became of reworks: of a scope, of periods that begin within `[begin, end)`, of one; None is any."""
+
+    scope_id: Annotated[str, Meta(max_length=255)] | None = None
+    begin: Instant | None = None
+    end: Instant | None = None
+    rework_id: Annotated[str, Meta(max_length=255)] | None = None
+
+
+class RevisionRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One revision of one frame, which may have been replaced."""
+
+    scope_id: Annotated[str, Meta(max_length=255)]
+    period_begin: Instant
+    revision: Annotated[int, Meta(ge=0, le=2**32)]
+
+
 class ExportRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """An export as one stream of bytes."""
 

@@ -14,7 +14,7 @@ from typing import BinaryIO, Protocol
 
 from rater.model.interval import Interval
 from rater.reports.remote import RemoteView
-from rater.reports.requests import ExportRequest, Selection, UsageRequest
+from rater.reports.requests import ExportRequest, RevisionRequest, ReworkRequest, Selection, UsageRequest
 from rater.reports.statement import Report, compute
 from rater.store import (
     EmbeddedTarget,
@@ -22,15 +22,19 @@ from rater.store import (
     GapRow,
     LineRow,
     Progress,
+    ReworkRow,
     ScopeRow,
     Store,
     StoreLockedError,
     StoreSettings,
     StoreUnavailableError,
     UsageRow,
+    frame_at,
     frames,
     gaps,
     lines,
+    lines_at,
+    reworks,
     scopes,
     usage,
     write_export,
@@ -56,6 +60,15 @@ class View(Protocol):
 
     def gaps(self, selection: Selection) -> Iterator[GapRow]:
         """Gaps by scope and period."""
+
+    def reworks(self, request: ReworkRequest) -> Iterator[ReworkRow]:
+        """What became of reworks, by scope, period and hour."""
+
+    def frame_at(self, request: RevisionRequest) -> FrameRow | None:
+        """One revision of a frame; None if the store does not have it, or no longer."""
+
+    def lines_at(self, request: RevisionRequest) -> Iterator[LineRow]:
+        """The lines of one revision of a frame, as far as they are there."""
 
     def scopes(self) -> list[ScopeRow]:
         """Scopes that have frames."""
@@ -85,6 +98,18 @@ class StoreView:
     def gaps(self, selection: Selection) -> Iterator[GapRow]:
         """Gaps by scope and period."""
         return gaps(self._store, selection.scope_id, selection.begin, selection.end, open_only=selection.open_only)
+
+    def reworks(self, request: ReworkRequest) -> Iterator[ReworkRow]:
+        """What became of reworks, by scope, period and hour."""
+        return reworks(self._store, request.scope_id, request.begin, request.end, request.rework_id)
+
+    def frame_at(self, request: RevisionRequest) -> FrameRow | None:
+        """One revision of a frame; None if the store does not have it, or no longer."""
+        return frame_at(self._store, request.scope_id, request.period_begin, request.revision)
+
+    def lines_at(self, request: RevisionRequest) -> Iterator[LineRow]:
+        """The lines of one revision of a frame, as far as they are there."""
+        return lines_at(self._store, request.scope_id, request.period_begin, request.revision)
 
     def scopes(self) -> list[ScopeRow]:
         """Scopes that have frames."""

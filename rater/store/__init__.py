@@ -15,8 +15,30 @@ from rater.store.errors import (
 from rater.store.export import ExportForm, ExportWhat, Progress, export_frames, export_gaps, export_lines, write_export
 from rater.store.migrate import Migration, check_schema, migrate, migrations, missing_migrations
 from rater.store.prune import delete_superseded
-from rater.store.queries import counts, frames, gaps, lines, revision_of, scopes, totals, usage
-from rater.store.rows import FrameRow, GapRow, LineRow, ScopeRow, TotalRow, UsageRow, plain_text
+from rater.store.queries import (
+    counts,
+    frame_at,
+    frames,
+    gaps,
+    lines,
+    lines_at,
+    revision_of,
+    reworks,
+    scopes,
+    totals,
+    usage,
+)
+from rater.store.rows import (
+    FrameRow,
+    GapRow,
+    LineRow,
+    ReworkOutcome,
+    ReworkRow,
+    ScopeRow,
+    TotalRow,
+    UsageRow,
+    plain_text,
+)
 from rater.store.rule_events import RuleEventRow, newest_rule_version, write_rule_events
 from rater.store.settings import EmbeddedTarget, ServerTarget, StoreSettings
 from rater.store.writer import Batch, write
@@ -34,6 +56,8 @@ __all__ = [
     "Migration",
     "Progress",
     "ReadConflictError",
+    "ReworkOutcome",
+    "ReworkRow",
     "RuleEventRow",
     "ScopeRow",
     "ServerTarget",
@@ -54,15 +78,18 @@ __all__ = [
     "export_frames",
     "export_gaps",
     "export_lines",
+    "frame_at",
     "frames",
     "gaps",
     "lines",
+    "lines_at",
     "migrate",
     "migrations",
     "missing_migrations",
     "newest_rule_version",
     "plain_text",
     "revision_of",
+    "reworks",
     "scopes",
     "totals",
     "usage",

@@ -8,7 +8,8 @@ FRAMES = """
 SELECT scope_id, toUInt32(period_begin), toUInt32(period_end), revision, status, closed_by, weak,
     rule_version, toUInt32(closed_at), toUInt32(expected_until), line_count, totals.metric, totals.unit,
     arrayMap(x -> toString(x), totals.qty),
-    arrayMap(x -> toString(x), totals.price), totals.n, coverage, gaps, quarantined, failure
+    arrayMap(x -> toString(x), totals.price), totals.n, coverage, gaps, quarantined, failure,
+    digest, rework_id
 FROM frames FINAL
 WHERE scope_id >= {first_scope:String} AND ({last_scope:String} = '' OR scope_id <= {last_scope:String})
     AND period_begin >= {begin:UInt32} AND period_begin < {end:UInt32}
@@ -53,13 +54,49 @@ ORDER BY scope_id, period_begin, metric, source, gap_begin, gap_end, gap_id
 
 USAGE = """
 SELECT scope_id, metric, source, toUInt32(range_begin), toUInt32(range_end), attempt, collection_id, part, parts,
-    series, arrayMap(x -> toUInt32(x), sample_begin), arrayMap(x -> toUInt32(x), sample_end), qty
+    series, arrayMap(x -> toUInt32(x), sample_begin), arrayMap(x -> toUInt32(x), sample_end), qty,
+    unit, producer_id, sequence, proof, n = 0, covers, note, quarantined
 FROM usage
 WHERE scope_id = {scope_id:String} AND range_begin < {end:UInt32} AND range_end > {begin:UInt32}
 ORDER BY scope_id, metric, source, range_begin, range_end, attempt, collection_id, part, n
 LIMIT 1 BY scope_id, metric, source, range_begin, range_end, attempt, collection_id, part, n
 """
 # Rows of one key are equal, as those of LINES_OF are.
+
+FRAMES_AT = """
+SELECT scope_id, toUInt32(period_begin), toUInt32(period_end), revision, status, closed_by, weak,
+    rule_version, toUInt32(closed_at), toUInt32(expected_until), line_count, totals.metric, totals.unit,
+    arrayMap(x -> toString(x), totals.qty),
+    arrayMap(x -> toString(x), totals.price), totals.n, coverage, gaps, quarantined, failure,
+    digest, rework_id
+FROM frames
+WHERE scope_id = {scope_id:String} AND period_begin = {period_begin:UInt32} AND revision = {revision:UInt32}
+LIMIT 1
+"""
+# Without FINAL: the row of a replaced revision is there until its part is merged, which may be at once or never.
+
+REWORKS = """
+SELECT scope_id, toUInt32(period_begin), rework_id, kind, author, requested, outcome, base_revision, revision,
+    rule_version_before, rule_version_after,
+    before.metric, before.unit, arrayMap(x -> toString(x), before.qty), arrayMap(x -> toString(x), before.price),
+    before.n,
+    after.metric, after.unit, arrayMap(x -> toString(x), after.qty), arrayMap(x -> toString(x), after.price), after.n,
+    toUInt32(raised_at), reason
+FROM reworks FINAL
+WHERE scope_id >= {first_scope:String} AND ({last_scope:String} = '' OR scope_id <= {last_scope:String})
+    AND period_begin >= {begin:UInt32} AND period_begin < {end:UInt32}
+    AND ({rework_id:String} = '' OR rework_id = {rework_id:String})
+ORDER BY scope_id, period_begin, raised_at, rework_id
+"""
+
+REWORKS_PER_MONTH = """
+SELECT scope_id, toUInt32(toDateTime(toStartOfMonth(period_begin), 'UTC')) AS month_begin, count()
+FROM reworks
+WHERE scope_id >= {first_scope:String} AND ({last_scope:String} = '' OR scope_id <= {last_scope:String})
+    AND period_begin >= {begin:UInt32} AND period_begin < {end:UInt32}
+GROUP BY scope_id, month_begin
+ORDER BY scope_id, month_begin
+"""
 
 TOTALS = """
 SELECT metric, unit, toString(sum(qty)), toString(sum(price)), sum(n)

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 from rater.model.codec import MAX_MAGNITUDE, encode_json
 from rater.model.labels import Labels, canonical_series, label_text
-from rater.model.rated import Alert, AlertKind, Line, RatedFrame
+from rater.model.rated import Alert, AlertKind, Line, MetricTotal, RatedFrame
 from rater.model.usage import Collection, Series
 from rater.store.client import Column
 from rater.store.errors import UnstorableError
@@ -23,6 +23,7 @@ __all__ = [
     "FRAMES",
     "GAPS",
     "LINES",
+    "REWORKS",
     "USAGE",
     "LineColumns",
     "Row",
@@ -31,6 +32,7 @@ __all__ = [
     "frame_row",
     "gap_row",
     "month_of",
+    "rework_row",
     "usage_rows",
 ]
 
@@ -42,6 +44,13 @@ LAST_INSTANT = 2**32 - 1  # of a DateTime: in 2106
 LAST_COUNT = 2**32 - 1  # of a UInt32
 _NAME = "LowCardinality(String)"
 _LABELS = f"Map({_NAME}, {_NAME})"
+_OUTCOMES = {
+    AlertKind.REWORK_DONE: "done",
+    AlertKind.REWORK_REFUSED: "refused",
+    AlertKind.REWORK_ABANDONED: "abandoned",
+}
+_RANKS = {AlertKind.REWORK_REFUSED: 1, AlertKind.REWORK_ABANDONED: 2, AlertKind.REWORK_DONE: 3}
+"""Of two alerts of one rework of a frame, the one that counts: 0007_reworks.sql."""
 
 
 class Table(NamedTuple):
@@ -98,6 +107,8 @@ FRAMES = Table(
         ("gaps", "String"),
         ("quarantined", "String"),
         ("failure", "String"),
+        ("digest", "String"),
+        ("rework_id", "String"),
     ),
 )
 GAPS = Table(
@@ -112,6 +123,36 @@ GAPS = Table(
         ("gap_id", "FixedString(16)"),
         ("opened", "String"),
         ("resolved", "String"),
+    ),
+)
+REWORKS = Table(
+    "reworks",
+    (
+        ("scope_id", _NAME),
+        ("period_begin", "UInt32"),
+        ("rework_id", "String"),
+        ("kind", _NAME),
+        ("author", _NAME),
+        ("requested", "String"),
+        ("outcome", _NAME),
+        ("base_revision", "UInt32"),
+        ("revision", "UInt32"),
+        ("rule_version_before", "UInt32"),
+        ("rule_version_after", "UInt32"),
+        *(
+            (f"{when}.{name}", kind)
+            for when in ("before", "after")
+            for name, kind in (
+                ("metric", f"Array({_NAME})"),
+                ("unit", f"Array({_NAME})"),
+                ("qty", "Array(String)"),
+                ("price", "Array(String)"),
+                ("n", "Array(UInt32)"),
+            )
+        ),
+        ("raised_at", "UInt32"),
+        ("reason", "String"),
+        ("rank", "UInt8"),
     ),
 )
 USAGE = Table(
@@ -180,7 +221,6 @@ class LineColumns:
 
 def frame_row(frame: RatedFrame, line_count: int) -> Row:
     """The row of FRAMES for a revision that has `line_count` rows in `lines`. Raises UnstorableError."""
-    totals = frame.totals
     return (
         frame.scope_id,
         _instant(frame.period_begin),
@@ -195,15 +235,55 @@ def frame_row(frame: RatedFrame, line_count: int) -> Row:
         line_count,
         len(frame.gaps),
         len(frame.quarantined),
+        *_totals(frame.totals),
+        encode_json(frame.coverage),
+        encode_json(frame.gaps),
+        encode_json(frame.quarantined),
+        frame.failure,
+        frame.digest,
+        frame.rework_id,
+    )
+
+
+def _totals(totals: Sequence[MetricTotal]) -> Row:
+    """The five columns of a Nested of totals."""
+    return (
         tuple([total.metric for total in totals]),
         tuple([total.unit for total in totals]),
         tuple([amount_text(total.qty, SUM_LIMIT) for total in totals]),
         tuple([amount_text(total.price, SUM_LIMIT) for total in totals]),
         tuple([_count(total.n) for total in totals]),
-        encode_json(frame.coverage),
-        encode_json(frame.gaps),
-        encode_json(frame.quarantined),
-        frame.failure,
+    )
+
+
+def rework_row(alert: Alert) -> Row | None:
+    """The row of REWORKS for an alert that says what became of a rework; None for every other alert.
+
+    Raises UnstorableError.
+    """
+    said = alert.rework
+    if said is None or alert.kind not in _RANKS:
+        return None
+    outcome = _OUTCOMES[alert.kind]
+    if outcome == "done" and said.revision == said.base_revision:
+        outcome = "unchanged"
+    return (
+        alert.scope_id,
+        _instant(alert.period_begin),
+        said.rework_id,
+        said.kind,
+        said.author,
+        said.requested,
+        outcome,
+        _count(said.base_revision),
+        _count(said.revision),
+        _count(said.rule_version_before),
+        _count(said.rule_version_after),
+        *_totals(said.before),
+        *_totals(said.after),
+        _instant(alert.raised_at),
+        alert.reason,
+        _RANKS[alert.kind],
     )
 
 

@@ -14,14 +14,29 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from rater.model.interval import Interval
 from rater.model.rated import ClosedBy, FrameStatus, Gap, MetricCoverage, MetricTotal, QuarantinedPoint
+from rater.model.usage import QuarantinedItem
 from rater.store import _statements as _sql
 from rater.store.blocks import LAST_INSTANT
 from rater.store.client import Store
 from rater.store.errors import ReadConflictError
-from rater.store.rows import FrameRow, GapRow, LineRow, ScopeRow, TotalRow, UsageRow
+from rater.store.rows import FrameRow, GapRow, LineRow, ReworkRow, ScopeRow, TotalRow, UsageRow
 
-__all__ = ["counts", "frames", "gaps", "line_columns", "lines", "revision_of", "scopes", "totals", "usage"]
+__all__ = [
+    "counts",
+    "frame_at",
+    "frames",
+    "gaps",
+    "line_columns",
+    "lines",
+    "lines_at",
+    "revision_of",
+    "reworks",
+    "scopes",
+    "totals",
+    "usage",
+]
 
 PAGE_ROWS = 2_000  # about 4 MB of frames
 PAGE_LINES = 10_000  # about 10 MB of line rows; a single larger frame is one page
@@ -31,6 +46,8 @@ PAUSE_SECONDS = 0.05  # doubles with each attempt: 3 s in all
 _coverage = msgspec.json.Decoder(list[MetricCoverage]).decode
 _gaps = msgspec.json.Decoder(list[Gap]).decode
 _quarantined = msgspec.json.Decoder(list[QuarantinedPoint]).decode
+_covers = msgspec.json.Decoder(list[Interval]).decode
+_items = msgspec.json.Decoder(list[QuarantinedItem]).decode
 
 
 class _Head(NamedTuple):
@@ -75,8 +92,7 @@ def lines(
     """
     for columns in line_columns(store, scope_id, begin, end):
         for row in zip(*columns, strict=True):
-            scope, period_begin, revision, metric, line_id, qty, price, *rest = row
-            yield LineRow(scope, period_begin, revision, metric, line_id, Decimal(qty), Decimal(price), *rest)
+            yield _line_row(row)
 
 
 def line_columns(
@@ -96,7 +112,11 @@ def usage(store: Store, scope_id: str, begin: int, end: int) -> Iterator[UsageRo
     """
     first, last = (min(max(instant, 0), LAST_INSTANT) for instant in (begin, end))
     for row in store.rows(_sql.USAGE, {"scope_id": scope_id, "begin": first, "end": last}):
-        values = [*row[:-3], *map(list, row[-3:])]
+        values: list[Any] = list(row)
+        values[10:13] = map(list, row[10:13])
+        values[17] = bool(row[17])
+        values[18] = _covers(row[18]) if row[18] else []
+        values[20] = _items(row[20]) if row[20] else []
         yield UsageRow(*values)
 
 
@@ -112,6 +132,33 @@ def gaps(
     for page in _pages(store, _sql.GAPS_PER_MONTH, _bounds(scope_id, begin, end)):
         for row in store.rows(_sql.GAPS, {**page._asdict(), "open_only": open_only}):
             yield GapRow(*row)
+
+
+def reworks(
+    store: Store,
+    scope_id: str | None = None,
+    begin: int | None = None,
+    end: int | None = None,
+    rework_id: str | None = None,
+) -> Iterator[ReworkRow]:
+    """What became of frames that were to be rated again, by scope, period and hour; None asks for all reworks."""
+    for page in _pages(store, _sql.REWORKS_PER_MONTH, _bounds(scope_id, begin, end)):
+        for row in store.rows(_sql.REWORKS, {**page._asdict(), "rework_id": rework_id or ""}):
+            values = [*row[:11], _totals(*row[11:16]), _totals(*row[16:21]), *row[21:]]
+            yield ReworkRow(*values)
+
+
+def frame_at(store: Store, scope_id: str, period_begin: int, revision: int) -> FrameRow | None:
+    """One revision of a frame, also a replaced one; None if the store does not have its row, or no longer."""
+    asked = {"scope_id": scope_id, "period_begin": period_begin, "revision": revision}
+    found = store.rows(_sql.FRAMES_AT, asked)
+    return _frame_row(found[0]) if found else None
+
+
+def lines_at(store: Store, scope_id: str, period_begin: int, revision: int) -> Iterator[LineRow]:
+    """The lines of one revision of a frame, as far as they are there: compare their number with its `line_count`."""
+    for row in store.rows(_sql.LINES_OF, {"keys": [(scope_id, period_begin, revision)]}):
+        yield _line_row(row)
 
 
 def totals(
@@ -174,7 +221,7 @@ def _pages(store: Store, per_month: str, bounds: _Page) -> Iterator[_Page]:
 
 
 def _frame_row(row: tuple[Any, ...]) -> FrameRow:
-    (*head, metric, unit, qty, price, n, coverage, gaps_text, quarantined, failure) = row
+    (*head, metric, unit, qty, price, n, coverage, gaps_text, quarantined, failure, digest, rework_id) = row
     (
         scope_id,
         period_begin,
@@ -200,15 +247,28 @@ def _frame_row(row: tuple[Any, ...]) -> FrameRow:
         closed_at=closed_at,
         expected_until=None if until == LAST_INSTANT else until,
         line_count=line_count,
-        totals=[
-            MetricTotal(name, of, Decimal(amount), Decimal(money), count)
-            for name, of, amount, money, count in zip(metric, unit, qty, price, n, strict=True)
-        ],
+        totals=_totals(metric, unit, qty, price, n),
         coverage=_coverage(coverage),
         gaps=_gaps(gaps_text),
         quarantined=_quarantined(quarantined),
         failure=failure,
+        digest=digest,
+        rework_id=rework_id,
     )
+
+
+def _totals(
+    metrics: Sequence[str], units: Sequence[str], qty: Sequence[str], price: Sequence[str], n: Sequence[int]
+) -> list[MetricTotal]:
+    return [
+        MetricTotal(metric, unit, Decimal(amount), Decimal(money), count)
+        for metric, unit, amount, money, count in zip(metrics, units, qty, price, n, strict=True)
+    ]
+
+
+def _line_row(row: Sequence[Any]) -> LineRow:
+    scope, period_begin, revision, metric, line_id, qty, price, *rest = row
+    return LineRow(scope, period_begin, revision, metric, line_id, Decimal(qty), Decimal(price), *rest)
 
 
 def _chunks(heads: Sequence[_Head]) -> Iterator[list[_Head]]:

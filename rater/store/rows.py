@@ -3,12 +3,28 @@
 from __future__ import annotations
 
 from decimal import Decimal
+from typing import Literal, TypeAlias
 
 import msgspec
 
+from rater.model.interval import Interval
 from rater.model.rated import ClosedBy, FrameStatus, Gap, MetricCoverage, MetricTotal, QuarantinedPoint
+from rater.model.usage import QuarantinedItem, ReworkKind
 
-__all__ = ["FrameRow", "GapRow", "LineRow", "ScopeRow", "TotalRow", "UsageRow", "plain_text"]
+__all__ = [
+    "FrameRow",
+    "GapRow",
+    "LineRow",
+    "ReworkOutcome",
+    "ReworkRow",
+    "ScopeRow",
+    "TotalRow",
+    "UsageRow",
+    "plain_text",
+]
+
+ReworkOutcome: TypeAlias = Literal["done", "unchanged", "refused", "abandoned"]
+"""`unchanged`: rated again, and it came to the same; nothing was published. The last two changed nothing either."""
 
 
 class FrameRow(msgspec.Struct, frozen=True):
@@ -32,6 +48,10 @@ class FrameRow(msgspec.Struct, frozen=True):
     quarantined: list[QuarantinedPoint]
     failure: str = ""
     """Of a failed frame: which script or module failed, in which line, and why."""
+    digest: str = ""
+    """Of what the revision says; empty for those stored before digests were."""
+    rework_id: str = ""
+    """The rework that made the revision; empty for all others."""
 
 
 class LineRow(msgspec.Struct, frozen=True):
@@ -69,6 +89,15 @@ class UsageRow(msgspec.Struct, frozen=True):
     begins: list[int]
     ends: list[int]
     qty: list[str]
+    unit: str = "undefined"
+    producer_id: str = ""
+    sequence: int = 0
+    proof: Literal["proven", "weak"] = "proven"
+    is_first: bool = True
+    """Whether it is the first row of its part: what follows stands there and is empty in the others."""
+    covers: list[Interval] = []
+    note: str = ""
+    quarantined: list[QuarantinedItem] = []
 
 
 class GapRow(msgspec.Struct, frozen=True):
@@ -88,6 +117,28 @@ class GapRow(msgspec.Struct, frozen=True):
     resolved_revision: int | None
     resolved_at: int | None
     resolution: str
+
+
+class ReworkRow(msgspec.Struct, frozen=True):
+    """What became of one frame in a rework. `revision` is `base_revision` unless it is done."""
+
+    scope_id: str
+    period_begin: int
+    rework_id: str
+    kind: ReworkKind
+    author: str
+    requested: str
+    """Why the author wanted it."""
+    outcome: ReworkOutcome
+    base_revision: int
+    revision: int
+    rule_version_before: int
+    rule_version_after: int
+    before: list[MetricTotal]
+    after: list[MetricTotal]
+    raised_at: int
+    reason: str
+    """Of the outcome, in words."""
 
 
 class TotalRow(msgspec.Struct, frozen=True):

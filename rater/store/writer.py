@@ -15,6 +15,7 @@ from rater.store.blocks import (
     FRAMES,
     GAPS,
     LINES,
+    REWORKS,
     USAGE,
     LineColumns,
     Row,
@@ -22,6 +23,7 @@ from rater.store.blocks import (
     frame_row,
     gap_row,
     month_of,
+    rework_row,
     usage_rows,
 )
 from rater.store.client import Column, Store
@@ -37,6 +39,7 @@ class Batch:
         self._frames: defaultdict[int, list[Row]] = defaultdict(list)
         self._usage: defaultdict[int, list[Row]] = defaultdict(list)
         self._gaps: list[Row] = []
+        self._reworks: list[Row] = []
         self.weight = 0
         """About how many lines' worth of memory and work the batch is: a row is one, a sample a quarter."""
         self.closed_at: list[int] = []
@@ -56,11 +59,14 @@ class Batch:
         self.weight += 1
 
     def add_alert(self, alert: Alert) -> bool:
-        """An alert; False if it is not about a gap and therefore not kept. Raises UnstorableError."""
-        row = gap_row(alert)
-        if row is None:
+        """An alert; False if it is neither about a gap nor about a rework and not kept. Raises UnstorableError."""
+        gap, rework = gap_row(alert), rework_row(alert)
+        if gap is not None:
+            self._gaps.append(gap)
+        elif rework is not None:
+            self._reworks.append(rework)
+        else:
             return False
-        self._gaps.append(row)
         self.weight += 1
         return True
 
@@ -81,6 +87,8 @@ class Batch:
             yield FRAMES, month, FRAMES.block(zip(*frames, strict=True))
         if self._gaps:
             yield GAPS, 0, GAPS.block(zip(*self._gaps, strict=True))
+        if self._reworks:
+            yield REWORKS, 0, REWORKS.block(zip(*self._reworks, strict=True))
 
 
 def write(store: Store, batch: Batch, token: str = "") -> dict[str, int]:

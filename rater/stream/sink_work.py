@@ -65,7 +65,7 @@ class Work:
                     self.batch.add_alert(decode_alert(value, form))
                 case Topic.USAGE:
                     usage = decode_usage(value, form)
-                    if isinstance(usage, Collection):
+                    if isinstance(usage, Collection) and not usage.stored:
                         self.batch.add_collection(usage)
         except (RejectedError, UnstorableError) as fault:
             self.refused.append((record, str(fault)))

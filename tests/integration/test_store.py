@@ -10,7 +10,9 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from rater.model.rated import FrameStatus
+from rater.model.interval import Interval
+from rater.model.rated import AlertKind, FrameStatus
+from rater.model.usage import QuarantinedItem
 from rater.store import (
     Batch,
     ReadConflictError,
@@ -21,15 +23,19 @@ from rater.store import (
     check_schema,
     counts,
     delete_superseded,
+    frame_at,
     frames,
     gaps,
     lines,
+    lines_at,
     migrate,
     migrations,
     missing_migrations,
     revision_of,
+    reworks,
     scopes,
     totals,
+    usage,
     write,
 )
 from rater.store import queries as queries_module
@@ -41,11 +47,12 @@ from tests.unit.store.builders import (
     a_gap_alert,
     a_hit_frame,
     a_line,
+    a_rework_alert,
     store_frames,
 )
 
-TABLES = ["frames", "gaps", "lines", "migrations", "rule_events", "usage"]
-VIEWS = ["coverage", "current_lines", "open_gaps", "totals"]
+TABLES = ["frames", "gaps", "lines", "migrations", "reworks", "rule_events", "usage"]
+VIEWS = ["coverage", "current_lines", "open_gaps", "rework_differences", "totals"]
 
 
 @pytest.fixture
@@ -58,7 +65,7 @@ def store(tmp_path: Path) -> Iterator[Store]:
 
 def merged(store: Store) -> None:
     """Lets every background merge that may ever happen have happened."""
-    for table in ("lines", "frames", "gaps", "usage"):
+    for table in ("lines", "frames", "gaps", "usage", "reworks"):
         store.command(f"OPTIMIZE TABLE {table} FINAL")
 
 
@@ -417,3 +424,71 @@ def test_views_for_people(store: Store) -> None:
         "SELECT metric, source, covered.begin[1], collection_ids FROM coverage WHERE scope_id = 'beta'"
     ) == [("instance", "prometheus", JANUARY, [f"c/instance/{JANUARY}"])]
     assert store.rows("SELECT toUInt32(gap_begin), gap_id FROM open_gaps") == [(JANUARY + 60, f"{1:032x}")]
+
+
+# --- reworks and replaced revisions
+
+
+def test_a_rework_of_a_frame_is_one_row_whatever_comes_how_often(store: Store) -> None:
+    # given the answer to a request that was repeated and refused the second time, another refused one, in any order
+    done, again = a_rework_alert(), a_rework_alert(AlertKind.REWORK_REFUSED)
+    other = a_rework_alert(AlertKind.REWORK_REFUSED, rework_id="r2")
+    same = a_rework_alert(period_begin=JANUARY + HOUR)
+    same = msgspec.structs.replace(same, rework=msgspec.structs.replace(same.rework, revision=0))
+    for alerts in ([done, other], [again, same], [done]):
+        batch = Batch()
+        assert all(batch.add_alert(alert) for alert in alerts)
+        write(store, batch)
+
+    for _ in range(2):
+        # then each frame of each rework has one row, and what was done counts
+        found = {(row.rework_id, row.period_begin): row for row in reworks(store)}
+        assert {key: row.outcome for key, row in found.items()} == {
+            ("r1", JANUARY): "done",
+            ("r2", JANUARY): "refused",
+            ("r1", JANUARY + HOUR): "unchanged",
+        }
+        row = found["r1", JANUARY]
+        assert (row.author, row.requested, row.base_revision, row.revision) == ("ann", "new prices", 0, 1)
+        assert (row.before, row.after) == (done.rework.before, done.rework.after)
+        assert [r.rework_id for r in reworks(store, "alpha", JANUARY, JANUARY + 1, "r2")] == ["r2"]
+        assert list(reworks(store, "beta")) == []
+        assert store.rows(
+            "SELECT metric, unit, toString(qty_difference), toString(price_difference) FROM rework_differences"
+        ) == [("instance", "GiB", "0", "1.5")]
+        # and also after every merge
+        merged(store)
+
+
+def test_a_replaced_revision_can_be_read_as_long_as_it_is_there(store: Store) -> None:
+    # given two revisions, and what the second says of itself
+    old, new = a_frame(lines=[a_line(1), a_line(2)]), a_frame(revision=1, lines=[a_line(1)])
+    new = msgspec.structs.replace(new, digest="ab" * 16, rework_id="r1")
+    store_frames(store, old)
+    store_frames(store, new)
+    # then both are there, whole
+    assert [len(list(lines_at(store, "alpha", JANUARY, revision))) for revision in (0, 1, 2)] == [2, 1, 0]
+    newest = frame_at(store, "alpha", JANUARY, 1)
+    assert newest is not None
+    assert newest == next(frames(store))
+    assert (newest.digest, newest.rework_id) == ("ab" * 16, "r1")
+    # and after merges the row of the old one is gone, without harm to the new one
+    merged(store)
+    assert frame_at(store, "alpha", JANUARY, 0) is None
+    assert frame_at(store, "alpha", JANUARY, 1) == newest
+
+
+def test_usage_is_read_back_as_it_was_collected(store: Store) -> None:
+    # given a collection with all there is to say
+    said = {"note": "3.1", "proof": "weak", "quarantined": [QuarantinedItem("NaN", "is no number", {"id": "z"})]}
+    part = a_collection(producer_id="p7", sequence=4, **said)
+    batch = Batch()
+    batch.add_collection(part)
+    write(store, batch)
+    # then its first row says it, and the others do not repeat it
+    first, second = usage(store, "alpha", JANUARY, JANUARY + 1)
+    assert (first.unit, first.producer_id, first.sequence, first.proof) == ("undefined", "p7", 4, "weak")
+    assert (first.is_first, first.note, first.quarantined) == (True, "3.1", said["quarantined"])
+    assert first.covers == [Interval(JANUARY, JANUARY + HOUR)]
+    assert (second.is_first, second.note, second.covers, second.quarantined) == (False, "", [], [])
+    assert second.proof == "weak"

@@ -16,6 +16,8 @@ from rater.model.rated import ClosedBy, FrameStatus, Line, MetricTotal, RatedFra
 from rater.reports import (
     ExportRequest,
     RemoteView,
+    RevisionRequest,
+    ReworkRequest,
     Selection,
     StoreView,
     month_interval,
@@ -99,6 +101,12 @@ async def test_the_holder_answers_as_the_store_itself(store: Store, remote: Remo
     assert await asyncio.to_thread(lambda: list(remote.frames(chosen))) == list(direct.frames(chosen))
     assert await asyncio.to_thread(lambda: list(remote.gaps(Selection()))) == []
     assert await asyncio.to_thread(remote.scopes) == direct.scopes()
+    # one revision, which is there, and one that is not
+    asked, unknown = RevisionRequest("projA", BEGIN, 0), RevisionRequest("projA", BEGIN, 7)
+    assert await asyncio.to_thread(remote.frame_at, asked) == next(direct.frames(chosen))
+    assert await asyncio.to_thread(remote.frame_at, unknown) is None
+    assert await asyncio.to_thread(lambda: list(remote.lines_at(asked))) == list(direct.lines_at(asked))
+    assert await asyncio.to_thread(lambda: list(remote.reworks(ReworkRequest()))) == []
     # an export of many blocks
     answers = [io.BytesIO(), io.BytesIO()]
     request = ExportRequest("lines", "jsonl")

@@ -21,6 +21,7 @@ from rater.model.rated import (
     MetricTotal,
     QuarantinedPoint,
     RatedFrame,
+    ReworkResult,
 )
 from rater.model.usage import Collection, Sample, Series
 from rater.store import Batch, Store, StoreSettings, write
@@ -158,3 +159,27 @@ def store_frames(store: Store, *frames: RatedFrame) -> None:
         batch.add_lines(frame)
         batch.add_frame(frame, len(frame.lines))
     write(store, batch)
+
+
+def a_rework_alert(
+    kind: AlertKind = AlertKind.REWORK_DONE, period_begin: int = JANUARY, rework_id: str = "r1", price: str = "2.5"
+) -> Alert:
+    """What became of a rework of a frame of `alpha` that cost 1 before and `price` after."""
+    done = kind is AlertKind.REWORK_DONE
+    before = [MetricTotal("instance", "GiB", Decimal(2), Decimal(1), 2)]
+    after = [MetricTotal("instance", "GiB", Decimal(2), Decimal(price), 2)] if done else before
+    result = ReworkResult(rework_id, "rerate", "ann", "new prices", 0, int(done), 3, 4 if done else 3, before, after)
+    return Alert(
+        alert_id="0c" * 16,
+        kind=kind,
+        scope_id="alpha",
+        metric="",
+        source="",
+        period_begin=period_begin,
+        begin=period_begin,
+        end=period_begin + HOUR,
+        revision=int(done),
+        raised_at=JANUARY + 9 * HOUR,
+        reason="rated again" if done else "another one is under way",
+        rework=result,
+    )
