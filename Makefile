@@ -16,7 +16,7 @@ export PATH := $(PATH):$(CURDIR)/.cache/prometheus/bin
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test lint format types imports schemas schemas-check unit integration conformance \
-	conformance-long chaos chaos-long e2e bench bench-rating bench-rules bench-scripts mutants \
+	conformance-long chaos chaos-long e2e month bench bench-rating bench-rules bench-scripts mutants \
 	kafka tools lock lock-cloudkitty clean .venv check-python
 
 help:  ## Lists the targets
@@ -71,6 +71,9 @@ chaos-long: tools  ## The same with many more seeds and kills
 
 e2e: tools  ## Whole system tests: the demo, and the README's commands as written
 	$(PYTEST) tests/e2e
+
+month: .venv  ## A month of 10 million samples, late, twice and lost, against a slow reference: ten minutes (ARGS="--help")
+	$(BIN)/python -m tests.month $(ARGS)
 
 bench: .venv  ## Measures throughput, cost per sample and memory (ARGS="--help" shows what can be set)
 	$(BIN)/python -m benchmarks.stream $(ARGS)

@@ -67,13 +67,13 @@ def _line(
     with localcontext(prec=200):
         qty = _quantity(AGGREGATION[metric], samples)
     service = next((service for service in rules if service["name"] == metric), None)
-    price = _price(service, scope_id, period_begin, qty, {**metadata, **groupby}) if service else Decimal(0)
+    price = price_of(service, scope_id, period_begin, qty, {**metadata, **groupby}) if service else Decimal(0)
     identity = json.dumps(
         [scope_id, metric, groupby, metadata], sort_keys=True, separators=(",", ":"), ensure_ascii=False
     )
     line_id = blake2b(identity.encode(), digest_size=16).hexdigest()
     unit = samples[0]["unit"]
-    return Line(scope_id, period_begin, metric, line_id, _text(qty), _text(price), unit, groupby, metadata)
+    return Line(scope_id, period_begin, metric, line_id, number_text(qty), number_text(price), unit, groupby, metadata)
 
 
 def _quantity(aggregation: str, samples: list[dict[str, Any]]) -> Decimal:
@@ -93,7 +93,9 @@ class _Group:
         self.threshold_of_field = True
 
 
-def _price(service: dict[str, Any], scope_id: str, period_begin: int, qty: Decimal, labels: dict[str, str]) -> Decimal:
+def price_of(
+    service: dict[str, Any], scope_id: str, period_begin: int, qty: Decimal, labels: dict[str, str]
+) -> Decimal:
     with localcontext(prec=28, rounding=ROUND_HALF_EVEN):
         groups: dict[str, _Group] = {}
         for rule in _in_force(service.get("mappings", []), scope_id, period_begin).values():
@@ -165,7 +167,7 @@ def _seconds(text: Any) -> int:
     return int(instant.replace(tzinfo=instant.tzinfo or UTC).timestamp())
 
 
-def _text(number: Decimal) -> str:
+def number_text(number: Decimal) -> str:
     text = format(number, "f")
     text = text.rstrip("0").rstrip(".") if "." in text else text
     return "0" if text in ("-0", "") else text
