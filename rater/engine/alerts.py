@@ -9,7 +9,7 @@ import msgspec
 
 from rater.engine.state import OutboxItem, Record
 from rater.model.codec import CONTENT_TYPE, JSON, Headers, encode_json
-from rater.model.interval import Interval
+from rater.model.interval import Interval, clip, subtract
 from rater.model.rated import Alert, AlertKind, Gap, RatedFrame, ReworkResult
 from rater.model.usage import Collection
 
@@ -108,7 +108,7 @@ def frame_alerts(
     And that its rating failed, or no longer fails if that of the revision before it `had_failed`.
     """
     alerts = [_gap_alert(frame, AlertKind.GAP_OPENED, gap, gap.reason) for gap in opened]
-    alerts += [_gap_alert(frame, AlertKind.GAP_RESOLVED, gap, "covered by a later collection") for gap in resolved]
+    alerts += [_gap_alert(frame, AlertKind.GAP_RESOLVED, gap, _resolution(frame, gap)) for gap in resolved]
     if frame.quarantined:
         first = frame.quarantined[0]
         reason = (
@@ -121,6 +121,19 @@ def frame_alerts(
         alerts.append(_rating_alert(frame, AlertKind.RATING_REPAIRED, "the frame is rated now"))
     alerts += [_frame_alert(frame, AlertKind.SUSPICION, metric, "", reason) for metric, reason in suspicions]
     return [_item(alert) for alert in alerts]
+
+
+def _resolution(frame: RatedFrame, gap: Gap) -> str:
+    """Why the gap is none any more, or another one."""
+    hole = Interval(gap.begin, gap.end)
+    entries = [entry for entry in frame.coverage if (entry.metric, entry.source) == (gap.metric, gap.source)]
+    expected = [part for entry in entries for part in clip(entry.expected, hole)]
+    covered = [part for entry in entries for part in clip(entry.covered, hole)]
+    if not expected:
+        return "no longer expected"
+    if not subtract(expected, covered):
+        return "covered by a later collection"
+    return "covered in part: a smaller gap is left" if covered else "another gap takes its place"
 
 
 def _gap_alert(frame: RatedFrame, kind: AlertKind, gap: Gap, reason: str) -> Alert:

@@ -14,6 +14,7 @@ from rater.engine.take import (
     MAX_PERIODS,
     add_part,
     check_part,
+    check_source,
     is_gone,
     is_repetition,
     metric_of,
@@ -100,6 +101,7 @@ def _take_collection(state: PartitionState, record: Record, part: Collection, co
     periods = spans(Interval(part.begin, part.end), state.period)
     _check_begin(state, record, part, context)
     scope = scope_of(state, part.scope_id)
+    check_source(scope, part.source)
     late = [period for period in periods if is_gone(scope, period)]
     targets = [
         (period, slice_for(scope, part, period, spec)) for period in periods if period not in late
@@ -165,6 +167,7 @@ def _take_plan(state: PartitionState, record: Record, plan: ScopePlan, context: 
     spans(Interval(plan.begin, max(plan.begin, min(window.end, record.timestamp_ms // 1000))), state.period)
     finite = spans(window, state.period) if plan.until is not None else []
     scope = scope_of(state, plan.scope_id)
+    check_source(scope, plan.source)
     before = scope.plans.get(plan.source, {})
     seen = scope.seen.pop(plan.source, {})
     for metric, since in seen.items():  # what was owed for being seen stays owed until the first plan begins

@@ -38,6 +38,8 @@ _ALIKE = "points of metric {!r} were made alike, and their sum is beyond {}"
 _TOO_LONG = "its labels have {} bytes: a line has room for 64 KiB"
 MAX_SERIES = 65536  # bytes of a line's labels: whatever sources and modules do, a record of `rated` fits into 4 MiB
 MAX_NAMED_BYTES = 500_000
+MAX_INTERVALS = 3000  # of coverage in a frame, all metrics and sources together: each part says it, in 30 to 300 bytes
+LEAST_INTERVALS = 8
 MAX_FAILURE = 2000  # characters, as topic `rated` takes them
 MAX_NAMED = 500  # quarantined points: each part of a frame repeats them, and a message holds 4 MiB
 
@@ -105,13 +107,25 @@ def look(scope: Scope, frame: Frame, period_seconds: int) -> Look:
         if (held := winners(slices))
     }
     expected = expectations(scope, period)
-    proven = {key: clip(covered(held), period) for key, held in chosen.items()}
+    most = max(LEAST_INTERVALS, MAX_INTERVALS // max(1, len(chosen)))
+    proven = {key: _bounded(clip(covered(held), period), most) for key, held in chosen.items()}
     holes = {
         key: left
         for key, wanted in expected.items()
         if (left := [hole for part in wanted for hole in uncovered(part, proven.get(key, []))])
     }
     return Look(chosen, expected, proven, holes)
+
+
+def _bounded(intervals: list[Interval], most: int) -> list[Interval]:
+    """Of coverage that is torn to shreds the longest ones: what names more as missing than is, errs on the safe side."""
+    if len(intervals) <= most:
+        return intervals
+    return sorted(sorted(intervals, key=_length, reverse=True)[:most])
+
+
+def _length(interval: Interval) -> int:
+    return interval.end - interval.begin
 
 
 def rate_frame(

@@ -22,6 +22,7 @@ __all__ = [
     "MAX_PERIODS",
     "add_part",
     "check_part",
+    "check_source",
     "is_gone",
     "is_repetition",
     "metric_of",
@@ -34,6 +35,7 @@ __all__ = [
 ]
 
 MAX_PERIODS = 20_000  # of one record or plan: two years of hours; bounds what a wrong date can cost
+MAX_SOURCES = 50  # of a scope: each is said in every frame, and a record of `rated` has a bound
 RECENT_BATCHES = 16  # of a producer and scope whose content is remembered: a batch is repeated within moments
 
 
@@ -96,6 +98,16 @@ def check_part(part: Collection, period_seconds: int, context: EngineContext) ->
         check_labels(item.groupby)
         check_labels(item.metadata)
     return spec, series
+
+
+def check_source(scope: Scope, source: str) -> None:
+    """Raises RejectedError for one source too many."""
+    known = scope.plans.keys() | scope.seen.keys()
+    if source not in known and len(known) >= MAX_SOURCES:
+        raise RejectedError(
+            f"source {source!r} would be number {len(known) + 1} of its scope: at most {MAX_SOURCES} are taken. Name "
+            "what measures, not each run of it"
+        )
 
 
 def _check_within_periods(part: Collection, period_seconds: int) -> None:

@@ -6,13 +6,16 @@ from decimal import Decimal
 
 from rater.engine import decide
 from rater.engine.alerts import gap_id
+from rater.engine.take import MAX_SOURCES
 from rater.model.codec import JSON, decode_rated
 from rater.model.interval import Interval
 from rater.model.labels import series_labels
 from rater.model.rated import Alert, AlertKind, ClosedBy, FrameStatus, Line, MetricTotal
 from rater.model.usage import Sample, Series
+from rater.rating import Chain, RuleBook
 from tests.unit.engine.builders import (
     GRACE,
+    HALF,
     HOUR,
     HUGE,
     VM1,
@@ -28,7 +31,6 @@ from tests.unit.engine.builders import (
     sample,
 )
 
-HALF = HOUR // 2
 VM4 = Series({"id": "vm4"})
 
 
@@ -376,3 +378,71 @@ def test_no_message_of_many_lines_is_larger_than_a_broker_takes() -> None:
     assert len(messages) == 5
     assert max(map(len, messages)) < 4 * 1024 * 1024
     assert sum(len(decode_rated(message, JSON).lines) for message in messages) == 4000
+
+
+def resolutions(bench: Bench) -> list[str]:
+    return [alert.reason for alert in bench.alerts(AlertKind.GAP_RESOLVED)]
+
+
+def test_a_resolved_gap_says_why() -> None:
+    # given a gap of an hour
+    bench = Bench()
+    bench.take(plan("cpu", until=T + HOUR), at=T + HOUR)
+    bench.one(T + GRACE)
+
+    # when half of it is collected, the plan moves, the rest is collected, and it is withdrawn
+    said = []
+    for record in (
+        collection(end=T + HALF),
+        plan(begin=T + HALF, until=T + HALF + 60),
+        collection(T + HALF, T + HOUR, "2"),
+    ):
+        bench.take(record)
+        bench.one(T + GRACE)
+        said.append(resolutions(bench))
+
+    # then
+    assert said == [
+        ["covered in part: a smaller gap is left"],
+        ["another gap takes its place"],
+        ["covered by a later collection"],
+    ]
+
+
+def test_a_gap_that_is_no_longer_expected_is_no_gap() -> None:
+    bench = Bench()
+    bench.take(plan("cpu", until=T + HOUR), at=T + HOUR)
+    bench.one(T + GRACE)
+    bench.take(plan(until=T + HOUR))
+    bench.one(T + GRACE)
+    assert resolutions(bench) == ["no longer expected"]
+
+
+def test_coverage_in_shreds_is_bounded_and_what_is_left_out_is_a_gap() -> None:
+    # given instants of a second each, every other second, by so many sources that each may say little
+    bench = Bench(Chain(RuleBook.empty()), expect={f"s{n}": "planned" for n in range(400)})
+    spread = [Interval(T + 2 * n, T + 2 * n + 1) for n in range(100)]
+    for number in range(400):
+        covers = [*spread, Interval(T + 1000, T + 1100)]
+        bench.take(collection(qty=None, covers=covers, source=f"s{number}"), at=T)
+    bench.take(plan("cpu", source="s0", until=T + HOUR), at=T)
+
+    # when
+    frame = bench.one(T + GRACE)
+
+    # then the longest ones are kept, in order
+    entry = frame.coverage[0]
+    assert entry.covered == [*spread[:7], Interval(T + 1000, T + 1100)]
+    assert len(holes(frame)) == 8
+
+
+def test_a_scope_takes_no_end_of_sources() -> None:
+    # given as many as it takes
+    bench = Bench()
+    for number in range(MAX_SOURCES):
+        bench.take(collection(source=f"s{number}"))
+    assert bench.rejected() == []
+
+    # when, then one more is refused, by usage or by plan; those that are known go on
+    bench.take(collection(source="other"), plan("cpu", source="other"), collection(T + HOUR, T + 2 * HOUR, source="s1"))
+    assert ["'other' would be number 51" in reason for reason in bench.rejected()] == [True, True]
