@@ -1,0 +1,167 @@
+"""Frames side by side with what their usage means: what most invariants are functions of.
+
+A case is built from logs, where plans say what was expected, or from rows of the store, where only the frame says it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from decimal import Decimal
+from typing import Literal
+
+import msgspec
+
+from rater.audit.facts import AlertLog, FrameKey, RatedLog, Setup, UsageLog, best_frames
+from rater.audit.truth import (
+    Cut,
+    Held,
+    Piece,
+    Ref,
+    Span,
+    TruePoint,
+    cuts_of,
+    expected_pieces,
+    frames_due,
+    held,
+    joined,
+    points_of,
+    scope_logs,
+    spec_of,
+)
+from rater.model.labels import Labels
+from rater.model.rated import AlertKind, CollectionRef, RatedFrame
+from rater.model.usage import QuarantinedItem
+
+__all__ = ["Case", "Keeps", "PriceOf", "Truth", "always", "cases_of_logs", "truth_of"]
+
+Keeps = Callable[[int], bool]
+"""Whether the modules of a version of the rules change nothing of a point but its price, and drop and add none."""
+PriceOf = Callable[[str, Decimal, Labels, Labels], Decimal]
+"""(metric, quantity, groupby, metadata) -> price, of simulations whose rules are that simple."""
+
+
+class Truth(msgspec.Struct, frozen=True):
+    """What the usage of one frame means. `expected` is None where nobody but the frame says it."""
+
+    held: Mapping[tuple[str, str], Held]
+    covered: Mapping[tuple[str, str], Sequence[Span]]
+    expected: Sequence[Mapping[tuple[str, str], Sequence[Span]]] | None
+    """What plans say; then what they said at earlier moments after the frame was closed."""
+    points: Mapping[tuple[str, str], TruePoint]
+    not_finite: Sequence[tuple[str, str, QuarantinedItem]]
+    absent: Sequence[tuple[str, str, CollectionRef]]
+    """Collections that the frame names and that are not there."""
+    counts: Mapping[tuple[str, str, Ref], int]
+    """Samples of the period in each collection that holds."""
+
+    @property
+    def waiting_samples(self) -> int:
+        """Samples that came for the frame and that it does not have yet: late, and not reworked."""
+        return sum(1 for one in self.held.values() for cut in one.waiting for _ in cut.samples())
+
+    @property
+    def unproven(self) -> frozenset[str]:
+        """Metrics of which not all usage is there."""
+        return frozenset(metric for metric, _, _ in self.absent)
+
+
+class Case(msgspec.Struct, frozen=True):
+    """The newest revision of one frame with its lines, and what its usage means (None: the usage is not known)."""
+
+    rated: RatedFrame
+    truth: Truth | None
+    setup: Setup
+    keeps: bool = True
+    where: Literal["store", "topics"] = "topics"
+
+
+def always(_version: int) -> bool:
+    """The rules only price."""
+    return True
+
+
+def truth_of(
+    rated: RatedFrame,
+    parts: Iterable[Piece],
+    setup: Setup,
+    expected: Sequence[Mapping[tuple[str, str], Sequence[Span]]] | None,
+    may_wait: Callable[[Cut], bool],
+) -> Truth:
+    """What these parts of collections, all of the scope, mean for the frame."""
+    period = (rated.period_begin, rated.period_end)
+    named: dict[tuple[str, str], dict[Ref, CollectionRef]] = {}
+    for entry in rated.coverage:
+        named[entry.metric, entry.source] = {(c.collection_id, c.attempt, c.begin, c.end): c for c in entry.collections}
+    cuts = cuts_of(parts, period, setup)
+    for key, of_source in cuts.items():
+        for cut in of_source:
+            _take_late_out(cut, named.get(key, {}).get(cut.ref))
+    found = {
+        key: held([c for c in of_source if c.pieces], named.get(key, {}), may_wait) for key, of_source in cuts.items()
+    }
+    there = {(*key, cut.ref) for key, of_source in cuts.items() for cut in of_source if cut.complete}
+    return Truth(
+        held=found,
+        covered={
+            key: joined(period, [span for cut in one.chosen for span in cut.covers(spec_of(setup, key[0]).resolution)])
+            for key, one in found.items()
+            if one.chosen
+        },
+        expected=expected,
+        points=points_of(rated.scope_id, [cut for _, one in sorted(found.items()) for cut in one.chosen], setup),
+        not_finite=[
+            (*key, item) for key, one in sorted(found.items()) for cut in one.chosen for item in cut.quarantined()
+        ],
+        absent=[(*key, ref) for key, refs in named.items() for of, ref in refs.items() if (*key, of) not in there],
+        counts={(*key, cut.ref): sum(1 for _ in cut.samples()) for key, one in found.items() for cut in one.chosen},
+    )
+
+
+def _take_late_out(cut: Cut, named: CollectionRef | None) -> None:
+    """Of what a source pushed, leaves what had come in time, unless the frame has the late rest as well."""
+    if not cut.pushed or not cut.late:
+        return
+    if named is None or named.samples != sum(1 for _ in cut.samples()):
+        for number in [number for number, piece in cut.pieces.items() if piece.late]:
+            del cut.pieces[number]
+
+
+def cases_of_logs(
+    usage: UsageLog,
+    rated: RatedLog,
+    alerts: AlertLog,
+    setup: Setup,
+    until: int,
+    keeps: Keeps = always,
+) -> tuple[list[Case], list[FrameKey]]:
+    """(a case for each frame in `rated`, the frames that must be there and are not).
+
+    `until`: everything that ends by this second should be closed. `keeps` as in Keeps.
+    """
+    done = {
+        (alert.rework.rework_id, alert.scope_id, alert.period_begin)
+        for alert in (entry.alert for entry in alerts)
+        if alert.kind is AlertKind.REWORK_DONE and alert.rework is not None
+    }
+    logs = scope_logs(usage, setup, done)
+    best = best_frames(rated)
+    cases = []
+    for (scope_id, period_begin), frame in sorted(best.items()):
+        log = logs.get(scope_id)
+        parts: Collection[Piece] = log.parts.get(period_begin, []) if log else ()
+        expected: list[Mapping[tuple[str, str], Sequence[Span]]] = []
+        if log:
+            period = (period_begin, frame.period_end)
+            changes = sorted(
+                {s for s, _ in log.plans if s > frame.closed_at} | {s[0] for s in log.seen if s[0] > frame.closed_at}
+            )
+            moments = [None, *(second - 1 for second in reversed(changes))]
+            expected = [expected_pieces(log, period, moment) for moment in moments]
+        truth = truth_of(frame, parts, setup, expected or [{}], lambda cut: cut.late)
+        cases.append(Case(frame, truth, setup, keeps(frame.rule_version)))
+    due = (key for log in logs.values() for key in frames_due(log, setup, until))
+    return cases, _without(due, best)
+
+
+def _without(due: Iterator[FrameKey], there: Collection[FrameKey]) -> list[FrameKey]:
+    return sorted(key for key in due if key not in there)
