@@ -43,11 +43,13 @@ types: .venv  ## mypy --strict
 imports: .venv  ## Which package may import which
 	$(BIN)/lint-imports --cache-dir .cache/import-linter
 
-schemas: .venv  ## Writes schemas/*.json anew from rater/model
+schemas: .venv  ## Writes schemas/*.json anew from rater/model and the HTTP service
 	$(BIN)/python -m rater.model.schema
+	$(BIN)/python -m rater.api.openapi
 
-schemas-check: .venv  ## Fails if schemas/ is not what rater/model says
+schemas-check: .venv  ## Fails if schemas/ is not what the code says
 	$(BIN)/python scripts/unchanged.py schemas $(BIN)/python -m rater.model.schema
+	$(BIN)/python scripts/unchanged.py schemas $(BIN)/python -m rater.api.openapi
 
 unit: .venv  ## Unit and property tests; model, engine and rating covered to the last branch
 	$(BIN)/coverage erase

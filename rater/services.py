@@ -21,8 +21,11 @@ from collectors.runner import CollectorStatus
 from collectors.service import run_collector
 from collectors.settings import CollectorSettings
 from deploy.local.kafka import LaptopKafka
+from rater.api.app import Api, serve
+from rater.api.intake import Intake, Limits
+from rater.api.settings import ApiSettings
 from rater.config import Config, ObserveSettings
-from rater.kafka import KafkaSettings, KafkaUnavailableError, create_topics
+from rater.kafka import KafkaSettings, KafkaUnavailableError, Topic, create_topics
 from rater.model.errors import RaterError
 from rater.modules import installed_modules
 from rater.observe import ListenError, endpoint, is_loopback, serve_health
@@ -31,6 +34,7 @@ from rater.reports.view import StoreView, socket_of
 from rater.sandbox import BackgroundSandbox
 from rater.store import EmbeddedTarget, Store
 from rater.stream.sink import Sink
+from rater.stream.usage_log import UsageWriter
 from rater.stream.worker import Worker
 
 __all__ = [
@@ -38,6 +42,7 @@ __all__ = [
     "LaptopAddressError",
     "NoCollectorError",
     "Service",
+    "api_service",
     "collect_settings",
     "collector_service",
     "laptop_kafka",
@@ -166,6 +171,27 @@ _COLLECTOR_GAUGES: list[tuple[str, str, Callable[[CollectorStatus], float]]] = [
     ("open_periods", "Periods of a scope and metric not proven whole", lambda status: status.open_periods),
     ("oldest_open_timestamp", "Begin of the oldest of them, 0 if there is none", lambda status: status.oldest_open),
 ]
+
+
+WAITING_BYTES = 32 * 1024 * 1024  # of records that wait for Kafka: some hundred thousand samples
+
+
+def api_service(config: Config, registry: CollectorRegistry) -> Service:
+    """The HTTP service that takes usage, not started. Raises TokenFileError."""
+    settings, kafka = config.settings.api or ApiSettings(), config.settings.kafka
+    writer = UsageWriter(kafka, confirm_seconds=settings.confirm_seconds, max_waiting_bytes=WAITING_BYTES)
+    limits = Limits(settings.max_samples, config.settings.engine.period)
+    intake = Intake(config.catalog, limits, kafka.topic(Topic.USAGE), kafka.partitions)
+    api = Api(settings, intake, writer, registry)
+
+    async def run(stop: asyncio.Event) -> None:
+        try:
+            async with serve(api, settings):
+                await writer.run(stop)
+        finally:
+            await writer.close()  # after everybody was answered
+
+    return Service("api", run, writer.red)
 
 
 @asynccontextmanager

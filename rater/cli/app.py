@@ -25,6 +25,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "up": ("rater.cli.up:up", "Run worker, sink and collector in one process."),
     "worker": ("rater.cli.services:worker", "Run a worker: window, rate, find gaps."),
     "sink": ("rater.cli.services:sink", "Run the sink: rated frames into ClickHouse."),
+    "api": ("rater.cli.services:api", "Take usage over HTTP."),
     "collect": ("rater.cli.collect:collect", "Fetch usage, or replay it from files."),
     "topics": ("rater.cli.setup:topics", "Create and list the Kafka topics."),
     "migrate": ("rater.cli.setup:migrate", "Create or update the tables in ClickHouse."),

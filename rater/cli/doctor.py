@@ -38,6 +38,8 @@ def doctor(context: click.Context) -> int:
         ("scripts", _scripts),
         ("store", _store),
     ]
+    if config.settings.api is not None:
+        checks.insert(1, ("api", _api))
     sound = [_line(name, partial(check, config)) for name, check in checks]
     return exits.OK if all(sound) else exits.FAILED
 
@@ -66,6 +68,15 @@ def _metrics(config: Config) -> str:
     if not len(config.catalog):
         raise _UnsoundError("no metric is declared, so all usage would be rejected: set metrics_conf or metrics")
     return f"{len(config.catalog)} declared"
+
+
+def _api(config: Config) -> str:
+    from rater.api.credentials import Credentials, check_exposure
+
+    settings = config.settings.api
+    assert settings is not None, "without the section there is nothing to check"
+    Credentials(settings.token_file)
+    return check_exposure(settings)
 
 
 def _kafka(config: Config) -> str:

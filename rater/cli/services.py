@@ -1,4 +1,4 @@
-"""`rater worker` and `rater sink`: one part of the system as a process of its own."""
+"""`rater worker`, `rater sink` and `rater api`: one part of the system as a process of its own."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from rater.cli.work import listen_option, observed, until_signal
 if TYPE_CHECKING:
     from rater.config import Config
 
-__all__ = ["sink", "worker"]
+__all__ = ["api", "sink", "worker"]
 
 
 @click.command()
@@ -68,3 +68,29 @@ async def _sink(config: Config, stop: asyncio.Event) -> None:
     registry = CollectorRegistry()
     async with sink_service(config, registry) as service:
         await run_together(config.settings.observe, [service], registry, stop)
+
+
+@click.command()
+@listen_option
+@click.pass_context
+def api(context: click.Context, listen: str | None) -> None:
+    """Take usage over HTTP (section api): POST /v3/usage. Ctrl-C or SIGTERM ends it in order.
+
+    Start as many as you like behind a load balancer: a request may be repeated at another one.
+
+    \b
+    Examples:
+      rater api
+      RATER_API__LISTEN=127.0.0.1:8890 rater api
+    """
+    config = observed(session(context).config, listen)
+    until_signal(lambda stop: _api(config, stop))
+
+
+async def _api(config: Config, stop: asyncio.Event) -> None:
+    from prometheus_client import CollectorRegistry
+
+    from rater.services import api_service, run_together
+
+    registry = CollectorRegistry()
+    await run_together(config.settings.observe, [api_service(config, registry)], registry, stop)

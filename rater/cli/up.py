@@ -22,7 +22,7 @@ __all__ = ["up"]
 @listen_option
 @click.pass_context
 def up(context: click.Context, with_kafka: bool, listen: str | None) -> None:
-    """Run worker, sink and, if section collect is set, the collector in one process.
+    """Run worker, sink and, if sections collect and api are set, the collector and the HTTP service in one process.
 
     Creates what is missing: topics, tables. Meanwhile `rater report`, `frames`, `gaps` and `export` work in other
     shells: this process, which has the embedded ClickHouse open, answers them. Ctrl-C or SIGTERM ends it in order.
@@ -40,7 +40,15 @@ async def _up(config: Config, with_kafka: bool, stop: asyncio.Event) -> None:
     from prometheus_client import CollectorRegistry
 
     from rater.observe import serve_health
-    from rater.services import collector_service, laptop_kafka, run_all, sink_service, with_topics, worker_service
+    from rater.services import (
+        api_service,
+        collector_service,
+        laptop_kafka,
+        run_all,
+        sink_service,
+        with_topics,
+        worker_service,
+    )
 
     registry = CollectorRegistry()
     async with AsyncExitStack() as stack:
@@ -49,6 +57,8 @@ async def _up(config: Config, with_kafka: bool, stop: asyncio.Event) -> None:
         services = [worker_service(config, registry), await stack.enter_async_context(sink_service(config, registry))]
         if config.settings.collect is not None:
             services.append(collector_service(config, registry))
+        if config.settings.api is not None:
+            services.append(api_service(config, registry))
         everything = with_topics(config, services)
         checks = {service.name: service.red for service in (everything, *services)}
         await stack.enter_async_context(serve_health(config.settings.observe, checks, registry))

@@ -1,0 +1,200 @@
+"""The aiohttp application: `POST /v3/usage` and its description, with limits before anything is read.
+
+A request is answered when Kafka has confirmed all of it. On the way out the service takes nothing new and answers what
+it has.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import ssl
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+from aiohttp import web
+from prometheus_client import CollectorRegistry
+
+from rater.api.credentials import Caller, Credentials, check_exposure
+from rater.api.faults import RefusalError
+from rater.api.intake import Intake
+from rater.api.metrics import ApiMetrics
+from rater.api.openapi import document
+from rater.api.reading import read_push
+from rater.api.settings import ApiSettings
+from rater.client.wire import IDEMPOTENCY_KEY, PATH, UsagePush
+from rater.model.codec import encode_json
+from rater.observe import ListenError, endpoint, is_loopback
+from rater.stream.interfaces import StreamUnavailableError
+from rater.stream.usage_log import UsageWriter, WriterFullError
+
+__all__ = ["Api", "serve"]
+
+log = logging.getLogger(__name__)
+
+BODY_SECONDS = 30.0
+"""In which a body has to arrive: who sends slower holds a place that others need."""
+ENCODINGS = ("gzip", "deflate", "zstd")
+PROBLEM = "application/problem+json"
+_GRACE_SECONDS = 5.0
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+class Api:
+    """What the handlers share."""
+
+    def __init__(self, settings: ApiSettings, intake: Intake, writer: UsageWriter, registry: CollectorRegistry) -> None:
+        """Raises TokenFileError."""
+        self.settings = settings
+        self._intake = intake
+        self._writer = writer
+        self._credentials = Credentials(settings.token_file)
+        self._in_flight = 0
+        self._metrics = ApiMetrics(registry, lambda: self._in_flight)
+        self._description = encode_json(document())
+        # Without a token a browser on this machine is as good as its user: a page from elsewhere that got its own
+        # name to point here (DNS rebinding) is told by the name it asks for.
+        self._only_local = not settings.token_file and not settings.insecure
+
+    def application(self) -> web.Application:
+        """The application, ready to be served."""
+        app = web.Application(middlewares=[self._answered], client_max_size=self.settings.max_body_bytes)
+        app.add_routes([web.post(PATH, self._usage), web.get("/v3/openapi.json", self._openapi)])
+        return app
+
+    @web.middleware
+    async def _answered(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """Refusals become problem documents; every answer is counted, and refusals are logged."""
+        try:
+            self._check_host(request)
+            answer = await handler(request)
+        except RefusalError as refused:
+            answer = self._refuse(request, refused)
+        except web.HTTPException as fault:
+            answer = self._refuse(request, _as_refusal(fault, self.settings))
+        self._metrics.requests.labels(str(answer.status)).inc()
+        return answer
+
+    def _check_host(self, request: web.Request) -> None:
+        if self._only_local and not is_loopback(_host(request)):
+            raise RefusalError(403, f"this service is not {request.host!r}: ask for it by a loopback address")
+
+    def _refuse(self, request: web.Request, refused: RefusalError) -> web.Response:
+        problem = refused.problem
+        if problem.status == web.HTTPTooManyRequests.status_code:
+            self._metrics.throttled.inc()
+        first = f"; {problem.faults[0].place}: {problem.faults[0].message}" if problem.faults else ""
+        caller = request.get("caller", "")
+        log.info("refused: status=%d caller=%r path=%s: %s%s", problem.status, caller, request.path, refused, first)
+        headers = {}
+        if refused.retry_after is not None:
+            headers["Retry-After"] = str(refused.retry_after)
+        if problem.status == web.HTTPUnauthorized.status_code:
+            headers["WWW-Authenticate"] = 'Bearer realm="rater"'
+        return web.Response(status=problem.status, body=encode_json(problem), content_type=PROBLEM, headers=headers)
+
+    async def _openapi(self, _: web.Request) -> web.Response:
+        return web.Response(body=self._description, content_type="application/json")
+
+    async def _usage(self, request: web.Request) -> web.Response:
+        caller = self._credentials.caller(request.headers.get("Authorization", ""))
+        request["caller"] = caller.name
+        if self._in_flight >= self.settings.max_in_flight:
+            raise RefusalError(429, f"{self._in_flight} requests are under way already", retry_after=1)
+        self._in_flight += 1
+        try:
+            return await self._take(request, caller)
+        finally:
+            self._in_flight -= 1
+
+    async def _take(self, request: web.Request, caller: Caller) -> web.Response:
+        trouble = self._writer.red()
+        if trouble:  # before the body is read: it would be for nothing
+            raise RefusalError(503, f"nothing was written: {trouble}", retry_after=2)
+        push = await self._read(request)
+        taken = self._intake.take(push, request.headers.get(IDEMPOTENCY_KEY, ""), caller.may_push)
+        began = time.monotonic()
+        try:
+            await self._writer.write([(record.scope_id.encode(), record.value) for record in taken.records])
+        except WriterFullError as fault:
+            raise RefusalError(429, f"nothing was written: {fault}", retry_after=1) from fault
+        except StreamUnavailableError as fault:
+            raise RefusalError(
+                503, f"not all of it is known to be written: {fault}. Send the same again", retry_after=2
+            ) from fault
+        self._metrics.acknowledge_seconds.observe(time.monotonic() - began)
+        self._metrics.samples.inc(taken.accepted.samples)
+        log.debug("taken: caller=%r records=%d samples=%d", caller.name, len(taken.records), taken.accepted.samples)
+        return web.Response(status=202, body=encode_json(taken.accepted), content_type="application/json")
+
+    async def _read(self, request: web.Request) -> UsagePush:
+        encoding = request.headers.get("Content-Encoding", "").lower()
+        if encoding not in ENCODINGS:
+            raise RefusalError(
+                415, f"content encoding {encoding!r} is unknown: send {', '.join(ENCODINGS[2:])} or none"
+            )
+        if "Content-Type" not in request.headers:
+            raise RefusalError(415, "there is no header Content-Type: send application/json or application/msgpack")
+        try:
+            async with asyncio.timeout(BODY_SECONDS):
+                body = await request.read()  # aiohttp decompresses, and ends at max_body_bytes of what comes out
+        except TimeoutError:
+            raise RefusalError(408, f"the body did not arrive within {BODY_SECONDS:g} s") from None
+        except (web.RequestPayloadError, ConnectionError) as fault:
+            raise RefusalError(400, f"the body cannot be read: {fault}") from fault
+        self._metrics.bytes.inc(len(body))
+        return read_push(body, request.content_type)
+
+
+def _host(request: web.Request) -> str:
+    host = request.host
+    if host.startswith("["):
+        return host[1:].partition("]")[0]
+    return host.partition(":")[0]
+
+
+def _as_refusal(fault: web.HTTPException, settings: ApiSettings) -> RefusalError:
+    """What aiohttp itself refuses, in our form."""
+    if fault.status == web.HTTPRequestEntityTooLarge.status_code:
+        return RefusalError(413, f"the body is larger than {settings.max_body_bytes} bytes: split it")
+    return RefusalError(fault.status, f"{fault.reason}: there are POST {PATH} and GET /v3/openapi.json")
+
+
+@asynccontextmanager
+async def serve(api: Api, settings: ApiSettings) -> AsyncIterator[str]:
+    """Serves while the block runs; gives the base URL. Raises ListenError.
+
+    At the end nothing new is taken, and what was taken is answered.
+    """
+    check_exposure(settings)
+    host, port = endpoint(settings.listen)
+    runner = web.AppRunner(
+        api.application(), access_log=None, shutdown_timeout=settings.confirm_seconds + _GRACE_SECONDS
+    )
+    await runner.setup()
+    try:
+        site = web.TCPSite(runner, host, port, ssl_context=_tls(settings))
+        try:
+            await site.start()
+        except OSError as fault:
+            raise ListenError(f"cannot listen on {settings.listen}: {fault.strerror}; set api.listen") from fault
+        bound = runner.addresses[0][1]
+        shown = f"[{host}]" if ":" in host else host
+        url = f"{'https' if settings.certificate_file else 'http'}://{shown}:{bound}"
+        log.info("usage is taken at %s%s; %s", url, PATH, check_exposure(settings))
+        yield url
+    finally:
+        await runner.cleanup()
+
+
+def _tls(settings: ApiSettings) -> ssl.SSLContext | None:
+    if not settings.certificate_file:
+        return None
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    try:
+        context.load_cert_chain(settings.certificate_file, settings.key_file)
+    except OSError as fault:  # an SSLError is one
+        raise ListenError(f"api.certificate_file and api.key_file cannot be used: {fault}") from fault
+    return context

@@ -1,0 +1,127 @@
+"""Who may push: bearer tokens from a file, each with the scopes and sources that it is limited to.
+
+Tokens are kept as digests only, and no message, log or error names one.
+"""
+
+from __future__ import annotations
+
+from hashlib import sha256
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+
+from rater._settings_reader import SettingsReader
+from rater.api.faults import RefusalError
+from rater.api.settings import ApiSettings
+from rater.model.document import DocumentError, load
+from rater.model.errors import RaterError
+from rater.observe import ListenError, endpoint, is_loopback
+
+__all__ = ["Caller", "Credentials", "TokenFileError", "check_exposure"]
+
+_LEAST_CHARACTERS = 20
+
+
+class TokenFileError(RaterError):
+    """The file of tokens cannot be used."""
+
+
+class Token(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One entry of the file."""
+
+    name: Annotated[str, Meta(min_length=1, max_length=100, pattern=r"^\S+$")]
+    """Who it was given to; stands in the logs."""
+    token: Annotated[str, Meta(max_length=1000, pattern=r"^[\x21-\x7e]+$")]
+    scopes: list[str] = []
+    """Empty: every scope."""
+    sources: list[str] = []
+    """Empty: every source."""
+
+
+class TokenFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The whole file."""
+
+    tokens: list[Token]
+
+
+class Caller(msgspec.Struct, frozen=True):
+    """Whom a request comes from; the empty name is anybody, where no token is asked for."""
+
+    name: str
+    scopes: frozenset[str] = frozenset()
+    sources: frozenset[str] = frozenset()
+
+    def may_push(self, scope_id: str, source: str) -> bool:
+        """Whether it may push usage of that scope from that source."""
+        return (not self.scopes or scope_id in self.scopes) and (not self.sources or source in self.sources)
+
+
+class Credentials:
+    """The tokens of `api.token_file`; without a file everybody is let in."""
+
+    def __init__(self, path: str) -> None:
+        """Raises TokenFileError with every fault of the file."""
+        self.asked = bool(path)
+        self._callers = _read(path) if path else {}
+
+    def caller(self, authorization: str) -> Caller:
+        """Who sent that header `Authorization`. Raises RefusalError 401."""
+        if not self.asked:
+            return Caller("")
+        scheme, _, token = authorization.partition(" ")
+        # A digest is looked up and no token compared: how long it takes says nothing of the tokens.
+        found = self._callers.get(_digest(token.strip())) if scheme.lower() == "bearer" else None
+        if found is None:
+            raise RefusalError(401, "send the header `Authorization: Bearer TOKEN` with a token of this installation")
+        return found
+
+
+def check_exposure(settings: ApiSettings) -> str:
+    """Who can push, in a sentence. Raises ListenError if anybody from anywhere could, and nobody said so."""
+    host, _ = endpoint(settings.listen)
+    if settings.token_file:
+        return f"{settings.listen} asks for a token{'' if settings.certificate_file else ', which travels without TLS'}"
+    if is_loopback(host):
+        return f"{settings.listen} can be reached from this machine only"
+    if not settings.insecure:
+        raise ListenError(
+            f"api.listen {settings.listen} can be reached by other machines and asks for no token: set api.token_file, "
+            "use 127.0.0.1, or set api.insecure: true"
+        )
+    return f"{settings.listen} takes usage from anybody (api.insecure)"
+
+
+def _digest(token: str) -> bytes:
+    return sha256(token.encode("utf-8", "surrogateescape")).digest()
+
+
+def _read(path: str) -> dict[bytes, Caller]:
+    try:
+        tree = load(Path(path).read_text(encoding="utf-8"), path)
+    except OSError as fault:
+        raise TokenFileError(f"api.token_file {path} cannot be read: {fault.strerror}") from fault
+    except UnicodeDecodeError:
+        raise TokenFileError(f"api.token_file {path} is not text in UTF-8") from None
+    except DocumentError as fault:
+        lines = ", ".join(str(problem.line) for problem in fault.problems)
+        raise TokenFileError(f"api.token_file {path} is no YAML: see line {lines}") from None
+    reader = SettingsReader(path, {}, "RATER_API_TOKENS_")
+    found = reader.struct(TokenFile, tree)
+    faults = [f"{fault.where}: {fault.key}: {fault.message}" for fault in reader.faults]
+    callers: dict[bytes, Caller] = {}
+    names: set[str] = set()
+    for number, entry in enumerate(found.tokens if found else []):
+        digest = _digest(entry.token)
+        if len(entry.token) < _LEAST_CHARACTERS:
+            faults.append(f"{path}: tokens[{number}].token: give at least {_LEAST_CHARACTERS} characters of chance")
+        if digest in callers or entry.name in names:
+            faults.append(f"{path}: tokens[{number}]: name or token stands twice")
+        names.add(entry.name)
+        callers[digest] = Caller(entry.name, frozenset(entry.scopes), frozenset(entry.sources))
+    if not callers and not faults:
+        faults.append(f"{path}: tokens: is empty, so nobody could push")
+    if faults:
+        raise TokenFileError("\n".join(faults))
+    return callers

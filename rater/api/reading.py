@@ -1,0 +1,93 @@
+"""From the bytes of a request to a UsagePush: at once where it is sound, field by field where it is not.
+
+A request with faults is read a second time piece by piece, so that all of them are told at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import msgspec
+
+from rater.api.faults import Faults, RefusalError
+from rater.client.wire import PushedCollection, PushedPlan, PushedSample, PushedValue, UsagePush
+from rater.model.codec import JSON, MSGPACK
+
+__all__ = ["read_push"]
+
+_MEDIA = {
+    JSON: JSON,
+    MSGPACK: MSGPACK,
+    "application/x-msgpack": MSGPACK,
+    "application/vnd.msgpack": MSGPACK,
+}
+_WHOLE = {JSON: msgspec.json.Decoder(UsagePush).decode, MSGPACK: msgspec.msgpack.Decoder(UsagePush).decode}
+_LOOSE: dict[str, Callable[..., Any]] = {JSON: msgspec.json.decode, MSGPACK: msgspec.msgpack.decode}
+_LISTS: Mapping[type, Mapping[str, type]] = {
+    UsagePush: {"samples": PushedSample, "collections": PushedCollection, "plans": PushedPlan},
+    PushedCollection: {"samples": PushedValue},
+}
+"""Fields whose members are looked at one by one."""
+_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+
+
+def read_push(body: bytes, form: str) -> UsagePush:
+    """The request that a body holds; `form` is its content type. Raises RefusalError with every fault."""
+    media = _MEDIA.get(form.lower())
+    if media is None:
+        raise RefusalError(415, f"content type {form!r} is unknown: send {JSON} or {MSGPACK}")
+    try:
+        return _WHOLE[media](body)
+    except _UNREADABLE as fault:
+        reason = str(fault)
+    faults = Faults()
+    try:
+        _read_struct(msgspec.Raw(body), UsagePush, "", _LOOSE[media], faults)
+    except _UNREADABLE as fault:
+        raise RefusalError(400, f"this is no {media}: {fault}") from None
+    if not len(faults):  # what only shows when all is read together
+        faults.add("", reason)
+    faults.refuse(422)
+    raise AssertionError("refuse raises where there are faults")
+
+
+def _read_struct(raw: msgspec.Raw, kind: type, place: str, decode: Callable[..., Any], faults: Faults) -> None:
+    """Notes every fault of a mapping. Raises what the decoder raises for bytes that are no document at all."""
+    try:
+        members = decode(raw, type=dict[str, msgspec.Raw])
+    except msgspec.ValidationError as fault:
+        faults.add(place, str(fault))
+        return
+    fields = {field.encode_name: field for field in msgspec.structs.fields(kind)}
+    for name, value in members.items():
+        where = f"{place}.{name}" if place else name
+        if name not in fields:
+            faults.add(where, f"is no field: use {', '.join(fields)}")
+        elif name in _LISTS.get(kind, {}):
+            _read_list(value, _LISTS[kind][name], where, decode, faults)
+        else:
+            _read_value(value, fields[name].type, where, decode, faults)
+    for name, field in fields.items():
+        if field.required and name not in members:
+            faults.add(f"{place}.{name}" if place else name, "is missing")
+
+
+def _read_list(raw: msgspec.Raw, kind: type, place: str, decode: Callable[..., Any], faults: Faults) -> None:
+    try:
+        items = decode(raw, type=list[msgspec.Raw])
+    except msgspec.ValidationError as fault:
+        faults.add(place, str(fault))
+        return
+    for number, item in enumerate(items):
+        try:
+            decode(item, type=kind)
+        except msgspec.ValidationError:
+            _read_struct(item, kind, f"{place}[{number}]", decode, faults)
+
+
+def _read_value(raw: msgspec.Raw, kind: Any, place: str, decode: Callable[..., Any], faults: Faults) -> None:
+    try:
+        decode(raw, type=kind)
+    except msgspec.ValidationError as fault:
+        faults.add(place, str(fault).replace("`$", f"`{place}"))

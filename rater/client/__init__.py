@@ -1,0 +1,3 @@
+"""Pushes usage to rater over HTTP."""
+
+from __future__ import annotations
