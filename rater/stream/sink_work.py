@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import time
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from hashlib import blake2b
-from typing import TypeAlias
+from typing import Protocol, TypeAlias
 
 import msgspec
 from aiokafka import ConsumerRecord, TopicPartition
@@ -15,19 +14,34 @@ from rater.kafka import Topic
 from rater.model.codec import content_type, decode_alert, decode_rated, decode_usage
 from rater.model.errors import RejectedError
 from rater.model.usage import Collection
-from rater.store import Assembly, Batch, Store, UnstorableError, revision_of
+from rater.store import Assembly, Batch, UnstorableError
+from rater.stream.interfaces import Clock
 
-__all__ = ["Record", "Work"]
+__all__ = ["Record", "Tables", "Work"]
 
 Record: TypeAlias = ConsumerRecord[bytes | None, bytes | None]
+
+
+class Tables(Protocol):
+    """What the sink does with the store. Every call blocks and may raise StoreError."""
+
+    def revision_of(self, scope_id: str, period_begin: int) -> int | None:
+        """The newest stored revision of a frame, None without one."""
+
+    def write(self, batch: Batch, token: str) -> dict[str, int]:
+        """Stores the batch; rows by table. `token` names its content."""
+
+    def delete_superseded(self, older_than_seconds: int) -> int:
+        """Deletes the lines of revisions that were replaced longer ago than this; how many revisions."""
 
 
 class Work:
     """What a consumer has read since its partitions were assigned to it. Used in the thread, one call at a time."""
 
-    def __init__(self, store: Store, topics: dict[str, Topic]) -> None:
+    def __init__(self, tables: Tables, topics: Mapping[str, Topic], monotonic: Clock) -> None:
         self._topics = topics
-        self._stored = lambda scope_id, period_begin: revision_of(store, scope_id, period_begin)
+        self._tables = tables
+        self._monotonic = monotonic
         self._waiting: deque[Record] = deque()
         self.assemblies: dict[TopicPartition, Assembly] = {}
         self.committed: dict[TopicPartition, int] = {}
@@ -41,7 +55,7 @@ class Work:
     def put(self, records: Iterable[Record]) -> None:
         """Queues records for `absorb`."""
         self._waiting.extend(records)
-        self.began_at = self.began_at or time.monotonic()
+        self.began_at = self.began_at or self._monotonic()
 
     def absorb(self) -> None:
         """Turns what is queued into rows. Raises StoreError: call it again then."""
@@ -53,7 +67,7 @@ class Work:
         partition = TopicPartition(record.topic, record.partition)
         assembly = self.assemblies.get(partition)
         if assembly is None:
-            assembly = self.assemblies[partition] = Assembly(self._stored)
+            assembly = self.assemblies[partition] = Assembly(self._tables.revision_of)
             self.committed[partition] = record.offset
         value, form = record.value or b"", content_type(record.headers)
         try:
@@ -86,7 +100,7 @@ class Work:
     @property
     def age(self) -> float:
         """Seconds since the oldest record that is not stored yet was read."""
-        return time.monotonic() - self.began_at if self.began_at else 0.0
+        return self._monotonic() - self.began_at if self.began_at else 0.0
 
     @property
     def is_empty(self) -> bool:
