@@ -18,6 +18,7 @@ from rater.engine.take import (
     is_gone,
     is_repetition,
     metric_of,
+    note_refused,
     register,
     samples_by_period,
     scope_of,
@@ -29,7 +30,15 @@ from rater.model.codec import content_type, decode_usage, rejected_headers
 from rater.model.errors import RaterError, RejectedError
 from rater.model.interval import Interval, overlaps, period_of, subtract, union
 from rater.model.rated import RejectedHeaders
-from rater.model.usage import Collection, CollectionFailed, FrameForced, ReworkBegun, ReworkLines, ScopePlan
+from rater.model.usage import (
+    Collection,
+    CollectionFailed,
+    FrameForced,
+    ReworkBegun,
+    ReworkLines,
+    ScopePlan,
+    UsageRecord,
+)
 
 __all__ = ["LogGapError", "apply"]
 
@@ -74,6 +83,15 @@ def _take(state: PartitionState, record: Record, context: EngineContext) -> None
     usage = decode_usage(record.value, content_type(record.headers))
     if record.key != usage.scope_id.encode():
         raise RejectedError(f"the record's key is {record.key!r}, it must be the scope_id {usage.scope_id!r} in UTF-8")
+    try:
+        _take_usage(state, record, usage, context)
+    except RejectedError:
+        if isinstance(usage, Collection):
+            note_refused(state, usage, record.timestamp_ms)
+        raise
+
+
+def _take_usage(state: PartitionState, record: Record, usage: UsageRecord, context: EngineContext) -> None:
     match usage:
         case Collection() if usage.rework_id:
             take_reworked(state, record, usage, context)

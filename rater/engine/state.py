@@ -170,6 +170,8 @@ class Producer(msgspec.Struct, array_like=True):
     """Broker's time at which numbers were first skipped that nobody was told of; 0 if there are none."""
     told_until: int = 0
     """Numbers below it that are missing were told."""
+    refused: list[Interval] = []
+    """Numbers of batches that came and were refused, as a normal list."""
 
 
 class Scope(msgspec.Struct, array_like=True):

@@ -26,6 +26,7 @@ __all__ = [
     "is_gone",
     "is_repetition",
     "metric_of",
+    "note_refused",
     "register",
     "samples_by_period",
     "scope_of",
@@ -145,6 +146,14 @@ def is_repetition(scope: Scope, part: Collection, record: Record, *, says_nothin
     if part.sequence > reached:
         producer.hole_ms = producer.hole_ms or record.timestamp_ms
     return False
+
+
+def note_refused(state: PartitionState, part: Collection, timestamp_ms: int) -> None:
+    """The batch came, so it is not lost; its number may be used again for what is put right."""
+    scope = state.scopes.get(part.scope_id)
+    if scope is not None:
+        producer = scope.producers.setdefault(part.producer_id, Producer([], timestamp_ms))
+        add_number(producer.refused, part.sequence)
 
 
 def add_number(numbers: list[Interval], number: int) -> bool:

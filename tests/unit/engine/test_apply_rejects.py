@@ -65,8 +65,13 @@ def _copy(state: PartitionState) -> PartitionState:
 
 
 def _image(state: PartitionState) -> PartitionState:
+    """All of it but how far the log was read, and that a batch came which was refused."""
     copy = _copy(state)
     copy.next_offset = -1
+    for scope in copy.scopes.values():
+        scope.producers = {name: known for name, known in scope.producers.items() if known.seen}
+        for known in scope.producers.values():
+            known.refused = []
     return copy
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from decimal import Decimal
 
+import msgspec
 import pytest
 
 from rater.engine import encode_snapshot
@@ -440,3 +441,18 @@ def test_lost_batches_are_told_when_they_had_their_time() -> None:
     assert "2 batch(es) of producer 'p' never came, the first with sequence 6" in third.reason
     bench.decide(T + 500)
     assert bench.alerts() == []
+
+
+def test_a_refused_batch_is_not_lost_and_its_number_is_free_for_what_is_put_right() -> None:
+    # given a batch with a wrong unit between two good ones, and one of a scope that nobody knows
+    bench = Bench(settle=0)
+    wrong = push(sample(T, "5", T + HOUR), sequence=1, unit="GiB")
+    bench.take(push(sample(T, "1", T + HOUR), sequence=0), wrong, push(sample(T, "2", T + HOUR), sequence=2), at=T)
+    bench.take(msgspec.structs.replace(wrong, scope_id="nobody"))
+    assert len(bench.rejected()) == 2
+
+    # when, then nothing was lost
+    bench.decide(T + 1)
+    assert bench.alerts() == []
+    bench.take(push(sample(T, "5", T + HOUR), sequence=1))
+    assert quantities(bench.one(T + HOUR)) == {"vm1": 8}
