@@ -21,7 +21,7 @@ from rater.api.faults import RefusalError
 from rater.api.intake import Intake
 from rater.api.metrics import ApiMetrics
 from rater.api.openapi import document
-from rater.api.reading import read_push
+from rater.api.reading import decompressed, read_push
 from rater.api.settings import ApiSettings
 from rater.client.wire import IDEMPOTENCY_KEY, PATH, UsagePush
 from rater.model.codec import encode_json
@@ -35,7 +35,6 @@ log = logging.getLogger(__name__)
 
 BODY_SECONDS = 30.0
 """In which a body has to arrive: who sends slower holds a place that others need."""
-ENCODINGS = ("gzip", "deflate", "zstd")
 PROBLEM = "application/problem+json"
 _GRACE_SECONDS = 5.0
 
@@ -85,9 +84,11 @@ class Api:
         problem = refused.problem
         if problem.status == web.HTTPTooManyRequests.status_code:
             self._metrics.throttled.inc()
-        first = f"; {problem.faults[0].place}: {problem.faults[0].message}" if problem.faults else ""
-        caller = request.get("caller", "")
-        log.info("refused: status=%d caller=%r path=%s: %s%s", problem.status, caller, request.path, refused, first)
+        first = f"{problem.faults[0].place}: {problem.faults[0].message}" if problem.faults else ""
+        caller = request.get("caller", "")  # quoted, as is all that comes from outside: a line of ours stays one line
+        log.info(
+            "refused: status=%d caller=%r path=%r: %r %r", problem.status, caller, request.path, str(refused), first
+        )
         headers = {}
         if refused.retry_after is not None:
             headers["Retry-After"] = str(refused.retry_after)
@@ -130,20 +131,16 @@ class Api:
         return web.Response(status=202, body=encode_json(taken.accepted), content_type="application/json")
 
     async def _read(self, request: web.Request) -> UsagePush:
-        encoding = request.headers.get("Content-Encoding", "").lower()
-        if encoding not in ENCODINGS:
-            raise RefusalError(
-                415, f"content encoding {encoding!r} is unknown: send {', '.join(ENCODINGS[2:])} or none"
-            )
         if "Content-Type" not in request.headers:
             raise RefusalError(415, "there is no header Content-Type: send application/json or application/msgpack")
         try:
             async with asyncio.timeout(BODY_SECONDS):
-                body = await request.read()  # aiohttp decompresses, and ends at max_body_bytes of what comes out
+                sent = await request.read()  # ends at max_body_bytes
         except TimeoutError:
             raise RefusalError(408, f"the body did not arrive within {BODY_SECONDS:g} s") from None
         except (web.RequestPayloadError, ConnectionError) as fault:
             raise RefusalError(400, f"the body cannot be read: {fault}") from fault
+        body = decompressed(sent, request.headers.get("Content-Encoding", ""), self.settings.max_body_bytes)
         self._metrics.bytes.inc(len(body))
         return read_push(body, request.content_type)
 
@@ -171,7 +168,10 @@ async def serve(api: Api, settings: ApiSettings) -> AsyncIterator[str]:
     check_exposure(settings)
     host, port = endpoint(settings.listen)
     runner = web.AppRunner(
-        api.application(), access_log=None, shutdown_timeout=settings.confirm_seconds + _GRACE_SECONDS
+        api.application(),
+        access_log=None,
+        auto_decompress=False,  # aiohttp's own goes on through a bomb while it drains what it refused
+        shutdown_timeout=settings.confirm_seconds + _GRACE_SECONDS,
     )
     await runner.setup()
     try:

@@ -1,20 +1,23 @@
 """From the bytes of a request to a UsagePush: at once where it is sound, field by field where it is not.
 
-A request with faults is read a second time piece by piece, so that all of them are told at once.
+A request with faults is read a second time piece by piece, so that all of them are told at once. Decompression ends
+where the limit does.
 """
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import cramjam
 import msgspec
 
 from rater.api.faults import Faults, RefusalError
 from rater.client.wire import PushedCollection, PushedPlan, PushedSample, PushedValue, UsagePush
 from rater.model.codec import JSON, MSGPACK
 
-__all__ = ["read_push"]
+__all__ = ["decompressed", "read_push"]
 
 _MEDIA = {
     JSON: JSON,
@@ -29,7 +32,52 @@ _LISTS: Mapping[type, Mapping[str, type]] = {
     PushedCollection: {"samples": PushedValue},
 }
 """Fields whose members are looked at one by one."""
+_ENCODINGS = ("gzip", "deflate", "zstd")
+_GZIP_OR_ZLIB = zlib.MAX_WBITS + 32  # whichever the first bytes say: "deflate" is sent in both forms
 _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+
+
+def decompressed(body: bytes, encoding: str, limit: int) -> bytes:
+    """The body without its content encoding (empty for none).
+
+    Raises RefusalError: 415 for an unknown one, 413 beyond `limit` bytes, 400 for what is no such thing.
+    """
+    match encoding.lower():
+        case "" | "identity":
+            return body
+        case "gzip" | "deflate":
+            return _inflated(body, encoding, limit)
+        case "zstd":
+            return _unzstd(body, limit)
+    raise RefusalError(415, f"content encoding {encoding!r} is unknown: send {', '.join(_ENCODINGS)} or none")
+
+
+def _inflated(body: bytes, encoding: str, limit: int) -> bytes:
+    stream = zlib.decompressobj(_GZIP_OR_ZLIB)
+    try:
+        plain = stream.decompress(body, limit + 1)
+    except zlib.error as fault:
+        raise RefusalError(400, f"the body is no {encoding}: {fault}") from None
+    if len(plain) > limit:
+        raise _too_large(limit)
+    if not stream.eof or stream.unused_data:
+        raise RefusalError(400, f"the body is no whole {encoding}: it must be one stream, to its end")
+    return plain
+
+
+def _unzstd(body: bytes, limit: int) -> bytes:
+    plain = bytearray(limit)
+    try:
+        length = cramjam.zstd.decompress_into(body, plain)
+    except cramjam.DecompressionError as fault:
+        if "whole buffer" in str(fault):  # the only way in which it tells that more would come out
+            raise _too_large(limit) from None
+        raise RefusalError(400, f"the body is no whole zstd: {fault}") from None
+    return bytes(memoryview(plain)[:length])
+
+
+def _too_large(limit: int) -> RefusalError:
+    return RefusalError(413, f"the body is larger than {limit} bytes: split it")
 
 
 def read_push(body: bytes, form: str) -> UsagePush:

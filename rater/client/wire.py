@@ -31,7 +31,6 @@ __all__ = [
     "chunks_of",
     "decode_accepted",
     "decode_problem",
-    "records_of",
 ]
 
 PATH = "/v3/usage"
@@ -179,17 +178,3 @@ decode_problem = msgspec.json.Decoder(Problem).decode
 def chunks_of(items: int) -> int:
     """How many records carry that many samples of one scope, source and metric, or of one collection: at least one."""
     return max(1, -(-items // CHUNK_SAMPLES))
-
-
-def records_of(push: UsagePush) -> dict[str, int]:
-    """How many numbers each scope uses: those of its collections, then of its samples by source and metric."""
-    counts: dict[tuple[str, str | None, str], int] = {}
-    for sample in push.samples:
-        key = (sample.scope_id, sample.source or push.source, sample.metric)
-        counts[key] = counts.get(key, 0) + 1
-    used: dict[str, int] = {}
-    for collection in push.collections:
-        used[collection.scope_id] = used.get(collection.scope_id, 0) + chunks_of(len(collection.samples))
-    for (scope_id, _, _), count in counts.items():
-        used[scope_id] = used.get(scope_id, 0) + chunks_of(count)
-    return used
