@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import TypeVar
 
@@ -18,10 +18,10 @@ from collectors.metrics_yml import Metric, load
 from collectors.publisher import Publisher
 from collectors.runner import Collector, CollectorStatus
 from collectors.settings import CollectorSettings, EvidenceSettings
-from collectors.source import ScopeFetcher, Source, SourceContext, fetcher_factory, source_factory
+from collectors.source import ScopeFetcher, Source, SourceContext, SourceFactory, fetcher_factory, source_factory
 from rater.kafka import KafkaSettings
 
-__all__ = ["CheckReport", "check_source", "run_collector"]
+__all__ = ["CheckReport", "check_source", "open_source", "run_collector"]
 
 log = logging.getLogger(__name__)
 
@@ -53,6 +53,22 @@ async def check_source(
         scopes = await fetcher.fetch(now)
         names = tuple(metric.name for metric in context.metrics)
         return CheckReport(tuple(sorted(scopes)), names, tuple(remarks))
+
+
+@asynccontextmanager
+async def open_source(
+    settings: CollectorSettings, metrics_conf: Path | str, period_seconds: int
+) -> AsyncIterator[tuple[Source, tuple[Metric, ...]]]:
+    """The source of the settings and what it can be asked for, to ask it by hand.
+
+    Raises DocumentError for metrics.yml, SettingsError.
+    """
+    context, factory = _context(settings, metrics_conf, period_seconds)
+    source = factory.build(context)
+    try:
+        yield source, context.metrics
+    finally:
+        await source.close()
 
 
 async def run_collector(
@@ -142,17 +158,24 @@ async def _parts(
     settings: CollectorSettings, metrics_conf: Path | str, period_seconds: int, stack: AsyncExitStack
 ) -> tuple[SourceContext, Source, ScopeFetcher]:
     """Source and fetcher; the stack closes them. Raises DocumentError, SettingsError."""
-    if not str(metrics_conf):
-        raise SettingsError("metrics_conf is missing: name the metrics.yml that says what to collect")
-    factory = source_factory(settings.source)
-    metrics = load(metrics_conf, factory.read_extra_args).metrics
-    _check_names(settings, metrics, metrics_conf)
-    context = SourceContext(settings, period_seconds, metrics)
+    context, factory = _context(settings, metrics_conf, period_seconds)
     source = factory.build(context)
     stack.push_async_callback(source.close)
     fetcher = fetcher_factory(settings.fetcher)(context)
     stack.push_async_callback(fetcher.close)
     return context, source, fetcher
+
+
+def _context(
+    settings: CollectorSettings, metrics_conf: Path | str, period_seconds: int
+) -> tuple[SourceContext, SourceFactory]:
+    """What the source is built from, and who builds it. Raises DocumentError, SettingsError."""
+    if not str(metrics_conf):
+        raise SettingsError("metrics_conf is missing: name the metrics.yml that says what to collect")
+    factory = source_factory(settings.source)
+    metrics = load(metrics_conf, factory.read_extra_args).metrics
+    _check_names(settings, metrics, metrics_conf)
+    return SourceContext(settings, period_seconds, metrics), factory
 
 
 def _check_names(settings: CollectorSettings, metrics: tuple[Metric, ...], metrics_conf: Path | str) -> None:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import getpass
-from decimal import Decimal
 from typing import TYPE_CHECKING
 
 import click
 
 from rater.cli.app import session
-from rater.cli.output import Cell, Column, Moment, instant, out_option, remark, rows
+from rater.cli.output import Cell, Column, Moment, exact_sum, instant, out_option, remark, rows
 from rater.cli.times import Instant, chosen_span, span_options
 from rater.cli.work import run
 
@@ -104,7 +103,7 @@ def _frame(frame: FrameRow) -> tuple[Cell, ...]:
         frame.closed_by.value,
         Moment(frame.closed_at),
         frame.line_count,
-        plain_text(sum((total.price for total in frame.totals), Decimal(0))),
+        plain_text(exact_sum(total.price for total in frame.totals)),
         len(frame.gaps),
         len(frame.quarantined),
         frame.rule_version,

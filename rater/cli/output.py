@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from decimal import Decimal, localcontext
 from typing import Any, TextIO, TypeAlias
 
 import click
@@ -19,6 +20,7 @@ __all__ = [
     "Column",
     "Moment",
     "confirm",
+    "exact_sum",
     "instant",
     "out_option",
     "progress",
@@ -144,6 +146,12 @@ def instant(seconds: int) -> str:
     """`2026-01-06 09:10` for seconds since the epoch, UTC; with seconds where they are not zero."""
     form = "%Y-%m-%d %H:%M:%S" if seconds % 60 else "%Y-%m-%d %H:%M"
     return datetime.fromtimestamp(seconds, UTC).strftime(form)
+
+
+def exact_sum(amounts: Iterable[Decimal]) -> Decimal:
+    """The sum without rounding: of numbers with at most 38 decimals and 1e30."""
+    with localcontext(prec=200):
+        return sum(amounts, Decimal(0))
 
 
 def confirm(question: str) -> bool:

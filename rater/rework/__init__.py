@@ -1,0 +1,23 @@
+"""Closed frames rated again: from stored usage, or collected anew; on request, or since usage came too late."""
+
+from rater.rework.asking import Asking
+from rater.rework.brackets import bracket_of
+from rater.rework.material import materials
+from rater.rework.run import Finished, ReworkLog, Runner, run_rework
+from rater.rework.values import Bracket, FrameKey, Left, Material, ReworkError, Wanted
+
+__all__ = [
+    "Asking",
+    "Bracket",
+    "Finished",
+    "FrameKey",
+    "Left",
+    "Material",
+    "ReworkError",
+    "ReworkLog",
+    "Runner",
+    "Wanted",
+    "bracket_of",
+    "materials",
+    "run_rework",
+]
