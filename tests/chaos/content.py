@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -139,23 +139,40 @@ class Generator:
                 await asyncio.wait_for(producer.stop(), 5)
 
 
+Prices = Mapping[str, Decimal]
+"""Of one unit, by metric."""
+
+
 @dataclass(frozen=True)
 class TrueFrame:
-    """What one frame must come to in the end: lines by id, and holes."""
+    """What one frame must come to in the end: quantities by metric and line id, and holes by metric."""
 
-    lines: dict[str, tuple[Decimal, Decimal]]
+    quantities: dict[tuple[str, str], Decimal]
     holes: dict[str, list[tuple[int, int]]]
 
+    @property
+    def lines(self) -> dict[str, tuple[Decimal, Decimal]]:
+        """Quantity and price by line id, at `PRICES`."""
+        return self.priced(PRICES)
 
-def truth(log: Iterable[ConsumerRecord]) -> dict[tuple[str, int], TrueFrame]:
-    """The frames that the usage log means, by (scope, period begin)."""
+    def priced(self, prices: Prices) -> dict[str, tuple[Decimal, Decimal]]:
+        """The same at other prices."""
+        return {identity: (qty, qty * prices[metric]) for (metric, identity), qty in self.quantities.items()}
+
+
+def truth(log: Iterable[ConsumerRecord], period: int = HOUR, until: int = 0) -> dict[tuple[str, int], TrueFrame]:
+    """The frames that the usage log means, by (scope, period begin); plans without end are followed to `until`.
+
+    The log is that of accepted records: what went to `rejected` is left out by the caller.
+    """
     seen: set[tuple[str, str, int]] = set()
-    planned: set[tuple[str, int]] = set()
+    planned: dict[tuple[str, int], list[str]] = {}
     parts: dict[tuple[str, str, int, int], dict[int, Collection]] = defaultdict(dict)
     for record in log:
         usage = decode_usage(record.value, content_type(record.headers))
         if isinstance(usage, ScopePlan):
-            planned.add((usage.scope_id, usage.begin))
+            end = until if usage.until is None else usage.until
+            planned.update({(usage.scope_id, begin): usage.metrics for begin in range(usage.begin, end, period)})
         elif isinstance(usage, Collection):
             key = (usage.scope_id, usage.producer_id, usage.sequence)
             if key not in seen:
@@ -166,24 +183,36 @@ def truth(log: Iterable[ConsumerRecord]) -> dict[tuple[str, int], TrueFrame]:
         whole = list(of_collection.values())
         if len(whole) == whole[0].parts:
             best[scope, metric, begin] = whole
-    return {(scope, begin): _true_frame(scope, begin, best) for scope, begin in planned}
+    return {
+        (scope, begin): _true_frame(scope, begin, period, metrics, best)
+        for (scope, begin), metrics in planned.items()
+        if metrics
+    }
 
 
-def _true_frame(scope: str, begin: int, best: dict[tuple[str, str, int], list[Collection]]) -> TrueFrame:
-    lines: dict[str, tuple[Decimal, Decimal]] = {}
+def _true_frame(
+    scope: str, begin: int, period: int, metrics: list[str], best: dict[tuple[str, str, int], list[Collection]]
+) -> TrueFrame:
+    quantities: dict[tuple[str, str], Decimal] = defaultdict(Decimal)
     holes: dict[str, list[tuple[int, int]]] = {}
-    for metric in METRICS:
+    for metric in metrics:
         whole = best.get((scope, metric, begin), [])
-        quantities: dict[str, Decimal] = defaultdict(Decimal)
         for part in whole:
             for sample in part.samples:
-                series = part.series[sample.series]
-                quantities[_line_id(scope, metric, series)] += sample.qty
-        lines.update({identity: (qty, qty * PRICES[metric]) for identity, qty in quantities.items()})
-        reached = whole[0].covers[0].end if whole else begin
-        if reached < begin + HOUR:
-            holes[metric] = [(reached, begin + HOUR)]
-    return TrueFrame(lines, holes)
+                quantities[metric, _line_id(scope, metric, part.series[sample.series])] += sample.qty
+        missing = _outside(begin, begin + period, whole[0].covers if whole else [])
+        if missing:
+            holes[metric] = missing
+    return TrueFrame(dict(quantities), holes)
+
+
+def _outside(begin: int, end: int, covers: list[Interval]) -> list[tuple[int, int]]:
+    """What of `[begin, end)` no interval covers, second by second: slow and plain."""
+    covered = {at for interval in covers for at in range(max(begin, interval.begin), min(end, interval.end))}
+    missing = [at for at in range(begin, end) if at not in covered]
+    starts = [at for at in missing if at == begin or at - 1 in covered]
+    ends = [at + 1 for at in missing if at + 1 == end or at + 1 in covered]
+    return list(zip(starts, ends, strict=True))
 
 
 def _line_id(scope: str, metric: str, series: Series) -> str:
@@ -191,4 +220,15 @@ def _line_id(scope: str, metric: str, series: Series) -> str:
     return blake2b(text, digest_size=16).hexdigest()
 
 
-__all__ = ["HOUR", "METRICS", "PRICES", "SOURCE", "START", "Generator", "TrueFrame", "partitions_in_use", "truth"]
+__all__ = [
+    "HOUR",
+    "METRICS",
+    "PRICES",
+    "SOURCE",
+    "START",
+    "Generator",
+    "Prices",
+    "TrueFrame",
+    "partitions_in_use",
+    "truth",
+]

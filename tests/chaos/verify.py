@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
@@ -11,7 +12,7 @@ from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from rater.kafka import KafkaSettings, Topic, client_options
 from rater.model.codec import JSON, decode_alert, decode_rated
 from rater.model.rated import AlertKind, RatedFrame
-from tests.chaos.content import TrueFrame, truth
+from tests.chaos.content import PRICES, Prices, TrueFrame, truth
 
 
 @dataclass
@@ -63,14 +64,23 @@ async def read_topic(kafka: KafkaSettings, topic: Topic) -> list[ConsumerRecord]
 
 async def verify(kafka: KafkaSettings) -> Verdict:
     """Compares once, as things stand now."""
-    verdict = Verdict()
     expected = truth(await read_topic(kafka, Topic.USAGE))
-    revisions = _revisions(await read_topic(kafka, Topic.RATED), verdict)
-    verdict.frames = len(expected)
+    return compare(expected, await read_topic(kafka, Topic.RATED), await read_topic(kafka, Topic.ALERTS))
+
+
+def compare(
+    expected: dict[tuple[str, int], TrueFrame],
+    rated: list[ConsumerRecord],
+    alerts: list[ConsumerRecord],
+    prices: Mapping[int, Prices] | None = None,
+) -> Verdict:
+    """What was published against the truth; `prices` by version of the rules, default: `PRICES` at every version."""
+    verdict = Verdict(frames=len(expected))
+    revisions = _revisions(rated, verdict)
     for key, frame in expected.items():
-        _check_frame(key, frame, revisions.get(key, {}), verdict)
+        _check_frame(key, frame, revisions.get(key, {}), verdict, prices)
     verdict.wrong += [f"{key} is not expected at all" for key in revisions.keys() - expected.keys()]
-    _check_alerts(await read_topic(kafka, Topic.ALERTS), expected, verdict)
+    _check_alerts(alerts, expected, verdict)
     return verdict
 
 
@@ -104,7 +114,11 @@ def _revisions(records: list[ConsumerRecord], verdict: Verdict) -> dict[tuple[st
 
 
 def _check_frame(
-    key: tuple[str, int], expected: TrueFrame, revisions: dict[int, list[RatedFrame]], verdict: Verdict
+    key: tuple[str, int],
+    expected: TrueFrame,
+    revisions: dict[int, list[RatedFrame]],
+    verdict: Verdict,
+    prices: Mapping[int, Prices] | None,
 ) -> None:
     if sorted(revisions) != list(range(len(revisions))):
         verdict.holes_in_revisions.append(f"{key}: {sorted(revisions)}")
@@ -116,9 +130,12 @@ def _check_frame(
     if len(ids) != len(set(ids)):
         verdict.wrong.append(f"{key} revision {max(revisions)}: {len(ids) - len(set(ids))} lines twice")
     lines = {line.line_id: (line.qty, line.price) for part in parts for line in part.lines if line.qty}
-    verdict.lines += len(expected.lines)
-    if lines != expected.lines:
-        differing = {i for i in lines.keys() | expected.lines.keys() if lines.get(i) != expected.lines.get(i)}
+    if sorted(part.part for part in parts) != list(range(parts[0].parts)):
+        verdict.wrong.append(f"{key} revision {max(revisions)}: {len(parts)} of {parts[0].parts} parts")
+    wanted = expected.priced(PRICES if prices is None else prices[parts[0].rule_version])
+    verdict.lines += len(wanted)
+    if lines != wanted:
+        differing = {i for i in lines.keys() | wanted.keys() if lines.get(i) != wanted.get(i)}
         verdict.wrong.append(f"{key} revision {max(revisions)}: {len(differing)} lines differ")
     holes: dict[str, list[tuple[int, int]]] = defaultdict(list)
     for gap in parts[0].gaps:

@@ -2,13 +2,14 @@
 
 Run as a process of its own, which can be killed and started again: `python -m tests.integration.clickhouse_http PORT
 DIRECTORY USER PASSWORD`. Prints `ready` when it listens. The engine and its SQL are real; only transport and password
-check are ours.
+check are ours. SIGUSR1 makes it read-only, SIGUSR2 writable again.
 """
 
 from __future__ import annotations
 
 import contextlib
 import re
+import signal
 import subprocess
 import sys
 import tempfile
@@ -29,6 +30,7 @@ class _Handler(BaseHTTPRequestHandler):
     engine: Any
     lock = threading.Lock()
     credentials: tuple[str, str]
+    read_only = False
 
     def log_message(self, *_: object) -> None:
         pass
@@ -100,6 +102,8 @@ class _Handler(BaseHTTPRequestHandler):
         with tempfile.NamedTemporaryFile(suffix=".native") as block:
             block.write(data)
             block.flush()
+            if self.read_only:  # the engine itself refuses: it cannot be made read-only and writable again
+                settings = ", ".join(filter(None, [settings, "readonly = 1"]))
             clause = f"SETTINGS {settings}" if settings else ""
             self.engine.query(f"{into} FROM INFILE '{block.name}' {clause} FORMAT Native", "TSV")
         return b""
@@ -124,6 +128,8 @@ def serve(port: int, directory: str, user: str, password: str) -> None:
     _Handler.engine.query("CREATE DATABASE IF NOT EXISTS rater", "TSV")
     _Handler.engine.query("SET async_insert = 0", "TSV")
     _Handler.credentials = (user, password)
+    signal.signal(signal.SIGUSR1, lambda *_: setattr(_Handler, "read_only", True))
+    signal.signal(signal.SIGUSR2, lambda *_: setattr(_Handler, "read_only", False))
     server = _Server(("127.0.0.1", port), _Handler)
     sys.stdout.write(f"ready {server.server_port}\n")
     sys.stdout.flush()
@@ -146,6 +152,16 @@ class Server:
         )
         assert self._process.stdout is not None
         self.port = int(self._process.stdout.readline().split()[1])
+
+    @property
+    def pid(self) -> int:
+        """Process id; 0 if it does not run."""
+        return self._process.pid if self._process is not None and self._process.poll() is None else 0
+
+    def read_only(self, yes: bool) -> None:
+        """From now on inserts are refused, or taken again."""
+        assert self._process is not None, "it was started"
+        self._process.send_signal(signal.SIGUSR1 if yes else signal.SIGUSR2)
 
     def kill(self) -> None:
         """Kills it at once, if it runs."""

@@ -24,15 +24,23 @@ class LaptopKafka:
     """One broker (KRaft, node and controller in one) with its own data directory.
 
     `data_dir` is made if it is missing; what topics hold survives `stop` and `kill`. Without `port` the first start
-    takes a free one and later starts keep it. `heap_mb` bounds the Java heap, in MiB.
+    takes a free one and later starts keep it. `heap_mb` bounds the Java heap, in MiB. `advertised_port` is where
+    clients are sent to in place of the broker's own port: that of a proxy.
 
     Not for several threads at once. Calls block: from a coroutine use `asyncio.to_thread`.
     """
 
-    def __init__(self, data_dir: Path, port: int | None = None, heap_mb: int = DEFAULT_HEAP_MB) -> None:
+    def __init__(
+        self,
+        data_dir: Path,
+        port: int | None = None,
+        heap_mb: int = DEFAULT_HEAP_MB,
+        advertised_port: int | None = None,
+    ) -> None:
         self.data_dir = data_dir.absolute()
         self.port = port
         self.heap_mb = heap_mb
+        self.advertised_port = advertised_port
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -65,7 +73,8 @@ class LaptopKafka:
         """
         if self.running:
             raise LaptopKafkaError(f"the Kafka in {self.data_dir} already runs on {self.bootstrap}: stop it first")
-        started = launch.launch(plan(install(), self.data_dir, self.heap_mb), self.port, timeout)
+        to_start = plan(install(), self.data_dir, self.heap_mb, self.advertised_port)
+        started = launch.launch(to_start, self.port, timeout)
         self._process, self.port = started.process, started.port
 
     def stop(self, limit: float = 20.0) -> None:

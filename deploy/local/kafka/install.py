@@ -68,7 +68,7 @@ def install() -> Path:
     return root
 
 
-def plan(root: Path, data_dir: Path, heap_mb: int) -> launch.Plan:
+def plan(root: Path, data_dir: Path, heap_mb: int, advertised_port: int | None = None) -> launch.Plan:
     """How to start a broker of the installation in `root` on `data_dir`."""
     found = java.find_java()
     archive = _archive_directory(root, found) / _ARCHIVE
@@ -80,6 +80,7 @@ def plan(root: Path, data_dir: Path, heap_mb: int) -> launch.Plan:
         heap_mb=heap_mb,
         # without the archive Kafka starts all the same, half as fast
         jvm_options=[f"-XX:SharedArchiveFile={archive}"] if archive.exists() else [],
+        advertised_port=advertised_port,
     )
 
 

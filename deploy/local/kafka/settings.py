@@ -53,12 +53,18 @@ _SETTINGS: dict[str, str | int] = {
 }
 
 
-def write_server_properties(data_dir: Path, port: int, controller_port: int) -> None:
-    """Writes `data_dir/server.properties` for a broker on these two ports of 127.0.0.1."""
+def write_server_properties(
+    data_dir: Path, port: int, controller_port: int, advertised_port: int | None = None
+) -> None:
+    """Writes `data_dir/server.properties` for a broker on these two ports of 127.0.0.1.
+
+    Clients are sent to `advertised_port`, where something passes on what they say; default: to `port` itself.
+    """
     address = "127.0.0.1"  # never another: there is no authentication
     settings = {
         **_SETTINGS,
         "listeners": f"CLIENTS://{address}:{port},CONTROLLER://{address}:{controller_port}",
+        "advertised.listeners": f"CLIENTS://{address}:{advertised_port or port}",
         # static voters are not written into the formatted directory, so one formatted directory serves every port
         "controller.quorum.voters": f"{_NODE}@{address}:{controller_port}",
     }

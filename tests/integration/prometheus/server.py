@@ -47,6 +47,16 @@ class LaptopPrometheus:
         """What a client is configured with."""
         return f"http://127.0.0.1:{self._port}/api/v1"
 
+    @property
+    def port(self) -> int:
+        """Where it listens; 0 before its first start."""
+        return self._port
+
+    @property
+    def running(self) -> bool:
+        """Whether its process exists."""
+        return self._process is not None and self._process.poll() is None
+
     def __enter__(self) -> LaptopPrometheus:
         self.start()
         return self
