@@ -5,6 +5,7 @@ A case is built from logs, where plans say what was expected, or from rows of th
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal
 from typing import Literal
@@ -28,7 +29,7 @@ from rater.audit.truth import (
     scope_logs,
     spec_of,
 )
-from rater.model.labels import Labels
+from rater.model.labels import Labels, canonical_series
 from rater.model.rated import AlertKind, CollectionRef, RatedFrame
 from rater.model.usage import QuarantinedItem
 
@@ -54,15 +55,19 @@ class Truth(msgspec.Struct, frozen=True):
     counts: Mapping[tuple[str, str, Ref], int]
     """Samples of the period in each collection that holds."""
 
+    surplus: Mapping[str, int] = {}
+    """Pushed samples by metric that are more than the frame counted: some of them came later."""
+
     @property
     def waiting_samples(self) -> int:
         """Samples that came for the frame and that it does not have yet: late, and not reworked."""
-        return sum(1 for one in self.held.values() for cut in one.waiting for _ in cut.samples())
+        waiting = sum(1 for one in self.held.values() for cut in one.waiting for _ in cut.samples())
+        return waiting + sum(self.surplus.values())
 
     @property
     def unproven(self) -> frozenset[str]:
         """Metrics of which not all usage is there."""
-        return frozenset(metric for metric, _, _ in self.absent)
+        return frozenset(metric for metric, _, _ in self.absent) | self.surplus.keys()
 
 
 class Case(msgspec.Struct, frozen=True):
@@ -93,12 +98,16 @@ def truth_of(
     for entry in rated.coverage:
         named[entry.metric, entry.source] = {(c.collection_id, c.attempt, c.begin, c.end): c for c in entry.collections}
     cuts = cuts_of(parts, period, setup)
+    surplus: dict[str, int] = {}
     for key, of_source in cuts.items():
         for cut in of_source:
-            _take_late_out(cut, named.get(key, {}).get(cut.ref))
-    found = {
-        key: held([c for c in of_source if c.pieces], named.get(key, {}), may_wait) for key, of_source in cuts.items()
-    }
+            reference = named.get(key, {}).get(cut.ref)
+            _take_late_out(cut, reference)
+            more = sum(1 for _ in cut.samples()) - reference.samples if cut.pushed and reference else 0
+            if more > 0 and expected is None:  # logs say which samples were late, the store does not
+                surplus[key[0]] = surplus.get(key[0], 0) + more
+    found = {key: _held([c for c in of_source if c.pieces], named.get(key, {}), may_wait, setup, period)
+             for key, of_source in cuts.items()}  # fmt: skip
     there = {(*key, cut.ref) for key, of_source in cuts.items() for cut in of_source if cut.complete}
     return Truth(
         held=found,
@@ -114,7 +123,35 @@ def truth_of(
         ],
         absent=[(*key, ref) for key, refs in named.items() for of, ref in refs.items() if (*key, of) not in there],
         counts={(*key, cut.ref): sum(1 for _ in cut.samples()) for key, one in found.items() for cut in one.chosen},
+        surplus=surplus,
     )
+
+
+def _held(
+    cuts: Sequence[Cut], named: Collection[Ref], may_wait: Callable[[Cut], bool], setup: Setup, period: Span
+) -> Held:
+    """What holds of one source. What says the same as what the frame has is not waited for: it makes no revision."""
+    found = held(cuts, named, may_wait)
+    if found.waiting and _says(found.chosen, setup, period) == _says(held(cuts, (), _never).chosen, setup, period):
+        return Held(found.chosen, [])
+    return found
+
+
+def _never(_cut: Cut) -> bool:
+    return False
+
+
+def _says(cuts: Iterable[Cut], setup: Setup, period: Span) -> tuple[object, ...]:
+    """What collections say, whichever say it."""
+    listed = list(cuts)
+    samples = Counter(
+        (canonical_series(part.series[s.series].groupby, part.series[s.series].metadata), s.begin, s.end, s.qty)
+        for cut in listed
+        for part, s in cut.samples()
+    )
+    covers = [span for cut in listed for span in cut.covers(spec_of(setup, cut.metric).resolution)]
+    items = Counter(repr(item) for cut in listed for item in cut.quarantined())
+    return samples, joined(period, covers), items, any(cut.weak() for cut in listed)
 
 
 def _take_late_out(cut: Cut, named: CollectionRef | None) -> None:
@@ -152,9 +189,9 @@ def cases_of_logs(
         expected: list[Mapping[tuple[str, str], Sequence[Span]]] = []
         if log:
             period = (period_begin, frame.period_end)
-            changes = sorted(
-                {s for s, _ in log.plans if s > frame.closed_at} | {s[0] for s in log.seen if s[0] > frame.closed_at}
-            )
+            since = frame.closed_at - setup.clock_skew
+            changed = {second for second, _ in log.plans} | {one[0] for one in log.seen}
+            changes = sorted(second for second in changed if second > since)
             moments = [None, *(second - 1 for second in reversed(changes))]
             expected = [expected_pieces(log, period, moment) for moment in moments]
         truth = truth_of(frame, parts, setup, expected or [{}], lambda cut: cut.late)

@@ -49,6 +49,10 @@ class Setup(msgspec.Struct, frozen=True):
     catalog: Catalog
     planned: frozenset[str] = frozenset()
     """Sources with `expect: planned`; every other one without plans owes what it sent once."""
+    clock_skew: int = 7200
+    """Seconds by which worker and broker may differ: a plan that came later than that before a frame closed may have
+    come after the frame had left the state.
+    """
 
 
 class UsageEntry(msgspec.Struct, frozen=True):

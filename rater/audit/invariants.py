@@ -92,9 +92,21 @@ def check_logs(
 
 # --- the topics
 
+_OF_REVISIONS = frozenset(
+    {
+        AlertKind.GAP_OPENED,
+        AlertKind.GAP_RESOLVED,
+        AlertKind.QUARANTINED,
+        AlertKind.RATING_FAILED,
+        AlertKind.RATING_REPAIRED,
+        AlertKind.SUSPICION,
+    }
+)
+"""Alerts that come with a revision. The others answer a record, and whoever sends it again is answered again."""
+
 
 def one_payload(rated: RatedLog, alerts: AlertLog = ()) -> Iterator[Violation]:
-    """One payload per (frame, revision, part), per (line, revision) and per (alert, kind, revision)."""
+    """One payload per (frame, revision, part), per (line, revision) and per (alert of a revision, kind, revision)."""
     parts: dict[tuple[str, int, int, int], bytes] = {}
     lines: dict[tuple[str, int, int, str], int] = {}
     for entry in rated:
@@ -119,6 +131,8 @@ def one_payload(rated: RatedLog, alerts: AlertLog = ()) -> Iterator[Violation]:
     said: dict[tuple[str, AlertKind, int], bytes] = {}
     for told in alerts:
         alert = told.alert
+        if alert.kind not in _OF_REVISIONS:
+            continue
         known = said.setdefault((alert.alert_id, alert.kind, alert.revision), told.payload)
         if known != told.payload:
             row = RowKey("topic alerts", (("partition", told.partition), ("offset", told.offset)))

@@ -88,46 +88,42 @@ def every_sample_once(case: Case) -> Iterator[Violation]:
     if len(nowhere) > rest:
         for point in nowhere:
             rows = _suspects(case, point)
-            yield _of_point_rows(
-                Invariant.EVERY_SAMPLE_ONCE, case, point, "a line or a quarantined point", "none", rows
+            yield _violation(
+                Invariant.EVERY_SAMPLE_ONCE, case, point.metric, "a line or a quarantined point", "none", rows
             )
     for key in sorted(lines):
         if key not in truth.points and case.keeps and key[0] not in truth.unproven:
-            yield _of_line(Invariant.EVERY_SAMPLE_ONCE, case, *key, "samples that it is made of", "none")
+            rows = _robbed(case, key[0]) or (_line_row(case, *key),)
+            yield _violation(
+                Invariant.EVERY_SAMPLE_ONCE, case, key[0], "samples of each line", f"none of {key[1]}", rows
+            )
 
 
 def _collections_once(case: Case, truth: Truth) -> Iterator[Violation]:
-    """Each collection that the frame names holds, with as many samples as the frame counted."""
+    """Each collection that the frame names holds, with as many samples as the frame counted.
+
+    Where others hold that say the same, no revision was published for them; `best_revision_is_truth` compares that.
+    """
     for entry in case.rated.coverage:
         key = (entry.metric, entry.source)
-        held = truth.held.get(key)
-        chosen = {cut.ref: cut for cut in held.chosen} if held else {}
+        chosen = {cut.ref for cut in truth.held[key].chosen} if key in truth.held else set()
+        absent = {ref for metric, source, ref in truth.absent if (metric, source) == key}
         for named in entry.collections:
             ref = (named.collection_id, named.attempt, named.begin, named.end)
-            cut = chosen.get(ref)
-            if cut is None:
-                absent = any((m, s, one) == (*key, named) for m, s, one in truth.absent)
-                if not absent:
-                    text = f"collection {named.collection_id} attempt {named.attempt}"
-                    yield _of_frame(Invariant.EVERY_SAMPLE_ONCE, case, entry.metric, "collections that hold", text)
-            elif truth.counts[*key, ref] != named.samples and not _differs(case, truth, cut):
-                text = f"{truth.counts[*key, ref]} samples"
-                yield Violation(
-                    Invariant.EVERY_SAMPLE_ONCE, case.rated.scope_id, case.rated.period_begin, entry.metric,
-                    f"{named.samples} samples in collection {named.collection_id or 'of pushes'}", text,
-                    (_cut_row(case, cut),),
-                )  # fmt: skip
+            if ref not in chosen and named not in absent and case.where == "store":
+                text = f"collection {named.collection_id} attempt {named.attempt}"
+                yield _of_frame(Invariant.EVERY_SAMPLE_ONCE, case, entry.metric, "collections that hold", text)
+            elif ref in chosen and truth.counts[*key, ref] != named.samples and not _differs(case, entry.metric):
+                expected = f"{truth.counts[*key, ref]} samples in collection {named.collection_id or 'of pushes'}"
+                yield _of_frame(Invariant.EVERY_SAMPLE_ONCE, case, entry.metric, expected, f"{named.samples} samples")
 
 
-def _differs(case: Case, truth: Truth, cut: Cut) -> bool:
-    """Whether a point of the collection differs from its line, and so names the row better."""
-    lines = {(line.metric, line.line_id): line for line in case.rated.lines}
-    for key, point in truth.points.items():
-        if any(of is cut for of, _, _ in point.pieces):
-            line = lines.get(key)
-            if line is None or line.qty != point.qty:
-                return case.keeps
-    return case.keeps and any(key[0] == cut.metric and key not in truth.points for key in lines)
+def _differs(case: Case, metric: str) -> bool:
+    """Whether a point of the metric differs from its line, which then names the row better."""
+    assert case.truth is not None, "asked about its collections"
+    lines = {line.line_id: line.qty for line in case.rated.lines if line.metric == metric}
+    points = {point.line_id: point.qty for point in case.truth.points.values() if point.metric == metric}
+    return case.keeps and any(lines.get(one) != points.get(one) for one in lines.keys() | points.keys())
 
 
 def _quarantined(rated: RatedFrame, truth: Truth) -> tuple[set[Key], int]:
@@ -170,23 +166,36 @@ def quantities_add_up(case: Case) -> Iterator[Violation]:
         point = truth.points.get((line.metric, line.line_id))
         if point is not None and line.metric not in truth.unproven and line.qty != point.qty:
             rows = _suspects(case, point)
-            yield _of_point_rows(Invariant.QUANTITIES_ADD_UP, case, point, f"{point.qty}", f"{line.qty}", rows)
+            yield _violation(Invariant.QUANTITIES_ADD_UP, case, point.metric, f"{point.qty}", f"{line.qty}", rows)
 
 
 def _suspects(case: Case, point: TruePoint) -> tuple[RowKey, ...]:
     """The row that is wrong: the line if the frame's totals contradict it, the samples if only they differ."""
-    assert case.truth is not None, "asked about a point"
-    line = line_row(
-        case.rated.scope_id, case.rated.period_begin, case.rated.revision, point.metric, point.line_id, case.where
-    )
-    if case.where != "store":
-        return (line,)
-    lines = [one for one in case.rated.lines if one.metric == point.metric]
-    totals = [total for total in case.rated.totals if total.metric == point.metric]
-    said = (sum((t.qty for t in totals), Decimal(0)), sum(t.n for t in totals))
-    if (_sum_of(lines), len(lines)) != said:
-        return (line,)
+    if case.where != "store" or not _lines_agree(case, point.metric):
+        return (_line_row(case, point.metric, point.line_id),)
     return tuple(dict.fromkeys(_usage_row(case, part, number) for _, part, number in point.pieces))
+
+
+def _robbed(case: Case, metric: str) -> tuple[RowKey, ...]:
+    """The stored collections that have lost samples which the frame counted, if its lines agree with its totals."""
+    assert case.truth is not None, "asked about a line without samples"
+    if case.where != "store" or not _lines_agree(case, metric):
+        return ()
+    named = {(e.metric, e.source, (c.collection_id, c.attempt, c.begin, c.end)): c.samples
+             for e in case.rated.coverage for c in e.collections}  # fmt: skip
+    return tuple(
+        _cut_row(case, cut)
+        for (of, source), held in sorted(case.truth.held.items())
+        for cut in held.chosen
+        if of == metric and case.truth.counts[of, source, cut.ref] < named.get((of, source, cut.ref), 0)
+    )
+
+
+def _lines_agree(case: Case, metric: str) -> bool:
+    """Whether the lines of a metric add up to the frame's totals."""
+    lines = [one for one in case.rated.lines if one.metric == metric]
+    totals = [total for total in case.rated.totals if total.metric == metric]
+    return (_sum_of(lines), len(lines)) == (sum((t.qty for t in totals), Decimal(0)), sum(t.n for t in totals))
 
 
 def _sum_of(lines: Sequence[Line]) -> Decimal:
@@ -232,12 +241,6 @@ def _coverage(case: Case, truth: Truth) -> Iterator[Violation]:
             continue
         entry = said.get(key)
         held = truth.held.get(key)
-        expected = [(*cut.ref, truth.counts[*key, cut.ref]) for cut in held.chosen] if held else []
-        found = [(c.collection_id, c.attempt, c.begin, c.end, c.samples) for c in entry.collections] if entry else []
-        if sorted(one[:4] for one in expected) != sorted(one[:4] for one in found):
-            text = f"collections {found} of {key[1]}"
-            yield _of_frame(Invariant.BEST_REVISION_IS_TRUTH, case, key[0], f"collections {expected}", text)
-            continue
         covers = _spans(entry.covered) if entry else []
         if covers != list(truth.covered.get(key, [])):
             text = f"{covers} from {key[1]}"
@@ -317,16 +320,19 @@ def _of_frame(invariant: Invariant, case: Case, metric: str, expected: str, foun
 
 
 def _of_line(invariant: Invariant, case: Case, metric: str, line_id: str, expected: str, found: str) -> Violation:
-    rated = case.rated
-    row = line_row(rated.scope_id, rated.period_begin, rated.revision, metric, line_id, case.where)
-    return Violation(invariant, rated.scope_id, rated.period_begin, metric, expected, found, (row,))
+    return _violation(invariant, case, metric, expected, found, (_line_row(case, metric, line_id),))
 
 
-def _of_point_rows(
-    invariant: Invariant, case: Case, point: TruePoint, expected: str, found: str, rows: tuple[RowKey, ...]
+def _violation(
+    invariant: Invariant, case: Case, metric: str, expected: str, found: str, rows: tuple[RowKey, ...]
 ) -> Violation:
     rated = case.rated
-    return Violation(invariant, rated.scope_id, rated.period_begin, point.metric, expected, found, rows)
+    return Violation(invariant, rated.scope_id, rated.period_begin, metric, expected, found, rows)
+
+
+def _line_row(case: Case, metric: str, line_id: str) -> RowKey:
+    rated = case.rated
+    return line_row(rated.scope_id, rated.period_begin, rated.revision, metric, line_id, case.where)
 
 
 def _usage_row(case: Case, part: Part, number: int) -> RowKey:

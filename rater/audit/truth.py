@@ -175,14 +175,20 @@ def scope_logs(
             case FrameForced():
                 log.forced.add(record.period_begin)
             case Part() if record.rework_id:
-                period_begin = record.begin - record.begin % setup.period
-                if (record.rework_id, record.scope_id, period_begin) in done:
-                    log.parts.setdefault(period_begin, []).append(Piece(record))
+                _add_reworked(log, record, setup, done)
             case Part():
                 _add_part(log, record, second, setup, late=bool(entry.refused))
             case _:
                 pass  # failures prove nothing; brackets of reworks are judged by their alerts
     return logs
+
+
+def _add_reworked(log: ScopeLog, part: Part, setup: Setup, done: Collection[tuple[str, str, int]]) -> None:
+    """Counts if the rework came to its end. Pushed samples are only repeated in it, and came before."""
+    period_begin = part.begin - part.begin % setup.period
+    pushed = spec_of(setup, part.metric).proof is Coverage.SAMPLES
+    if not pushed and (part.rework_id, part.scope_id, period_begin) in done:
+        log.parts.setdefault(period_begin, []).append(Piece(part))
 
 
 def _add_part(log: ScopeLog, part: Part, second: int, setup: Setup, *, late: bool) -> None:

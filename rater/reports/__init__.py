@@ -2,7 +2,7 @@
 
 from rater.reports.months import MonthError, month_interval
 from rater.reports.remote import RemoteView
-from rater.reports.requests import ExportRequest, RevisionRequest, ReworkRequest, Selection, UsageRequest
+from rater.reports.requests import AuditRequest, ExportRequest, RevisionRequest, ReworkRequest, Selection, UsageRequest
 from rater.reports.statement import (
     Hole,
     MetricRow,
@@ -15,6 +15,7 @@ from rater.reports.statement import (
 from rater.reports.view import StoreView, View, open_view, report_of, socket_of
 
 __all__ = [
+    "AuditRequest",
     "ExportRequest",
     "Hole",
     "MetricRow",

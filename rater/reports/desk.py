@@ -21,7 +21,7 @@ from aiohttp import web
 
 from rater.model.errors import RaterError
 from rater.reports._unix import socket_address
-from rater.reports.requests import ExportRequest, RevisionRequest, ReworkRequest, Selection, UsageRequest
+from rater.reports.requests import AuditRequest, ExportRequest, RevisionRequest, ReworkRequest, Selection, UsageRequest
 from rater.reports.view import View
 
 __all__ = ["serve_desk"]
@@ -114,6 +114,11 @@ def _application(view: View, threads: Executor) -> web.Application:
         ("frame_at", RevisionRequest, lambda asked, out: _rows(filter(None, [view.frame_at(asked)]), out)),
         ("lines_at", RevisionRequest, lambda asked, out: _rows(view.lines_at(asked), out)),
         ("scopes", type(None), lambda _, out: _rows(view.scopes(), out)),
+        ("audit/months", AuditRequest, lambda asked, out: _rows(view.audit_months(asked), out)),
+        ("audit/frames", UsageRequest, lambda asked, out: _rows(view.audit_frames(asked), out)),
+        ("audit/lines", UsageRequest, lambda asked, out: _rows(view.audit_lines(asked), out)),
+        ("audit/usage", UsageRequest, lambda asked, out: _rows(view.audit_usage(asked), out)),
+        ("audit/rules", type(None), lambda _, out: _rows(view.rule_texts(), out)),
         ("export", ExportRequest, view.export),
     ]
     application.add_routes([web.post("/ping", _ping)])

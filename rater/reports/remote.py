@@ -12,7 +12,7 @@ from typing import BinaryIO, TypeVar
 import msgspec
 
 from rater.reports._unix import socket_address
-from rater.reports.requests import ExportRequest, RevisionRequest, ReworkRequest, Selection, UsageRequest
+from rater.reports.requests import AuditRequest, ExportRequest, RevisionRequest, ReworkRequest, Selection, UsageRequest
 from rater.store import (
     FrameRow,
     GapRow,
@@ -24,6 +24,7 @@ from rater.store import (
     StoreUnavailableError,
     UsageRow,
 )
+from rater.store.audit import AuditMonth, RawFrame, RawUsage, RuleText
 
 __all__ = ["RemoteView"]
 
@@ -98,6 +99,26 @@ class RemoteView:
     def scopes(self) -> list[ScopeRow]:
         """Scopes that have frames."""
         return list(self._rows("scopes", None, ScopeRow))
+
+    def audit_months(self, request: AuditRequest) -> list[AuditMonth]:
+        """What an audit has to look at, by scope and month."""
+        return list(self._rows("audit/months", request, AuditMonth))
+
+    def audit_frames(self, request: UsageRequest) -> Iterator[RawFrame]:
+        """All rows of frames of a scope in these periods."""
+        return self._rows("audit/frames", request, RawFrame)
+
+    def audit_lines(self, request: UsageRequest) -> Iterator[LineRow]:
+        """All rows of their lines, of every revision."""
+        return self._rows("audit/lines", request, LineRow)
+
+    def audit_usage(self, request: UsageRequest) -> Iterator[RawUsage]:
+        """All rows of usage that reach into this time, with the samples that begin there."""
+        return self._rows("audit/usage", request, RawUsage)
+
+    def rule_texts(self) -> Iterator[RuleText]:
+        """The history of the rules, by version."""
+        return self._rows("audit/rules", None, RuleText)
 
     def export(self, request: ExportRequest, target: BinaryIO, progress: Progress | None = None) -> None:
         """Writes an export to a file; `progress` is not told anything."""

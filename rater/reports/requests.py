@@ -50,6 +50,18 @@ class RevisionRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     revision: Annotated[int, Meta(ge=0, le=2**32)]
 
 
+class AuditRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What an audit has to look at: of a scope, of periods that begin within `[begin, end)`; None is any.
+
+    `closed_from`: only what was closed since that second; 0 is all.
+    """
+
+    scope_id: Annotated[str, Meta(max_length=255)] | None = None
+    begin: Instant | None = None
+    end: Instant | None = None
+    closed_from: Instant = 0
+
+
 class ExportRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """An export as one stream of bytes."""
 

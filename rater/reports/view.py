@@ -14,7 +14,7 @@ from typing import BinaryIO, Protocol
 
 from rater.model.interval import Interval
 from rater.reports.remote import RemoteView
-from rater.reports.requests import ExportRequest, RevisionRequest, ReworkRequest, Selection, UsageRequest
+from rater.reports.requests import AuditRequest, ExportRequest, RevisionRequest, ReworkRequest, Selection, UsageRequest
 from rater.reports.statement import Report, compute
 from rater.store import (
     EmbeddedTarget,
@@ -38,6 +38,17 @@ from rater.store import (
     scopes,
     usage,
     write_export,
+)
+from rater.store.audit import (
+    AuditMonth,
+    RawFrame,
+    RawUsage,
+    RuleText,
+    audit_frames,
+    audit_lines,
+    audit_months,
+    audit_usage,
+    rule_texts,
 )
 
 __all__ = ["StoreView", "View", "open_view", "report_of", "socket_of"]
@@ -72,6 +83,21 @@ class View(Protocol):
 
     def scopes(self) -> list[ScopeRow]:
         """Scopes that have frames."""
+
+    def audit_months(self, request: AuditRequest) -> list[AuditMonth]:
+        """What an audit has to look at, by scope and month."""
+
+    def audit_frames(self, request: UsageRequest) -> Iterator[RawFrame]:
+        """All rows of frames of a scope in these periods."""
+
+    def audit_lines(self, request: UsageRequest) -> Iterator[LineRow]:
+        """All rows of their lines, of every revision."""
+
+    def audit_usage(self, request: UsageRequest) -> Iterator[RawUsage]:
+        """All rows of usage that reach into this time, with the samples that begin there."""
+
+    def rule_texts(self) -> Iterator[RuleText]:
+        """The history of the rules, by version."""
 
     def export(self, request: ExportRequest, target: BinaryIO, progress: Progress | None = None) -> None:
         """Writes an export to a file, which need not be able to seek. `progress` may go unused."""
@@ -114,6 +140,26 @@ class StoreView:
     def scopes(self) -> list[ScopeRow]:
         """Scopes that have frames."""
         return scopes(self._store)
+
+    def audit_months(self, request: AuditRequest) -> list[AuditMonth]:
+        """What an audit has to look at, by scope and month."""
+        return audit_months(self._store, request.scope_id, request.begin, request.end, request.closed_from)
+
+    def audit_frames(self, request: UsageRequest) -> Iterator[RawFrame]:
+        """All rows of frames of a scope in these periods."""
+        return audit_frames(self._store, request.scope_id, request.begin, request.end)
+
+    def audit_lines(self, request: UsageRequest) -> Iterator[LineRow]:
+        """All rows of their lines, of every revision."""
+        return audit_lines(self._store, request.scope_id, request.begin, request.end)
+
+    def audit_usage(self, request: UsageRequest) -> Iterator[RawUsage]:
+        """All rows of usage that reach into this time, with the samples that begin there."""
+        return audit_usage(self._store, request.scope_id, request.begin, request.end)
+
+    def rule_texts(self) -> Iterator[RuleText]:
+        """The history of the rules, by version."""
+        return rule_texts(self._store)
 
     def export(self, request: ExportRequest, target: BinaryIO, progress: Progress | None = None) -> None:
         """Writes an export to a file, which need not be able to seek."""
