@@ -30,7 +30,7 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=10_000_000, help="about so many (default 10 000 000)")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--workers", type=int, default=Pace().workers, help="worker processes")
-    parser.add_argument("--settle", type=int, default=Pace().settle, help="engine.settle, seconds")
+    parser.add_argument("--in-step", action="store_true", help="the month's clock waits for frames to close: slower")
     parser.add_argument("--dir", type=Path, help="work in this new directory, and leave it")
     chosen = parser.parse_args()
     if chosen.dir:
@@ -39,7 +39,7 @@ def main() -> None:
     load = os.getloadavg()[0]
     try:
         month = Month.of(chosen.samples, chosen.seed)
-        pace = Pace(workers=chosen.workers, settle=chosen.settle)
+        pace = Pace(chosen.workers, 2, 0.5, in_step=True) if chosen.in_step else Pace(chosen.workers)
         outcome = asyncio.run(run_month(directory, month, pace, progress))
     except AssertionError as fault:
         sys.exit(f"not as it must be: {fault}\nlogs and manifest are in {directory}")
@@ -57,10 +57,11 @@ def _print(outcome: Outcome, load: float) -> None:
         f"answers; {outcome.lines:,} lines equal, {len(month.scopes)} reports equal"
     )
     late = Counter(item.form for item in manifest.late)
-    held = [item.held for item in manifest.late]
+    came, held = ([getattr(item, name) for item in manifest.late] for name in ("came", "held"))
     console.print(
-        f"late: {len(manifest.late):,} answers {dict(late)}, {sum(item.samples for item in manifest.late):,} samples, "
-        f"{min(held):.1f} to {max(held):.1f} s (median {statistics.median(held):.1f} s) after their frame was closed"
+        f"late: {len(manifest.late):,} answers {dict(late)}, {sum(item.samples for item in manifest.late):,} samples; "
+        f"by the month's clock {min(came):,} to {max(came):,} s (median {statistics.median(came):,.0f} s) after their "
+        f"frame could have closed, by this machine's {min(held):.1f} to {max(held):.1f} s after it had"
     )
     twice = Counter(item.form for item in manifest.repeated)
     console.print(

@@ -2,6 +2,8 @@
 
 Its clock is the month's own: what is late is held back until the month's clock has come to its hour and until a
 revision of its frame stands in topic `rated`, so that it is late for the engine too, whatever pace this machine has.
+With `in_step` the month's clock itself waits: it never passes the hour at which a frame could close before that frame
+has closed, so that what is 1 s to 3 periods late by the month's clock comes exactly so long after the close could be.
 """
 
 from __future__ import annotations
@@ -9,13 +11,14 @@ from __future__ import annotations
 import asyncio
 import heapq
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from decimal import Decimal
 from functools import partial
 from itertools import count
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 from aiokafka import AIOKafkaConsumer
@@ -29,7 +32,6 @@ from rater.model.usage import CollectionFailed, Sample, ScopePlan, Series
 from tests.month.content import BEGIN, CLOUD, HOUR, HOURS, METRICS, PUSHER, WAIT_PERIODS, Fate, Month, Reading, labels
 
 AT_ONCE = 64  # collections that wait for the broker at the same time
-AHEAD_SAMPLES = 400_000  # published and not rated yet: a worker that lags by `settle` closes frames that are half read
 ASKED_AFTER = 120  # seconds after the end of a period, as the collector
 Watcher = Callable[[int], None]
 
@@ -43,6 +45,8 @@ class Late(msgspec.Struct, frozen=True):
     form: str
     delay: int
     """Seconds of the month's clock after its frame could have closed."""
+    came: int
+    """Seconds of the month's clock after its frame could have closed, as it was published; `delay` at least."""
     held: float
     """Seconds of this machine's clock after its frame was seen in topic `rated`."""
     samples: int
@@ -146,6 +150,14 @@ class Closed:
                 await self._changed.wait()
 
 
+class _Published(NamedTuple):
+    """An hour that was published, when, and the frames of it that have to close before more is published."""
+
+    hour: int
+    at: float
+    frames: list[tuple[str, int]]
+
+
 @dataclass(order=True)
 class _Later:
     due_at: int
@@ -157,9 +169,22 @@ class _Later:
 
 
 class Telling:
-    """Publishes a month. `ahead` bounds how many hours of it may be published and not rated."""
+    """Publishes a month; `check` raises if the services have ended.
 
-    def __init__(self, month: Month, kafka: KafkaSettings, closed: Closed, check: Callable[[], None]) -> None:
+    `lag` seconds after it was published a frame must be closed before more is published: a worker that works off
+    a backlog older than `engine.settle` closes frames that it has read half of, and tells of gaps that are none.
+    """
+
+    def __init__(
+        self,
+        month: Month,
+        kafka: KafkaSettings,
+        closed: Closed,
+        check: Callable[[], None],
+        *,
+        lag: float,
+        in_step: bool,
+    ) -> None:
         self.manifest = Manifest(month.seed)
         self._month = month
         self._closed = closed
@@ -169,16 +194,17 @@ class Telling:
         self._pusher = KeepingPublisher(kafka)
         self._later: list[_Later] = []
         self._numbers = count()
-        in_hour = len(month.scopes) * len(METRICS) * month.resources * month.steps
-        self._ahead = max(12, AHEAD_SAMPLES // in_hour)
-        self._whole: dict[int, list[tuple[str, int]]] = {}
+        self._lag = lag
+        self._in_step = in_step
+        self._awaited: deque[_Published] = deque()
+        self._now = BEGIN
 
     async def run(self, advance: Watcher) -> Manifest:
         """The whole month; returns when all of it, what is late included, is acknowledged."""
         async with self._publisher, self._second, self._pusher:
             for hour in range(HOURS):
-                await self._closed.wait(self._whole.pop(hour - self._ahead, ()), self._check)
                 await self._hour(hour)
+                await self._wait_for_worker(hour)
                 await self._send_due(BEGIN + (hour + 1) * HOUR + ASKED_AFTER)
                 advance(self.manifest.samples)
             while self._later:
@@ -186,6 +212,17 @@ class Telling:
                 await self._send_due(self._later[0].due_at)
                 advance(self.manifest.samples)
         return self.manifest
+
+    async def _wait_for_worker(self, hour: int) -> None:
+        """Until nothing that has to be closed by now is still open."""
+        while self._awaited:
+            first = self._awaited[0]
+            is_open = any(frame not in self._closed.since for frame in first.frames)
+            is_due = first.hour <= hour - WAIT_PERIODS if self._in_step else first.at < time.monotonic() - self._lag
+            if is_open and not is_due:
+                return
+            await self._closed.wait(first.frames, self._check)
+            self._awaited.popleft()
 
     async def _hour(self, hour: int) -> None:
         begin = BEGIN + hour * HOUR
@@ -195,14 +232,19 @@ class Telling:
             for scope in self._month.scopes
             for source, names in expected.items()
         ]
-        await run_all((partial(self._publisher.plan, plan) for plan in plans), AT_ONCE)
-        self._whole[hour] = [
-            (scope, begin)
-            for scope in self._month.scopes
-            if all(self._month.fate(scope, metric.name, hour).late in ("", "wrong") for metric in METRICS)
-            and not any(self._month.lost(scope, metric.name, hour) for metric in METRICS)
-        ]
-        await run_all((partial(self._answer, *answer, hour) for answer in self._month.answers(hour)), AT_ONCE)
+        awaited = [(scope, begin) for scope in self._month.scopes if self._in_step or self._is_whole(scope, hour)]
+        self._awaited.append(_Published(hour, time.monotonic(), awaited))
+        saying = [partial(self._publisher.plan, plan) for plan in plans]
+        saying += [partial(self._answer, *answer, hour) for answer in self._month.answers(hour)]
+        await run_all(saying, AT_ONCE)
+
+    def _is_whole(self, scope: str, hour: int) -> bool:
+        """Whether nothing of the frame is missing at first, so that it closes as soon as it is read."""
+        return all(
+            self._month.fate(scope, metric.name, hour).late in ("", "wrong")
+            and not self._month.lost(scope, metric.name, hour)
+            for metric in METRICS
+        )
 
     async def _answer(self, scope: str, metric: str, hour: int) -> None:
         """What comes in time, and what is left for later."""
@@ -266,15 +308,20 @@ class Telling:
             missing = None
             await publisher.publish(self._draft(scope, metric, period, _falsified(readings, period)))
         could_close = period.end + WAIT_PERIODS * HOUR
-        draft = self._draft(scope, metric, period, rest, asked_at=could_close + fate.delay)
+        due_at = could_close + fate.delay
+        draft = self._draft(scope, metric, period, rest, asked_at=due_at)
 
         async def come() -> None:
             held = time.monotonic() - self._closed.since[scope, period.begin]
             await publisher.publish(draft)
-            told = (scope, metric, period.begin, fate.late, fate.delay, round(held, 3), len(rest))
+            is_overdue = (
+                due_at <= self._now - HOUR
+            )  # what is due within the hour that has just passed came on its second
+            came = (self._now if is_overdue else due_at) - could_close
+            told = (scope, metric, period.begin, fate.late, fate.delay, came, round(held, 3), len(rest))
             self.manifest.late.append(Late(*told, attempt=0 if is_pushed else draft.attempt, gap=missing))
 
-        self._put(could_close + fate.delay, (scope, period.begin), come, waits=True)
+        self._put(due_at, (scope, period.begin), come, waits=True)
 
     async def _answer_partly(
         self, scope: str, metric: str, period: Interval, readings: list[Reading], dark: Interval, *, is_told: bool
@@ -318,6 +365,7 @@ class Telling:
 
     async def _send_due(self, now: int) -> None:
         """Of what is due by the month's clock, what need not wait for its frame any more."""
+        self._now = max(self._now, now)
         await run_all(self._due(now), AT_ONCE)
 
     def _due(self, now: int) -> Iterator[Callable[[], Any]]:

@@ -26,11 +26,14 @@ class Shown(Protocol):
 
 
 class Pace(NamedTuple):
-    """How the services run. `settle` seconds is what a worker may lag, and what the last hours wait for."""
+    """How the services run, and how fast the month is published."""
 
     workers: int = 2
     settle: int = 30
+    """`engine.settle`, seconds. A third of it is what the workers may lag."""
     checkpoint: float = 5.0
+    in_step: bool = False
+    """Whether the month's clock waits for frames to close; then a month takes a quarter of an hour."""
 
 
 class Outcome(NamedTuple):
@@ -50,13 +53,14 @@ class Outcome(NamedTuple):
 
 async def run_month(directory: Path, month: Month, pace: Pace, shown: Shown) -> Outcome:
     """Runs all of it in an empty `directory`. Raises AssertionError with what is not as it must be."""
-    with open_stage(directory, **pace._asdict()) as stage:
+    with open_stage(directory, pace.workers, pace.settle, pace.checkpoint) as stage:
         kafka = stage.config.settings.kafka
         began = time.monotonic()
         async with Closed(kafka) as closed:
             with shown("published", "samples") as advance:
                 whole = month.samples_at_most
-                manifest = await Telling(month, kafka, closed, stage.check).run(lambda done: advance(done, whole))
+                telling = Telling(month, kafka, closed, stage.check, lag=pace.settle / 3, in_step=pace.in_step)
+                manifest = await telling.run(lambda done: advance(done, whole))
         (directory / "manifest.json").write_bytes(msgspec.json.format(msgspec.json.encode(manifest)))
         await _settled(stage, month, manifest, shown, mended=False)
         stream_seconds = time.monotonic() - began

@@ -29,7 +29,7 @@ RULES = Path(__file__).with_name("rules.yaml")
 _SETTINGS = """\
 kafka: {{bootstrap: "{bootstrap}", partitions: 4}}
 store: {{dsn: "chdb://clickhouse"}}
-engine: {{wait_periods: {wait}, settle: {settle}}}
+engine: {{wait_periods: {wait}, settle: {settle}, expect: {{cloud: planned, pusher: planned}}}}
 worker: {{checkpoint_interval: {checkpoint}}}
 metrics_conf: metrics.yml
 metrics:
@@ -144,7 +144,7 @@ class Stage(NamedTuple):
 
 
 @contextmanager
-def open_stage(directory: Path, *, workers: int, settle: int, checkpoint: float) -> Iterator[Stage]:
+def open_stage(directory: Path, workers: int, settle: int, checkpoint: float) -> Iterator[Stage]:
     """Starts all in `directory`; ends all. Whoever ends out of order fails the run."""
     with ExitStack() as stack:
         kafka = stack.enter_context(LaptopKafka(directory / "kafka", heap_mb=512))
