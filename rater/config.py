@@ -23,6 +23,7 @@ from rater.engine import EngineContext, EngineSettings
 from rater.kafka import KafkaSettings
 from rater.model.document import DocumentError, Node, load
 from rater.model.metric import Aggregation, Catalog, Coverage, MetricSpec
+from rater.rework.settings import ReworkSettings
 from rater.sandbox import SandboxSettings
 from rater.store.settings import StoreSettings
 from rater.stream.settings import WorkerSettings
@@ -83,6 +84,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Null: `rater up` runs no collector."""
     api: ApiSettings | None = None
     """Null: `rater up` takes no usage over HTTP; `rater api` does, by the defaults."""
+    rework: ReworkSettings = ReworkSettings()
     observe: ObserveSettings = ObserveSettings()
     metrics_conf: str = ""
     """Path of CloudKitty's metrics.yml."""

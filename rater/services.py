@@ -31,8 +31,11 @@ from rater.modules import installed_modules
 from rater.observe import ListenError, endpoint, is_loopback, serve_health
 from rater.reports.desk import serve_desk
 from rater.reports.view import StoreView, socket_of
+from rater.rework import LateFollower
 from rater.sandbox import BackgroundSandbox
 from rater.store import EmbeddedTarget, Store
+from rater.stream.late_alerts import open_late_alerts
+from rater.stream.rework_log import open_rework_log
 from rater.stream.sink import Sink
 from rater.stream.usage_log import UsageWriter
 from rater.stream.worker import Worker
@@ -111,7 +114,7 @@ async def serve_sink(config: Config, store: Store, registry: CollectorRegistry) 
     Raises StoreError if an embedded store cannot be opened; a server that is away is waited for.
     """
     found = Sink(config.settings.kafka, store, config.settings.sink, registry=registry)
-    service = Service("sink", found.run, found.red)
+    service = _with_late_usage(config, store, Service("sink", found.run, found.red), registry)
     directory = store.target.directory if isinstance(store.target, EmbeddedTarget) else None
     if directory is None:
         yield service
@@ -120,6 +123,29 @@ async def serve_sink(config: Config, store: Store, registry: CollectorRegistry) 
     async with serve_desk(StoreView(store), socket_of(directory)):
         log.info("readers of the store are answered at %s", socket_of(directory))
         yield service
+
+
+def _with_late_usage(config: Config, store: Store, sink: Service, registry: CollectorRegistry) -> Service:
+    """The sink with the follower of late usage beside it, which needs the store that the sink has open."""
+    if not config.settings.rework.late_usage:
+        return sink
+    kafka = config.settings.kafka
+    follower = LateFollower(
+        StoreView(store),
+        config.catalog,
+        config.settings.engine.period,
+        lambda: open_late_alerts(kafka),
+        lambda: open_rework_log(kafka),
+    )
+    waiting = Gauge("rater_rework_late_frames", "Frames to be rated again for late usage", registry=registry)
+    waiting.set_function(lambda: follower.waiting)
+    given_up = Gauge("rater_rework_late_given_up", "Those left after many tries, since the start", registry=registry)
+    given_up.set_function(lambda: follower.given_up)
+
+    async def run(stop: asyncio.Event) -> None:
+        await run_all([sink, Service("late usage", follower.run, follower.red)], stop)
+
+    return Service(sink.name, run, lambda: "; ".join(filter(None, (sink.red(), follower.red()))))
 
 
 class NoCollectorError(RaterError):

@@ -2,8 +2,10 @@
 
 from rater.rework.asking import Asking
 from rater.rework.brackets import bracket_of
+from rater.rework.late import LateAlerts, LateFollower
 from rater.rework.material import materials
 from rater.rework.run import Finished, ReworkLog, Runner, run_rework
+from rater.rework.settings import ReworkSettings
 from rater.rework.values import Bracket, FrameKey, Left, Material, ReworkError, Wanted
 
 __all__ = [
@@ -11,10 +13,13 @@ __all__ = [
     "Bracket",
     "Finished",
     "FrameKey",
+    "LateAlerts",
+    "LateFollower",
     "Left",
     "Material",
     "ReworkError",
     "ReworkLog",
+    "ReworkSettings",
     "Runner",
     "Wanted",
     "bracket_of",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import uuid
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor
 from typing import Protocol, TypeVar
@@ -80,6 +81,7 @@ class Runner:
         self._on_answer = on_answer
         self._open: dict[FrameKey, int] = {}
         self._numbers: dict[str, tuple[str, int]] = {}
+        self._producer_id = uuid.uuid4().hex
         self._producers = 0
         self._heard_at = self._now()
 
@@ -119,7 +121,7 @@ class Runner:
 
     def _new_producer(self) -> tuple[str, int]:
         self._producers += 1
-        return f"{self._wanted.rework_id}-{self._producers}", 0
+        return f"rework-{self._producer_id}-{self._producers}", 0
 
     async def finish(self) -> None:
         """Waits for the answers to all that was sent, as long as there is hope."""

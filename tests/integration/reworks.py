@@ -10,6 +10,7 @@ from typing import NamedTuple
 from uuid import uuid4
 
 import pytest
+from prometheus_client import CollectorRegistry
 
 from deploy.local.kafka import LaptopKafka
 from rater.cli.app import _run
@@ -18,9 +19,9 @@ from rater.config import Config, load_config
 from rater.kafka import create_topics
 from rater.rating import parse, plan
 from rater.reports import Selection, StoreView
+from rater.services import serve_sink
 from rater.store import FrameRow, LineRow, Store
 from rater.stream.rules_log import append_event, read_rules
-from rater.stream.sink import Sink, SinkSettings
 from rater.stream.worker import Worker
 from tests.integration.streams import SETTINGS, T
 
@@ -28,6 +29,8 @@ SETTINGS_TEXT = """
 kafka: {{bootstrap: "{bootstrap}", prefix: "{prefix}", partitions: 2}}
 store: {{dsn: "chdb://{directory}/clickhouse"}}
 engine: {{wait_periods: 1, settle: 0, late_horizon_periods: {kept}, gap_horizon_periods: {kept}, expect: {{test: planned}}}}
+sink: {{max_delay: 0.1}}
+rework: {{late_usage: {late}}}
 metrics:
   cpu: {{unit: undefined}}
   net: {{unit: undefined, proof: samples}}
@@ -74,10 +77,14 @@ async def apply_rules(config: Config, text: str) -> None:
     await append_event(config.settings.kafka, changes.event("test", "", T))
 
 
-def write_settings(kafka: LaptopKafka, directory: Path, kept: int = 0) -> Config:
+def write_settings(kafka: LaptopKafka, directory: Path, kept: int = 0, *, late: bool = True) -> Config:
     """Settings of an installation of one's own. `kept`: periods that closed frames stay in the state."""
     text = SETTINGS_TEXT.format(
-        bootstrap=kafka.bootstrap, prefix=f"rework-{uuid4().hex[:8]}.", directory=directory, kept=kept
+        bootstrap=kafka.bootstrap,
+        prefix=f"rework-{uuid4().hex[:8]}.",
+        directory=directory,
+        kept=kept,
+        late=str(late).lower(),
     )
     (directory / "rater.yaml").write_text(text)
     return load_config(directory / "rater.yaml")
@@ -92,16 +99,16 @@ async def cloud(config: Config, directory: Path, *, rules: str = "") -> AsyncIte
     stop = asyncio.Event()
     with Store(config.settings.store) as store:
         worker = Worker(config.settings.kafka, config.engine_context(), SETTINGS)
-        sink = Sink(config.settings.kafka, store, SinkSettings(max_delay=0.1))
-        running = [asyncio.create_task(worker.run(stop)), asyncio.create_task(sink.run(stop))]
-        try:
-            async with asyncio.timeout(60):
-                while (worker.red() or sink.red()) and not any(task.done() for task in running):
-                    await asyncio.sleep(0.05)
-            yield Cloud(config, store, StoreView(store), directory)
-        finally:
-            stop.set()
-            await asyncio.gather(*running)
+        async with serve_sink(config, store, CollectorRegistry()) as sink:
+            running = [asyncio.create_task(worker.run(stop)), asyncio.create_task(sink.run(stop))]
+            try:
+                async with asyncio.timeout(60):
+                    while (worker.red() or sink.red()) and not any(task.done() for task in running):
+                        await asyncio.sleep(0.05)
+                yield Cloud(config, store, StoreView(store), directory)
+            finally:
+                stop.set()
+                await asyncio.gather(*running)
 
 
 async def until(condition: Callable[[], object], seconds: float = 60) -> None:

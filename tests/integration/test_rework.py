@@ -14,6 +14,7 @@ from deploy.local.kafka import LaptopKafka
 from rater.cli import exits
 from rater.kafka import Topic
 from rater.model.codec import JSON, decode_rated
+from rater.model.interval import Interval
 from rater.model.rated import FrameStatus
 from rater.model.usage import Collection, FrameBase, ReworkBegun, Sample, ScopePlan, Series
 from rater.reports import ReworkRequest
@@ -83,3 +84,39 @@ async def test_closed_frames_are_rated_by_the_rules_of_now(
         status, out, _ = await running.rater(capfd, "rework", "list", "--scope", "A", "--out", "json")
         assert [json.loads(line)["outcome"] for line in out.splitlines()].count("unchanged") == 2
         assert await read(config.settings.kafka, Topic.REJECTED, 1, 0.5) == []
+
+
+async def test_usage_that_comes_too_late_is_in_the_next_revision_by_itself(
+    kafka: LaptopKafka, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    # given frames that have left the state
+    config = write_settings(kafka, tmp_path)
+    topics = config.settings.kafka
+    async with cloud(config, tmp_path, rules=CHEAP) as running:
+        await send(topics, a_plan(), *(hour(n) for n in range(3)))
+        await until(lambda: len(running.frames()) == 3)
+        # when a better collection of two of them comes, in two parts, and pushed samples of the third
+        begin = T + HOUR
+        samples = [[Sample(0, begin + n * HOUR, begin + (n + 1) * HOUR, Decimal(5))] for n in range(2)]
+        await send(topics, *(
+            collection(begin=begin, end=begin + 2 * HOUR, attempt=2, collection_id="late", part=n, parts=2,
+                       covers=[Interval(begin, begin + 2 * HOUR)], samples=samples[n])
+            for n in range(2)
+        ))  # fmt: skip
+        await send(topics, collection(metric="net", samples=[Sample(0, T, T + 60, Decimal(7))], covers=[]))
+
+        # then all of it is rated, without anybody doing anything
+        await until(lambda: [frame.revision for frame in running.frames()] == [1, 1, 1])
+        assert prices([line for line in running.lines() if line.metric == "cpu"]) == {0: 3, 1: 10, 2: 10}
+        assert [str(line.qty) for line in running.lines() if line.metric == "net"] == ["7"]
+
+        # and each frame has one record that says so
+        await until(lambda: len(list(running.view.reworks(ReworkRequest("A")))) >= 3)
+        records = list(running.view.reworks(ReworkRequest("A")))
+        assert [(r.author, r.outcome, r.base_revision, r.revision) for r in records] == [("rater", "done", 0, 1)] * 3
+        assert "usage came late: net from test; alerts " in records[0].requested
+    # and a successor finds nothing to do
+    async with cloud(config, tmp_path) as running:
+        await send(topics, hour(0, "9", attempt=9, collection_id="later"))
+        await until(lambda: [frame.revision for frame in running.frames()] == [2, 1, 1])
+        assert len(list(running.view.reworks(ReworkRequest("A")))) == 4
