@@ -8,6 +8,7 @@ are pinned in pyproject.toml; tests/integration/test_register.py is the contract
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
@@ -17,6 +18,7 @@ from aiokafka.errors import KafkaError
 from aiokafka.protocol.commit import OffsetCommitRequest
 
 from rater.stream.interfaces import (
+    Clock,
     Committed,
     CommitUnknownError,
     FencedError,
@@ -39,14 +41,16 @@ _LATER = {_NO_ANSWER, 7, 14}  # 7 request timed out, 14 coordinator is loading
 COMMIT_SECONDS = 60.0  # a broker killed and restarted is back after 9 s and its start
 ANSWER_SECONDS = 70.0  # beyond that the consumer's thread itself is stuck
 BACKOFF_SECONDS = 0.2
+FRESH_SECONDS = 10.0  # a consumer that reads asks the broker at least every 1.5 s
 
 
 class FaustRegister:
     """The offsets of the consumer group of a Faust app, for one topic. Follows the protocol `Register`."""
 
-    def __init__(self, app: faust.App, topic: str) -> None:
+    def __init__(self, app: faust.App, topic: str, clock: Clock = time.time) -> None:
         self._app = app
         self._topic = topic
+        self._clock = clock
 
     def pin(self) -> Pin:
         """The generation that Faust was last assigned partitions in, and our member id."""
@@ -58,6 +62,19 @@ class FaustRegister:
         key = TopicPartition(self._topic, partition)
         found = await self._in_consumer_thread(lambda: self._coordinator().fetch_committed_offsets([key]))
         return Committed(found[key].offset, found[key].metadata) if key in found else None
+
+    def log_end(self, partition: int) -> int | None:
+        """As the broker said with its last answer, unless that is too long ago to rely on."""
+        consumer = self._consumer_thread()._ensure_consumer()
+        key = TopicPartition(self._topic, partition)
+        try:
+            told_ms = consumer.last_poll_timestamp(key)
+            end = consumer.highwater(key)
+        except AssertionError:  # how aiokafka says that the partition is not ours any more
+            return None
+        if told_ms is None or self._clock() - told_ms / 1000 > FRESH_SECONDS:
+            return None
+        return int(end)
 
     async def commit(self, partition: int, committed: Committed, pin: Pin) -> None:
         """Replaces the value of the partition, retrying while the coordinator moves, loads or is away.

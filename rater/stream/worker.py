@@ -40,7 +40,7 @@ class Parts:
 
     def register(self, app: faust.App) -> Register:
         """Where commits go."""
-        return FaustRegister(app, self.kafka.topic(Topic.USAGE))
+        return FaustRegister(app, self.kafka.topic(Topic.USAGE), self.clock)
 
     def keeper(self, partition: int, context: EngineContext, log: Log, register: Register) -> Keeper:
         """Who keeps a partition."""

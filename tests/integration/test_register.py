@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from pathlib import Path
 
 import pytest
+from aiokafka import AIOKafkaProducer
 
 from deploy.local.kafka import LaptopKafka
-from rater.kafka import KafkaSettings, Topic, create_topics
+from rater.kafka import KafkaSettings, Topic, client_options, create_topics
 from rater.stream.app import make_app
 from rater.stream.interfaces import Committed, FencedError, Pin
 from rater.stream.register import FaustRegister
 from rater.stream.settings import WorkerSettings
+from tests.conftest import OwnKafka
 
 
 async def test_only_the_living_membership_commits(kafka: LaptopKafka, tmp_path: Path) -> None:
@@ -53,5 +56,44 @@ async def test_only_the_living_membership_commits(kafka: LaptopKafka, tmp_path: 
         for nobody in (Pin(-1, ""), Pin(0, pin.member_id), Pin(pin.generation, "")):
             with pytest.raises(AssertionError):
                 await register.commit(0, Committed(11, "nobody's"), nobody)
+    finally:
+        await app.stop()
+
+
+async def test_the_end_of_the_log_is_told_while_the_broker_answers(own_kafka: OwnKafka) -> None:
+    # given a member on a partition that is empty, on a broker of its own, and a clock of ours
+    broker = own_kafka()
+    settings = KafkaSettings(bootstrap=broker.bootstrap, prefix="end.", partitions=1)
+    await create_topics(settings)
+    app = make_app(settings, WorkerSettings(session_timeout=6), lambda message: None)
+    ahead = [0.0]
+    register = FaustRegister(app, settings.topic(Topic.USAGE), lambda: time.time() + ahead[0])
+
+    async def until(end: int | None) -> None:
+        async with asyncio.timeout(40):
+            while register.log_end(0) != end:
+                await asyncio.sleep(0.1)
+
+    await app.start()
+    try:
+        # then it ends at 0 as soon as the broker has answered, and later behind what was written
+        await until(0)
+        async with AIOKafkaProducer(**client_options(settings)) as producer:
+            for _ in range(3):
+                await producer.send_and_wait(settings.topic(Topic.USAGE), b"x", key=b"k", partition=0)
+        await until(3)
+
+        # then an answer that is old is none
+        ahead[0] = 3600
+        assert register.log_end(0) is None
+        ahead[0] = 0
+        await until(3)
+        assert register.log_end(7) is None, "not ours"
+
+        # when the broker is gone, then nobody knows
+        await asyncio.to_thread(broker.kill)
+        await until(None)
+        await asyncio.to_thread(broker.start)
+        await until(3)
     finally:
         await app.stop()
