@@ -490,3 +490,24 @@ def test_a_frame_keeps_what_a_rework_starts_from() -> None:
     frame = bench.one(T + HOUR)
     held: Frame = bench.state.scopes["A"].frames[T]
     assert (held.totals, held.rule_version, held.digest.hex()) == (frame.totals, 1, frame.digest)
+
+
+def test_late_usage_of_a_month_with_graduated_prices_comes_right_by_reworks_in_order() -> None:
+    # given three hours of 4 units that have left the state: 4 at 1, 4 at 1, 2 at 1 and 2 at 0.1
+    bench = bench_of(hour(0), hour(1), hour(2), late_horizon_periods=0, gap_horizon_periods=0)
+    first, *others = bench.decide(T + 3 * HOUR)
+    bench.alerts()
+
+    # when the first hour turns out to have used 8, then the hours after it are named
+    bench.take(begun(first), again(hour(0, "8", attempt=2, collection_id="more")), ended(first, 1))
+    assert said(bench.decide(T + 3 * HOUR)) == [(0, 1, Decimal(8))]
+    (named,) = bench.alerts(AlertKind.SUSPICION)
+    assert named.reason.startswith("the graduated prices of 2 later periods")
+
+    # and rated again in order they are what they would have been
+    for frame in others:
+        number = (frame.period_begin - T) // HOUR
+        bench.take(begun(frame), again(hour(number)), ended(frame, 1))
+        bench.alerts()
+        prices = said(bench.decide(T + 3 * HOUR))
+        assert prices == [(number, 1, Decimal("2.2") if number == 1 else Decimal("0.4"))]
