@@ -22,8 +22,8 @@ T = TypeVar("T")
 class Client:
     """Pushes usage: `with Client(url, source="meter") as client: client.push(samples)`.
 
-    Calls are safe from any thread, and block as `AsyncClient`'s wait. A call costs some 50 µs whatever it is given: give
-    lists of samples. Not to be used across a fork.
+    Calls are safe from any thread, and block where `AsyncClient`'s wait. A call costs some 50 µs whatever it is given:
+    give lists of samples. Not to be used across a fork.
     """
 
     def __init__(
