@@ -55,8 +55,8 @@ class History:
             return
         if isinstance(head, ScopePlan) and head.source == self.source:
             self.plans.take(head)
-        elif isinstance(head, CollectionHead) and head.source == self.source:
-            self.progress.take(head)
+        elif isinstance(head, CollectionHead) and head.source == self.source and not head.rework_id:
+            self.progress.take(head)  # a rework may be refused or given up: what it brings proves nothing yet
 
 
 async def read_history(kafka: KafkaSettings, source: str, period_seconds: int) -> History:

@@ -24,6 +24,7 @@ class CollectionHead(msgspec.Struct, frozen=True, tag_field="type", tag="collect
     part: int = 0
     parts: int = 1
     covers: list[Interval] = []
+    rework_id: str = ""
 
 
 class _Partial(NamedTuple):

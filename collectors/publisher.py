@@ -72,6 +72,7 @@ class Publisher:
         self._confirm_seconds = confirm_seconds
         self._producer: AIOKafkaProducer | None = None
         self._sequences: dict[str, int] = {}
+        self._scopes: dict[str, asyncio.Lock] = {}
         self._collections = 0
         self._room = asyncio.Semaphore(_MAX_IN_FLIGHT)
 
@@ -124,13 +125,27 @@ class Publisher:
         await self.start()
 
     async def publish(self, draft: CollectionDraft) -> None:
-        """Publish a collection, cut into parts. Raises PublishError."""
-        first = self._sequences.get(draft.scope_id, 0)
-        self._collections += 1
-        records = encode_parts(draft, f"{self.producer_id}-{self._collections}", self.producer_id, first)
-        self._sequences[draft.scope_id] = first + len(records)
-        key = draft.scope_id.encode()
-        await self._deliver([(Topic.USAGE, key, record, _HEADERS) for record in records])
+        """Publish a collection, cut into parts. Raises PublishError.
+
+        Of one scope one collection is under way at a time: none with higher sequence numbers may arrive before one that
+        fails, or the numbers of that one would look like lost batches.
+        """
+        async with self._scopes.setdefault(draft.scope_id, asyncio.Lock()):
+            first = self._sequences.get(draft.scope_id, 0)
+            self._collections += 1
+            records = encode_parts(draft, f"{self.producer_id}-{self._collections}", self.producer_id, first)
+            self._sequences[draft.scope_id] = first + len(records)
+            key = draft.scope_id.encode()
+            try:
+                await self._deliver([(Topic.USAGE, key, record, _HEADERS) for record in records])
+            except BaseException:
+                self._begin_count()
+                raise
+
+    def _begin_count(self) -> None:
+        """Counts anew under another id: whether the numbers that were used arrived is not known."""
+        self.producer_id = uuid.uuid4().hex
+        self._sequences.clear()
 
     async def plan(self, plan: ScopePlan) -> None:
         """Publish what is expected of a scope. Raises PublishError."""

@@ -38,6 +38,8 @@ _FIRST_ASK = 120  # seconds after the end of a period, where `completeness.settl
 _SOON = 30
 _FIRST_PAUSE, _LONGEST_PAUSE = 60, 6 * 3600
 _AWAY_PAUSE = (5, 10, 20, 40, 60)
+_RECALL_SECONDS = 300  # between two times that pauses are cut short: a source that comes and goes is not overrun
+_RECALL_MOST = 10_000  # open periods at a time, the oldest; the others keep their pauses
 _TOLD_AT_ONCE = 64
 _PERIODS_TOLD = 3  # of a source that is away, the failure is told of the latest periods only
 
@@ -106,6 +108,9 @@ class Collector:
         self._attempts: dict[tuple[str, str, int], _Attempts] = {}
         self._fetch_at = self._ask_oldest_at = self._away_until = 0.0
         self._times_away = 0
+        self._failing: set[str] = set()
+        self._is_back = False
+        self._recalled_at = -_RECALL_SECONDS * 1.0
         self._oldest = 0
         self._published = self._failed = 0
 
@@ -119,6 +124,8 @@ class Collector:
             now = self._clock()
             if now >= self._away_until:
                 await self._learn(int(now))
+                self._is_back = self._is_back or self._times_away > 0
+                self._recall(now)
                 await self._ask_all(self._due(now))
                 self._times_away = 0
             else:
@@ -176,6 +183,18 @@ class Collector:
         ]
         return sorted(found, key=lambda work: (work.period.begin, work.metric.name, work.scope_id))
 
+    def _recall(self, now: float) -> None:
+        """A source that failed answers again: what was asked in vain meanwhile is due at once, the oldest first."""
+        if not self._is_back or now - self._recalled_at < _RECALL_SECONDS:
+            return
+        self._is_back, self._recalled_at = False, now
+        paused = [(key, attempts) for key, attempts in self._attempts.items() if attempts.again_at > now]
+        paused.sort(key=lambda item: item[0][2])
+        for _, attempts in paused[:_RECALL_MOST]:
+            attempts.again_at = now
+        if paused:
+            log.info("the source answers again: %d open periods are asked at once", min(len(paused), _RECALL_MOST))
+
     def _open(self, now: float) -> Iterator[_Work]:
         """Every period that is over, still held by the source, expected, and not proven whole."""
         first_ask = self._settings.completeness.settle
@@ -224,9 +243,13 @@ class Collector:
         except SourceAwayError:
             raise
         except (SourceError, OversizedError) as failure:
+            self._failing.add(work.metric.name)
             await self._fail(work, str(failure))
             self._pause(attempts)
             return
+        if answer.covers and work.metric.name in self._failing:
+            self._failing.discard(work.metric.name)
+            self._is_back = True
         if subtract([work.period], answer.covers):
             self._pause(attempts)
         else:

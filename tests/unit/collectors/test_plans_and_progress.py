@@ -106,3 +106,14 @@ def test_history_takes_only_its_own_source_and_steps_over_the_rest() -> None:
     assert history.progress.covered("p1", "m", Interval(0, P)) == [Interval(0, P)]
     assert history.progress.reached == P
     assert history.plans.scopes() == ["p1"]
+
+
+def test_what_a_rework_brought_proves_nothing_to_the_collector() -> None:
+    """It may be refused or given up: a gap that it would have filled must be asked for again."""
+    span = Interval(0, P)
+    part = Collection("s", "p1", "m", 0, P, 9, "c", "me", 0, covers=[span], rework_id="r1")
+    history = History("s", P)
+
+    history.take(encode_json(part), JSON)
+
+    assert history.progress.missing("p1", "m", span) == [span]

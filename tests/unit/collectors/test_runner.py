@@ -385,3 +385,46 @@ async def test_a_long_backlog_is_interrupted_to_look_for_new_scopes(world: World
 
     assert len(world.asked) < 20
     assert "p2" in {plan.scope_id for plan in log.plans}
+
+
+async def test_a_source_that_answers_again_is_asked_at_once_for_all_that_is_open(world: World, log: Any) -> None:
+    """Given hours asked in vain so often that the next time is hours away; when one is answered; then all are asked."""
+    world.answer = _raise(SourceError("too many samples"))
+    collector = _collector(world, log)
+    for minute in range(0, 600, 5):
+        world.now = T + 3 * P + 600 + 60 * minute
+        await collector.round()
+    assert collector.status.open_periods == 26
+
+    # when a period that is over since then is answered, with those that are due by chance
+    world.answer = _whole
+    world.now = T + 14 * P + 600
+    before = len(world.asked)
+    await collector.round()
+    assert 13 in {asked[0] for asked in world.asked[before:]}
+    assert collector.status.open_periods > 10
+    # then the others follow in the next round, oldest first
+    before = len(world.asked)
+    world.now += 1
+    await collector.round()
+    hours = [asked[0] for asked in world.asked[before:]]
+    assert hours == sorted(hours)
+    assert collector.status.open_periods == 0
+
+
+async def test_after_an_outage_of_the_source_what_was_partly_answered_is_asked_at_once(world: World, log: Any) -> None:
+    # given an hour of which the source knows only half, asked so often that the next time is hours away
+    half = Answer([Interval(T, T + 1800)], note="dark: node-2")
+    world.answer = lambda scope, metric, period: half if (metric, period.begin) == ("m", T) else Answer([period])
+    collector = _collector(world, log)
+    for minute in range(0, 600, 5):
+        world.now = T + P + 600 + 60 * minute
+        await collector.round()
+    # when the source is away with the next hour, and comes back
+    world.now, world.answer = T + 12 * P + 600, _raise(SourceAwayError("no connection"))
+    await collector.round()
+    world.now, world.answer = T + 12 * P + 660, _whole
+    await collector.round()
+    # then that hour is whole
+    assert [list(d.covers) for d in log.drafts if (d.metric, d.begin) == ("m", T)][-1] == [Interval(T, T + P)]
+    assert collector.status.open_periods == 0
