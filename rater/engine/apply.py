@@ -64,6 +64,7 @@ def apply(state: PartitionState, record: Record, context: EngineContext) -> bool
     except RejectedError as fault:
         _reject(state, record, str(fault))
     state.next_offset = record.offset + 1
+    state.last_ms = max(state.last_ms, record.timestamp_ms)
     return True
 
 

@@ -9,81 +9,114 @@ from __future__ import annotations
 from collections.abc import Iterator
 from decimal import Decimal
 from hashlib import blake2b
+from typing import NamedTuple
 
 from rater.engine.alerts import JSON_HEADERS, batches_lost, frame_alerts, rework_alert
-from rater.engine.coverage import expectations, expected_until
+from rater.engine.coverage import expected_until
 from rater.engine.rate import Look, Rating, look, open_gaps, rate_frame
 from rater.engine.rework import abandon_overdue, ends_at, keep_use, result_of
 from rater.engine.settings import EngineContext
 from rater.engine.state import FOREVER, Frame, OutboxItem, PartitionState, Producer, Scope
 from rater.model.codec import encode_json
-from rater.model.interval import Interval, overlaps, period_of, periods_of, subtract, union
+from rater.model.interval import Interval, clip, overlaps, period_of, periods_of, subtract, union
 from rater.model.rated import AlertKind, ClosedBy, Line, RatedFrame
 from rater.rating import Chain, add_used, month_begin, tier_metric
 
-__all__ = ["decide", "retry_unpriced"]
+__all__ = ["Step", "decide", "deciding", "retry_unpriced"]
 
 ZERO = Decimal(0)
 _TOO_LATE = (
-    "the graduated prices of {} later periods were made without this usage and cannot be made again: their frames have "
-    "left the state"
+    "the graduated prices of {} later periods were made without this usage, and their frames have left the state: "
+    "`rater rerate` of the rest of the month makes them again"
 )
 PART_BYTES = 900_000  # of lines in one message: well under the topic's limit of 4 MiB, with the frame's head added
 LINE_BYTES = 200  # of a line without its labels
 MONTH_AND_MORE = 32 * 24 * 3600  # after the begin of a month: in the next one
 RETRY_SECONDS = 90  # before a frame that failed by chance is tried again; who runs scripts bounds how often
 MAX_PENDING = 64  # frames that wait for their scripts at once: each is offered again at every checkpoint
-MEMORY_SECONDS = (
-    7 * 24 * 3600
-)  # of batches and of evicted revisions: both are asked for within minutes; usage is kept a week
+MEMORY_SECONDS = 7 * 24 * 3600  # of batches and evicted revisions: asked for within minutes, and usage is kept a week
+UNUSED_SHARE = 4  # a quarter of the series has to be unused before they are dropped: a checkpoint writes the rest anew
+SCOPE_WORK = 4  # of a scope that is decided, in lines, whatever is in it
+SCOPES_PER_LINE = 50  # scopes of which nothing is due, in the time of a line
+POINTS_PER_LINE = 50  # the same of points that are looked at when a frame leaves the state
+
+
+class Step(NamedTuple):
+    """One step of `deciding`: a scope, or a look at many of which nothing is due."""
+
+    scope_id: str | None
+    work: int
+    """What it cost, in lines: about 7 µs each."""
+    revisions: int
+    """How many were added to the outbox."""
 
 
 class _Pass:
     """What one call of `decide` needs everywhere, and counts."""
 
-    def __init__(self, state: PartitionState, now: int, rules: Chain, context: EngineContext) -> None:
+    def __init__(self, state: PartitionState, now: int, as_of: int, rules: Chain, context: EngineContext) -> None:
         self.state = state
         self.now = now
+        self.as_of = as_of
         self.rules = rules
         self.context = context
         self.pending = 0
         self.revisions = 0
+        self.work = 0
 
 
-def decide(state: PartitionState, now: int, rules: Chain, context: EngineContext) -> int:
+def decide(state: PartitionState, now: int, rules: Chain, context: EngineContext, *, caught_up: bool = True) -> int:
     """Takes every decision that is due at `now` (seconds); returns how many revisions were added to the outbox.
 
+    While the log is read from behind (not `caught_up`), nobody is given up for what may lie in the rest of it: what
+    waits for a time without records waits by the hour of the newest record that was applied.
     A clock that goes back decides nothing new. A frame whose scripts have not run yet stays due, and the others go on.
     """
+    return sum(step.revisions for step in deciding(state, now, rules, context, caught_up=caught_up))
+
+
+def deciding(
+    state: PartitionState, now: int, rules: Chain, context: EngineContext, *, caught_up: bool = True
+) -> Iterator[Step]:
+    """The same scope by scope; between the steps records may be applied. A scope that comes meanwhile is left out."""
     assert state.period == context.settings.period, "checked at restore"
     now = max(now, state.decided_at)
     state.decided_at = now
-    if state.rule_version != rules.version:
-        retry_unpriced(state)
-        state.rule_version = rules.version
-    current = _Pass(state, now, rules, context)
-    for scope_id, scope in state.scopes.items():
+    has_new_rules = state.rule_version != rules.version
+    as_of = now if caught_up else min(now, state.last_ms // 1000)
+    current = _Pass(state, now, as_of, rules, context)
+    for number, (scope_id, scope) in enumerate(list(state.scopes.items())):
+        if has_new_rules:
+            _retry_unpriced(scope)
         if scope.dirty or now >= scope.wake_at:
+            revisions, work = current.revisions, current.work
             _decide_scope(current, scope_id, scope)
-    return current.revisions
+            yield Step(scope_id, SCOPE_WORK + current.work - work, current.revisions - revisions)
+        elif number % SCOPES_PER_LINE == 0:
+            yield Step(None, 1, 0)
+    state.rule_version = rules.version
 
 
 def retry_unpriced(state: PartitionState) -> None:
     """Has frames rated again of which something has no price: the rules have changed, or what runs them."""
     for scope in state.scopes.values():
-        for frame in scope.frames.values():
-            if frame.unpriced:
-                frame.dirty = scope.dirty = True
+        _retry_unpriced(scope)
+
+
+def _retry_unpriced(scope: Scope) -> None:
+    for frame in scope.frames.values():
+        if frame.unpriced:
+            frame.dirty = scope.dirty = True
 
 
 def _decide_scope(current: _Pass, scope_id: str, scope: Scope) -> None:
     now, context = current.now, current.context
     _make_expected_frames(scope, now, current.state.period)
-    abandon_overdue(current.state, scope_id, scope, now)
+    abandon_overdue(current.state, scope_id, scope, current.as_of)
     waiting: set[int] = set()  # months of which a frame waits for its scripts
     for period_begin in sorted(scope.frames):
         frame = scope.frames[period_begin]
-        closed_by = _due(scope, frame, now, context)
+        closed_by = _due(scope, frame, current)
         if closed_by is None:
             continue
         month = month_begin(period_begin)
@@ -91,7 +124,7 @@ def _decide_scope(current: _Pass, scope_id: str, scope: Scope) -> None:
             continue  # an earlier frame of it says first what was used
         if not _close(current, scope_id, scope, frame, closed_by):
             waiting.add(month)
-    _evict(scope, now, context)
+    current.work += _evict(scope, now, context) // POINTS_PER_LINE
     _tell_lost(current, scope_id, scope)
     _forget_producers(scope, now)
     scope.dirty = bool(waiting)
@@ -103,29 +136,31 @@ def _make_expected_frames(scope: Scope, now: int, period_seconds: int) -> None:
     horizon = period_of(now, period_seconds).begin
     if not scope.made_until or horizon <= scope.made_until:
         return
-    for period in periods_of(Interval(scope.made_until, horizon), period_seconds):
-        if period.begin in scope.frames or any(overlaps(period, gone) for gone in scope.evicted):
-            continue
-        if expectations(scope, period):
+    span = Interval(scope.made_until, horizon)
+    owed = [part for metrics in scope.plans.values() for parts in metrics.values() for part in parts]
+    owed += [Interval(begin, FOREVER) for since in scope.seen.values() for begin in since.values()]
+    wanted = (period for part in clip(owed, span) for period in periods_of(part, period_seconds))
+    for period in wanted:  # not each one of the span: a plan of long ago would have all hours since then looked at
+        if period.begin not in scope.frames and not any(overlaps(period, gone) for gone in scope.evicted):
             scope.frames[period.begin] = Frame(period.begin, scope.planned_ms)
     scope.made_until = horizon
 
 
-def _due(scope: Scope, frame: Frame, now: int, context: EngineContext) -> ClosedBy | None:
+def _due(scope: Scope, frame: Frame, current: _Pass) -> ClosedBy | None:
     """Why the frame is to be rated now; None if it is not."""
     if frame.rework is not None and not frame.rework.ended:
         return None  # half of a rework is worth less than the revision there is
     if frame.is_closed:
-        return ClosedBy.COMPLETE if frame.dirty or 0 < frame.retry_at <= now else None
+        return ClosedBy.COMPLETE if frame.dirty or 0 < frame.retry_at <= current.now else None
     if frame.forced:
         return ClosedBy.FORCED
-    if now < frame.period_begin + context.settings.period:
+    if current.now < frame.period_begin + current.state.period:
         return None
     if frame.dirty:
-        if look(scope, frame, context.settings.period).complete:
+        if look(scope, frame, current.state.period).complete:
             return ClosedBy.COMPLETE
         frame.dirty = False
-    return ClosedBy.GRACE if now >= _grace_ends(scope, frame, context) else None
+    return ClosedBy.GRACE if current.as_of >= _grace_ends(scope, frame, current.context) else None
 
 
 def _grace_ends(scope: Scope, frame: Frame, context: EngineContext) -> int:
@@ -154,6 +189,7 @@ def _close(current: _Pass, scope_id: str, scope: Scope, frame: Frame, closed_by:
     if rating is None:
         current.pending += 1
         return False
+    current.work += len(rating.lines) + len(rating.vanished)
     frame.dirty = False
     frame.unpriced = rating.unpriced
     frame.retry_at = current.now + RETRY_SECONDS if rating.by_chance else 0
@@ -313,12 +349,13 @@ def _leaving(scope: Scope, now: int, context: EngineContext) -> list[Frame]:
     return gone
 
 
-def _evict(scope: Scope, now: int, context: EngineContext) -> None:
+def _evict(scope: Scope, now: int, context: EngineContext) -> int:
+    """Drops the frames that may leave, and the series that no other needs; returns how many series were looked at."""
     period = context.settings.period
     leaving = _leaving(scope, now, context)
     _forget_months(scope, now, context)
     if not leaving:
-        return
+        return 0
     for frame in leaving:
         del scope.frames[frame.period_begin]
         keep_use(scope, frame, now)
@@ -336,7 +373,9 @@ def _evict(scope: Scope, now: int, context: EngineContext) -> None:
         for identity in held.points
     }
     used.update(identity for frame in scope.frames.values() for ids in frame.emitted.values() for identity in ids)
-    scope.series = {identity: series for identity, series in scope.series.items() if identity in used}
+    if len(scope.series) - len(used) >= len(scope.series) / UNUSED_SHARE:
+        scope.series = {identity: series for identity, series in scope.series.items() if identity in used}
+    return len(scope.series)
 
 
 def _forget_months(scope: Scope, now: int, context: EngineContext) -> None:
@@ -353,11 +392,11 @@ def _forget_months(scope: Scope, now: int, context: EngineContext) -> None:
 def _tell_lost(current: _Pass, scope_id: str, scope: Scope) -> None:
     """Holes in the sequence numbers of producers, when those who were only late have had their time."""
     for producer_id, known in scope.producers.items():
-        if not known.hole_ms or current.now < _told_at(known, current.context):
+        if not known.hole_ms or current.as_of < _told_at(known, current.context):
             continue
         noticed_at = known.hole_ms // 1000
         period_begin = period_of(noticed_at, current.state.period).begin
-        for hole in subtract([Interval(known.told_until, known.seen[-1].end)], known.seen):
+        for hole in subtract([Interval(known.told_until, known.seen[-1].end)], [*known.seen, *known.refused]):
             current.state.outbox.append(
                 batches_lost(scope_id, producer_id, hole, period_begin, noticed_at, current.now)
             )

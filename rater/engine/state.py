@@ -220,3 +220,5 @@ class PartitionState(msgspec.Struct, array_like=True):
     """Seconds: `now` of the last `decide`; decisions never go back in time."""
     rule_version: int = -1
     """Of the rule book that frames without a price were last tried with."""
+    last_ms: int = 0
+    """The latest of the broker's times of all records that were applied."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol
 
-from rater.engine import OutboxItem
+from rater.engine import OutboxItem, Run
 from rater.model.errors import RaterError
 
 __all__ = [
@@ -64,16 +64,6 @@ class Committed(NamedTuple):
     metadata: str
 
 
-class Run(NamedTuple):
-    """One run of chunks in `checkpoints`, as one call of `write_chunks` made it."""
-
-    run_id: str
-    first_offset: int
-    chunks: int
-    crc32: int
-    """Of all its chunks, joined."""
-
-
 class Pointer(NamedTuple):
     """Where the snapshot lies that belongs to a committed offset; `chunks` is 0 for the empty state.
 
@@ -101,6 +91,9 @@ class Register(Protocol):
 
     async def fetch(self, partition: int) -> Committed | None:
         """What is committed; None if nothing ever was. Raises StreamUnavailableError."""
+
+    def log_end(self, partition: int) -> int | None:
+        """The offset after the newest record of the partition of `usage`; None if nobody could be asked just now."""
 
     async def commit(self, partition: int, committed: Committed, pin: Pin) -> None:
         """Replaces the value. Raises FencedError, CommitUnknownError if no answer came."""

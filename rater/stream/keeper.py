@@ -1,26 +1,21 @@
 """Keeps one partition: restore, apply, and the checkpoint that makes state, offset and output change at once.
 
-The order is what everything rests on: chunks are safe, then one commit points at them under the membership of the
-restore, and only then the outbox is published (docs/architecture.md, "Checkpoint").
+The order is what everything rests on: runs of chunks are safe, then one commit points at the manifest that names them,
+under the membership of the restore, and only then the outbox is published (docs/architecture.md, "Checkpoint").
 """
 
 from __future__ import annotations
 
 import asyncio
-import uuid
-import zlib
-
-import cramjam
 
 from rater.engine import (
     EngineContext,
+    Limits,
     PartitionState,
     Record,
     apply,
     check_catalog,
-    decide,
-    decode_snapshot,
-    encode_snapshot,
+    deciding,
     retry_unpriced,
 )
 from rater.rating import Chain
@@ -36,29 +31,39 @@ from rater.stream.interfaces import (
     RestoreRefusedError,
     nowhere,
 )
+from rater.stream.pace import Pace
 from rater.stream.pointer import decode_pointer, encode_pointer, genesis
+from rater.stream.snapshots import Snapshots
 
 __all__ = ["Keeper"]
 
-CHUNK_BYTES = 512 * 1024
-COMPRESSION_LEVEL = 3  # zstd: 0.14 µs per sample where lz4 level 9 took 0.74
-MAX_IDLE_SECONDS = 12 * 3600  # topic checkpoints keeps a week: an idle partition's snapshot is renewed long before
+MAX_IDLE_SECONDS = 12 * 3600  # topic checkpoints keeps a week: an idle partition's manifest is renewed long before
+SLICE_LINES = 2_000  # decided in about 15 ms; a scope is decided in one go, however many it has
 
 
 class Keeper:
     """Owns the state of one partition under one membership. Everything but `apply` may take a while.
 
-    `apply` may run between the awaits of a checkpoint: the cut is made in one step, and what comes after it is left
-    for the next checkpoint.
+    `apply` may run between the awaits of a checkpoint: what comes after the cut is left for the next checkpoint, though
+    the cut is encoded in slices. A scope that a record is about to change is encoded before.
     """
 
     def __init__(
-        self, partition: int, context: EngineContext, log: Log, register: Register, clock: Clock, at: At = nowhere
+        self,
+        partition: int,
+        context: EngineContext,
+        log: Log,
+        register: Register,
+        clock: Clock,
+        at: At = nowhere,
+        limits: Limits | None = None,
     ) -> None:
         self.partition = partition
         self.fenced = False
         self.checkpointed_at = 0.0
-        self.snapshot_bytes = 0
+        self.pace = Pace()
+        """Of its checkpoints: how long one has held up the event loop."""
+        self.snapshots = Snapshots(partition, context, log, self.pace, limits)
         self._context = context
         self._log = log
         self._register = register
@@ -68,6 +73,7 @@ class Keeper:
         self._state: PartitionState | None = None
         self._committed_offset = -1
         self._committed_items = 0
+        self._torn = False
         self._lock = asyncio.Lock()
 
     @property
@@ -128,22 +134,24 @@ class Keeper:
             )
         if pointer.chunks == 0:
             return PartitionState(self.partition, partitions, self._context.settings.period)
-        (chunks,) = await self._log.read_chunks(self.partition, [pointer.run])
-        payload = b"".join(chunks)
-        if zlib.crc32(payload) != pointer.crc32:
-            raise RestoreRefusedError(
-                f"the snapshot {pointer.snapshot_id} of partition {self.partition} is damaged (checksum). "
-                "See `rater recover`"
-            )
-        raw = await asyncio.to_thread(lambda: bytes(cramjam.zstd.decompress(payload)))
-        state = decode_snapshot(raw, self.partition, partitions, self._context.settings)
+        state = await self.snapshots.read(pointer, partitions)
         check_catalog(state, self._context.catalog)
         retry_unpriced(state)
         return state
 
     def apply(self, record: Record) -> bool:
-        """Takes a record into the state; False if it was there before. Raises LogGapError."""
-        return apply(self.state, record, self._context)
+        """Takes a record into the state; False if it was there before. Raises LogGapError.
+
+        It changes no scope but that of its key. After any other error no checkpoint is made any more.
+        """
+        scope_id = _scope_of(record)
+        self.snapshots.before(scope_id)
+        self._torn, was_torn = True, self._torn
+        taken = apply(self.state, record, self._context)
+        self._torn = was_torn
+        if scope_id in self.state.scopes:
+            self.snapshots.touch(scope_id)
+        return taken
 
     def is_due(self) -> bool:
         """Whether a checkpoint would write anything: records, output, or a snapshot that grows old.
@@ -154,7 +162,8 @@ class Keeper:
         state = self.state
         changed = state.next_offset != self._committed_offset or bool(state.outbox)
         changed = changed or self._committed_items > 0
-        return changed or self._clock() - self.checkpointed_at > MAX_IDLE_SECONDS
+        now = self._clock()
+        return changed or now - self.checkpointed_at > MAX_IDLE_SECONDS or self.snapshots.is_ageing(int(now))
 
     async def checkpoint(self, rules: Chain) -> None:
         """Decides what is due, and makes all of it durable and public, in this order.
@@ -165,25 +174,36 @@ class Keeper:
         async with self._lock:
             if self.fenced or self._state is None or self._pin is None:
                 return
-            decide(self._state, int(self._clock()), rules, self._context)
-            if not self.is_due():
+            now = int(self._clock())
+            await self._decide(now, rules)
+            if self._torn or not self.is_due():
                 return
             self._at("cut", self.partition)
             offset, items = self._state.next_offset, len(self._state.outbox)
-            raw = encode_snapshot(self._state)
-            self.snapshot_bytes = len(raw)
-            pointer = await self._write(raw, self._state.partitions)
+            pointer = await self.snapshots.write(self._state, items, now)
+            self._at("chunks_written", self.partition)
             await self._commit(Committed(offset, encode_pointer(pointer)))
+            self.snapshots.committed()
             self._committed_items = items
             await self._publish(items)
 
-    async def _write(self, raw: bytes, partitions: int) -> Pointer:
-        payload = await asyncio.to_thread(lambda: bytes(cramjam.zstd.compress(raw, level=COMPRESSION_LEVEL)))
-        chunks = [payload[start : start + CHUNK_BYTES] for start in range(0, len(payload), CHUNK_BYTES)]
-        snapshot_id = uuid.uuid4().hex[:16]
-        first_offset = await self._log.write_chunks(self.partition, snapshot_id, chunks)
-        self._at("chunks_written", self.partition)
-        return Pointer(snapshot_id, first_offset, len(chunks), zlib.crc32(payload), partitions)
+    async def _decide(self, now: int, rules: Chain) -> None:
+        """Decides scope by scope, with pauses; an error leaves a state that no checkpoint is made of."""
+        self.pace.begin()
+        was_torn = self._torn
+        log_end = self._register.log_end(self.partition)
+        caught_up = log_end is not None and self.state.next_offset >= log_end
+        steps = deciding(self.state, now, rules, self._context, caught_up=caught_up)
+        while not self._torn:
+            self._torn = True
+            step = next(steps, None)
+            self._torn = was_torn
+            if step is None:
+                break
+            if step.scope_id is not None:
+                self.snapshots.touch(step.scope_id)
+            await self.pace(step.work / SLICE_LINES)
+        self.pace.end()
 
     async def _commit(self, committed: Committed) -> None:
         assert self._pin is not None
@@ -207,3 +227,8 @@ class Keeper:
             await self._log.publish(self.partition, outbox[:items])
             self._at("published", self.partition)
         del outbox[:items]
+
+
+def _scope_of(record: Record) -> str:
+    """Of the record's key. One that is no text is refused, whatever is in the record."""
+    return (record.key or b"").decode(errors="replace")

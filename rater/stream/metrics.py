@@ -53,7 +53,7 @@ class _States(Collector):
                 lambda k: sum(frame.unpriced for s in k.state.scopes.values() for frame in s.frames.values()),
             ),
             ("rater_worker_outbox", "Records decided and not yet published", lambda k: len(k.state.outbox)),
-            ("rater_worker_snapshot_bytes", "Size of the last snapshot", lambda k: k.snapshot_bytes),
+            ("rater_worker_snapshot_bytes", "Size of the last snapshot", lambda k: k.snapshots.written_bytes),
             (
                 "rater_worker_checkpoint_timestamp",
                 "When the last checkpoint was committed",
