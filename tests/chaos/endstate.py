@@ -142,9 +142,8 @@ def _gaps_in_store(store: Store, expected: Expected) -> list[str]:
     return [] if still == wanted else [f"open gaps in the store differ: {list((still - wanted) + (wanted - still))}"]
 
 
-async def offsets(groups: Groups) -> tuple[list[str], list[str]]:
+def offsets(groups: Groups, commits: dict[tuple[str, str, int], list[int]]) -> tuple[list[str], list[str]]:
     """Commits that went back: of the workers, where none may, and of the sinks, which repeat what they insert."""
-    commits = await groups.commits()
     worker = f"{groups.kafka.prefix}{WORKER}"
     others = {name for name, _, _ in commits} - {worker}
     polled = [text for text in groups.went_back if text.startswith(f"{WORKER} ")]

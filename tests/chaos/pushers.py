@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from collections import Counter, deque
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -20,7 +21,7 @@ from rater.kafka import MAX_MESSAGE_BYTES, KafkaSettings, Topic, client_options
 from rater.model.codec import CONTENT_TYPE, MSGPACK, encode_msgpack
 from rater.model.interval import Interval
 from rater.model.usage import Collection, Sample, ScopePlan, Series, UsageRecord
-from tests.chaos.content import METRICS, SOURCE, START
+from tests.chaos.content import METRICS, SOURCE
 
 SCOPES = 16
 PERIOD = 60
@@ -35,6 +36,8 @@ class Pushers:
 
     kafka: KafkaSettings
     seed: int
+    begin: int
+    """Of the first period; far enough back that none of them lies in the future."""
     pause: float = 0.12
     """Seconds between two frames."""
     periods: int = 0
@@ -54,6 +57,7 @@ class Pushers:
         while not stop.is_set():
             rng = random.Random(f"{self.seed}/{self.periods}")
             self.periods += 1
+            assert self.begin + self.periods * PERIOD < time.time(), "periods of the past"
             for number in range(SCOPES):
                 await self._push(rng, f"scope-{number}", self.periods - 1)
                 await asyncio.sleep(self.pause)
@@ -70,7 +74,7 @@ class Pushers:
         await self.close()
 
     async def _push(self, rng: random.Random, scope: str, number: int) -> None:
-        begin = START + number * PERIOD
+        begin = self.begin + number * PERIOD
         await self.send(ScopePlan(SOURCE, scope, begin, begin + PERIOD, list(METRICS)))
         for metric in METRICS:
             if rng.random() < 0.08:
@@ -120,7 +124,7 @@ class Pushers:
     # --- records
 
     async def _collect(self, rng: random.Random, scope: str, metric: str, number: int, attempt: int) -> None:
-        begin = START + number * PERIOD
+        begin = self.begin + number * PERIOD
         wide = scope == "scope-1" and metric == METRICS[0] and number % WIDE_EVERY == 7
         resources = WIDE_RESOURCES if wide else 6
         samples = [

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -17,7 +18,7 @@ from pathlib import Path
 
 from rater.kafka import Topic
 from rater.model.usage import FrameForced, ScopePlan
-from tests.chaos import cloud, endstate
+from tests.chaos import audited, cloud, endstate
 from tests.chaos.logs import Logs
 from tests.chaos.offsets import SINK, SINK_USAGE, WORKER
 from tests.chaos.pushers import PERIOD
@@ -73,7 +74,7 @@ async def run(directory: Path, minutes: float, seed: int, say: Say) -> Outcome:
         if not verdict.ok:
             findings.append(f"topics: {verdict}")
         await _caught_up(town, findings)
-        refused, sinks_back = await _look_at_the_rest(town, logs, expected, findings)
+        refused, sinks_back = await _look_at_the_rest(town, logs, expected, until, findings)
         return Outcome(
             seed=seed,
             minutes=minutes,
@@ -141,16 +142,20 @@ async def _caught_up(town: Town, findings: list[str]) -> None:
 
 
 async def _look_at_the_rest(
-    town: Town, logs: Logs, expected: endstate.Expected, findings: list[str]
+    town: Town, logs: Logs, expected: endstate.Expected, until: int, findings: list[str]
 ) -> tuple[dict[str, int], int]:
     """Store, refusals, offsets, processes and their logs. Counts of refusals, and of sinks' commits that went back."""
     prices = town.prices.versions
     stored = await asyncio.to_thread(endstate.in_store, town.store_settings, expected, prices)
     refused, wrongly = await asyncio.to_thread(endstate.refusals, logs)
     lost = endstate.lost_batches(logs)
-    back, sinks_back = await endstate.offsets(town.groups)
+    commits = await town.groups.commits()
+    back, sinks_back = endstate.offsets(town.groups, commits)
+    workers = f"{town.kafka.prefix}{WORKER}"
+    broken = await audited.violations(logs, town.store_settings, commits, workers, until)
     for what, wrong in (
         ("store", stored),
+        ("invariants", broken),
         ("refused", wrongly),
         ("batches said to be lost", lost),
         ("offsets that went back", back),
@@ -165,6 +170,7 @@ async def _look_at_the_rest(
 def main() -> int:
     """0 if nothing is wrong; 1 with what differs, and then the logs of all processes are kept."""
     options = _options()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # who is ended takes all that it started along
     directory = Path(tempfile.mkdtemp(prefix="rater-chaos-"))
     _say(f"chaos: seed {options.seed}, {options.minutes:g} minutes of faults; logs in {directory}")
     outcome = asyncio.run(run(directory / "run", options.minutes, options.seed, _say))

@@ -31,6 +31,8 @@ PAST_SECONDS = 15 * 60
 """How much of the cloud's past the collector has to make up for when it starts."""
 FUTURE_SECONDS = 30 * 60
 """How far Prometheus is filled beyond the faults: for the end of the run, on a slow machine too."""
+PUSHED_A_MINUTE, PUSHED_AT_LEAST = 40, 200
+"""More periods than the pushers get through."""
 WANTED = {"worker": 3, "sink": 2, "collector": 1}
 ENGINE = {"period": PERIOD, "wait_periods": 1, "settle": 3, "late_horizon_periods": 1}
 SESSION = 6.0
@@ -75,6 +77,7 @@ class Town:
         ahead = math.ceil(minutes) * PERIOD + FUTURE_SECONDS
         self.cloud = Cloud(begin, begin + PAST_SECONDS + ahead)
         self._seed = seed
+        self._pushed_from = begin - math.ceil(PUSHED_A_MINUTE * minutes + PUSHED_AT_LEAST) * PERIOD
         self._stack = AsyncExitStack()
 
     async def __aenter__(self) -> Town:
@@ -104,7 +107,7 @@ class Town:
         self.groups = Groups(self.kafka)
         self.prices = PriceList(self.kafka)
         await self.prices.begin()
-        self.pushers = Pushers(self.kafka, self._seed)
+        self.pushers = Pushers(self.kafka, self._seed, self._pushed_from)
         self._stack.push_async_callback(self.pushers.close)
         self.roles = Roles(self.directory, self._options(), dict(WANTED))
         await self._stack.enter_async_context(self.roles)
