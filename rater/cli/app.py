@@ -33,7 +33,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "rate": ("rater.cli.rate:rate", "Price a usage file, without any server."),
     "explain": ("rater.cli.explain:explain", "Why a line costs what it costs, from samples to price."),
     "whatif": ("rater.cli.whatif:whatif", "What stored usage would cost by other rules."),
-    "frames": ("rater.cli.frames:frames", "List frames, or close one by force."),
+    "frames": ("rater.cli.frames:frames", "List frames, compare two revisions, close one."),
     "gaps": ("rater.cli.frames:gaps", "List gaps: what is missing, to the minute."),
     "rerate": ("rater.cli.rerate:rerate", "Rate closed frames again, from stored usage."),
     "reprocess": ("rater.cli.reprocess:reprocess", "Collect closed frames again, and rate them."),

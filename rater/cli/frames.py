@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from rater.cli.app import session
+from rater.cli.frames_diff import frames_diff
 from rater.cli.output import Cell, Column, Moment, exact_sum, instant, out_option, remark, rows
 from rater.cli.times import Instant, chosen_span, span_options
 from rater.cli.work import run
@@ -50,12 +51,13 @@ _GAPS = [
 
 @click.group()
 def frames() -> None:
-    """List frames (a scope's usage in one period), or close one by force.
+    """List frames (a scope's usage in one period), compare revisions of one, or close one by force.
 
     \b
     Examples:
       rater frames list --scope projA --month 2026-01
       rater frames list --status partial --status missing
+      rater frames diff --scope projA --period 2026-01-05T09:00
       rater frames close --scope projA --period 2026-01-05T09:00 --reason "meter lost"
     """
 
@@ -132,6 +134,9 @@ def frames_close(context: click.Context, scope_id: str, period_begin: int, autho
         raise click.UsageError(f"{instant(period_begin)} does not begin a period of {settings.engine.period} s")
     run(force_frame(settings.kafka, FrameForced(scope_id, period_begin, author or getpass.getuser(), reason)))
     click.echo(f"asked to close {scope_id} {instant(period_begin)}: see `rater frames list --scope {scope_id}`")
+
+
+frames.add_command(frames_diff)
 
 
 @click.command()

@@ -2,6 +2,15 @@
 
 from rater.rework.asking import Asking
 from rater.rework.brackets import bracket_of
+from rater.rework.difference import (
+    DiffLine,
+    LinePair,
+    Revision,
+    compare,
+    facts,
+    revision_of_rows,
+    revision_of_topic,
+)
 from rater.rework.late import LateAlerts, LateFollower
 from rater.rework.material import materials
 from rater.rework.run import Finished, ReworkLog, Runner, run_rework
@@ -11,18 +20,25 @@ from rater.rework.values import Bracket, FrameKey, Left, Material, ReworkError, 
 __all__ = [
     "Asking",
     "Bracket",
+    "DiffLine",
     "Finished",
     "FrameKey",
     "LateAlerts",
     "LateFollower",
     "Left",
+    "LinePair",
     "Material",
+    "Revision",
     "ReworkError",
     "ReworkLog",
     "ReworkSettings",
     "Runner",
     "Wanted",
     "bracket_of",
+    "compare",
+    "facts",
     "materials",
+    "revision_of_rows",
+    "revision_of_topic",
     "run_rework",
 ]
