@@ -165,6 +165,7 @@ class Shell:
     def _fail(self, fault: BaseException) -> None:
         if self._failure is not None and not self._failure.done():
             self._failure.set_exception(fault)
+            self._failure.exception()  # another fault may end the membership first: this one is not worth a log line
 
     async def _tick_until(self, stop: asyncio.Event) -> None:
         assert self._failure is not None

@@ -58,8 +58,11 @@ class Broker:
         """Done when something is appended to any of the partitions."""
         future: asyncio.Future[None] = self.loop.create_future()
         self._waiting[future] = set(places)
-        future.add_done_callback(lambda done: self._waiting.pop(done, None), context=OUTSIDE)
         return future
+
+    def forget(self, future: asyncio.Future[None]) -> None:
+        """Nobody waits any more."""
+        self._waiting.pop(future, None)
 
     def append(
         self, topic: str, partition: int, key: bytes | None, value: bytes, headers: Iterable[tuple[str, bytes]] = ()
@@ -127,7 +130,8 @@ class Wire:
     async def call(self, what: str, do: Callable[[], T], *, reliable: bool = False) -> T:
         """Has the broker do something. Raises LostError."""
         loop, weather = self.broker.loop, self.broker.weather
-        await asyncio.sleep(loop.rng.expovariate(1000.0))  # where a process that is frozen stops
+        if self.host.frozen:
+            await asyncio.sleep(0)  # where a process that was frozen a moment ago stops
         if self.host.dead:
             raise asyncio.CancelledError
         future: asyncio.Future[T] = loop.create_future()
@@ -160,6 +164,7 @@ class Client(Protocol):
     """What a group knows of a member: where it runs, and how it is told that something has changed."""
 
     host: Host
+    closed: bool
 
     def notice(self) -> None:
         """The answer to a heartbeat: join again, you may have been thrown out."""
@@ -199,6 +204,8 @@ class Group:
             member_id = f"{client.host.name}-{self._made}"
             self._members[member_id] = _Member(member_id, client)
         member = self._members[member_id]
+        if client.closed:  # it has left before its own request arrived: nobody sends heartbeats
+            self.broker.loop.call_later(SESSION, self.throw_out, member_id, context=OUTSIDE)
         future = member.joining = self.broker.loop.create_future()
         self._gather()
         self._complete_if_all()
@@ -207,6 +214,13 @@ class Group:
     def is_member(self, member_id: str) -> bool:
         """Whether it has not been thrown out."""
         return member_id in self._members
+
+    def wants_us_to_join(self, member_id: str, generation: int) -> bool:
+        """What the answer to a heartbeat of that generation says."""
+        member = self._members.get(member_id)
+        if member is None:
+            return True
+        return member.joining is None and (self.gathering or generation != self.generation)
 
     def leave(self, member_id: str) -> None:
         """Leaves in order."""

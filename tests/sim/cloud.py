@@ -31,12 +31,16 @@ class Cloud:
         self.scopes: set[str] = set()
         self.mode = "up"
         self._seed = seed
+        self._known: dict[tuple[str, int], dict[str, Decimal]] = {}
         self._count = count
 
     def used(self, scope_id: str, minute: int) -> dict[str, Decimal]:
         """What each resource used in a minute."""
-        rng = random.Random(f"{self._seed}/{scope_id}/{minute // 600}")
-        return {f"vm-{n}": Decimal(rng.randrange(1, 9)) for n in range(rng.randrange(0, 3))}
+        key = (scope_id, minute // 600)
+        if key not in self._known:
+            rng = random.Random(f"{self._seed}/{key}")
+            self._known[key] = {f"vm-{n}": Decimal(rng.randrange(1, 9)) for n in range(rng.randrange(0, 3))}
+        return self._known[key]
 
     # --- what a source is
 

@@ -36,13 +36,22 @@ class Member:
         self.member_id = ""
         self.generation = -1
         self.places: list[tuple[str, int]] = []
+        self.closed = False
         self.changed = asyncio.Event()
+        self.poll: asyncio.Future[None] | None = None
         self.wire = Wire(broker, host)
         host.on_silent.append(self.group.silent)
 
     def notice(self) -> None:
-        """The heartbeat said that the group changes."""
-        self.changed.set()
+        """A heartbeat: it says whether the group changes."""
+        if self.group.wants_us_to_join(self.member_id, self.generation):
+            self.changed.set()
+            self.end_poll()
+
+    def end_poll(self) -> None:
+        """Has a fetch that waits for data look again."""
+        if self.poll is not None and not self.poll.done():
+            self.poll.set_result(None)
 
     async def join(self) -> None:
         """Joins, or joins again; returns with the partitions. Raises LostError."""
@@ -52,7 +61,8 @@ class Member:
         self.generation, self.places = await joined
 
     def leave(self) -> None:
-        """Tells the group, if we are still there to do so."""
+        """Tells the group, if we are still there to do so. A request to join may still be under way."""
+        self.closed = True
         if not self.host.dead:
             self.group.leave(self.member_id)
 
@@ -120,10 +130,15 @@ class WorkerMembership:
         self._coordinator = Coordinator(self._member)
         self._generation = -1
         thread = SimpleNamespace(
-            call_thread=_at_once, _ensure_consumer=lambda: SimpleNamespace(_coordinator=self._coordinator)
+            call_thread=_at_once,
+            _ensure_consumer=lambda: SimpleNamespace(
+                _coordinator=self._coordinator,
+                highwater=lambda key: len(broker.logs[key.topic, key.partition]),
+                last_poll_timestamp=lambda _: host.clock() * 1000,
+            ),
         )
         self._app: Any = SimpleNamespace(consumer=SimpleNamespace(_thread=thread), consumer_generation_id=-1)
-        self.register = FaustRegister(self._app, "usage")
+        self.register = FaustRegister(self._app, "usage", host.clock)
         self._living: asyncio.Task[None] | None = None
         self._restoring: asyncio.Task[None] | None = None
 
@@ -152,13 +167,13 @@ class WorkerMembership:
                 await self._shell.revoked()
 
     async def _stay(self, earlier: asyncio.Task[None] | None) -> None:
+        generation = self._member.generation
         if earlier is not None:  # the signals of Faust come one after the other
             await asyncio.wait([earlier])
         await self._shell.assigned(self)
         places = list(self._member.places)
         await self._member.wire.call("seek", lambda: None, reliable=True)
         positions = {place: self._member.position(place) for place in places}
-        generation = self._member.generation
         while self._member.generation == generation and not self._member.changed.is_set() and positions:
             got = await fetch(self._member, positions, 20, IDLE_SECONDS)
             for place, records in got.items():
@@ -208,17 +223,13 @@ async def _data(broker: Broker, member: Member, positions: Mapping[tuple[str, in
     """Until there is something to fetch, the group changes, or the time is up."""
     if any(position < len(broker.logs[place]) for place, position in positions.items()) or member.changed.is_set():
         return
-    waiting = broker.wait_for_data(positions)
-    changed = asyncio.ensure_future(member.changed.wait())
+    member.poll = broker.wait_for_data(positions)
+    late = broker.loop.call_at(max(ends, broker.loop.time()), member.end_poll)
     try:
-        await asyncio.wait(
-            [waiting, changed],
-            timeout=max(0.0, ends - broker.loop.time()),
-            return_when=asyncio.FIRST_COMPLETED,
-        )
+        await member.poll
     finally:
-        waiting.cancel()
-        changed.cancel()
+        late.cancel()
+        broker.forget(member.poll)
 
 
 class SimLog:

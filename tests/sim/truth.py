@@ -115,8 +115,8 @@ def truth(
 ) -> dict[tuple[str, int], TrueFrame]:
     """The frames that the log means, by (scope, period begin); of expectations without end those that end by `until`.
 
-    `refused`: reasons by (partition, offset); `done`: ids of reworks that were done. Frames that end between `until` and
-    `latest` may be there.
+    `refused`: reasons by (partition, offset); `done`: ids of reworks that were done. Frames that end between
+    `until` and `latest` may be there.
     """
     taken = accepted(log, refused, done)
     frames: dict[tuple[str, int], TrueFrame] = defaultdict(TrueFrame)

@@ -115,7 +115,7 @@ class World:
             expect={"script": Expect.PLANNED, "cloud": Expect.PLANNED},
         )
         self.context = EngineContext(self.settings, CATALOG)
-        self.interval = rng.choice([45.0, 120.0, 290.0])
+        self.interval = rng.choice([90.0, 200.0, 290.0])
         self.version = 1
         self.mischief = True
         self.hosts: dict[str, Host] = {}
@@ -483,7 +483,11 @@ _ACTIONS = (
 @contextmanager
 def _deterministic(rng: random.Random) -> Iterator[None]:
     """Ids that production draws by chance come from the seed."""
-    with mock.patch.object(uuid, "uuid4", side_effect=lambda: uuid.UUID(int=rng.getrandbits(128), version=4)):
+
+    def uuid4() -> uuid.UUID:
+        return uuid.UUID(int=rng.getrandbits(128), version=4)
+
+    with mock.patch.object(uuid, "uuid4", new=uuid4):
         yield
 
 
