@@ -17,7 +17,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import GroupCoordinatorNotAvailableError, KafkaError
 from aiokafka.structs import OffsetAndMetadata
 
-from rater.engine import EngineSettings, PartitionState, SnapshotError, decode_snapshot
+from rater.engine import EngineSettings, Run, SnapshotError, decode_manifest
 from rater.kafka import KafkaSettings, Topic, TopicsError, client_options, partitions_of
 from rater.model.errors import RaterError
 from rater.stream.interfaces import Pointer, RestoreRefusedError, StreamUnavailableError
@@ -140,37 +140,44 @@ async def _snapshots(
     end = (await reader.end_offsets([key]))[key]
     await reader.seek_to_beginning(key)
     open_ones: dict[str, dict[int, tuple[int, int, bytes]]] = {}
+    whole: set[Run] = set()
     found: list[Snapshot] = []
     async with asyncio.timeout(READ_SECONDS):
         while await reader.position(key) < end:
             for record in (await reader.getmany(key, timeout_ms=500)).get(key, []):
-                snapshot_id, _, place = record.key.decode().partition(":")
+                run_id, _, place = record.key.decode().partition(":")
                 number, _, count = place.partition("/")
-                chunks = open_ones.setdefault(snapshot_id, {})
+                chunks = open_ones.setdefault(run_id, {})
                 chunks[int(number)] = (record.offset, record.timestamp, record.value)
                 if len(chunks) == int(count):
-                    snapshot = _read(open_ones.pop(snapshot_id), snapshot_id, settings, partitions, partition)
+                    payload = b"".join(chunks[number][2] for number in sorted(chunks))
+                    first_offset = min(offset for offset, _, _ in open_ones.pop(run_id).values())
+                    run = Run(run_id, first_offset, len(chunks), zlib.crc32(payload))
+                    whole.add(run)
+                    snapshot = _read(run, payload, record.timestamp, whole, settings, partitions, partition)
                     found += [snapshot] if snapshot is not None else []
     return found[::-1]
 
 
 def _read(
-    chunks: dict[int, tuple[int, int, bytes]],
-    snapshot_id: str,
+    run: Run,
+    payload: bytes,
+    written_ms: int,
+    whole: set[Run],
     settings: EngineSettings,
     partitions: int,
     partition: int,
 ) -> Snapshot | None:
-    payload = b"".join(chunks[number][2] for number in sorted(chunks))
+    """The snapshot whose manifest this run is; None if it is another run, or if not all that it names is `whole`."""
     try:
-        state: PartitionState = decode_snapshot(
-            bytes(cramjam.zstd.decompress(payload)), partition, partitions, settings
-        )
+        manifest = decode_manifest(bytes(cramjam.zstd.decompress(payload)), partition, partitions, settings)
     except (SnapshotError, cramjam.DecompressionError):
         return None  # not one that a worker could go on from
-    first_offset = min(offset for offset, _, _ in chunks.values())
-    pointer = Pointer(snapshot_id, first_offset, len(chunks), zlib.crc32(payload), partitions)
-    return Snapshot(pointer, state.next_offset, max(ms for _, ms, _ in chunks.values()), len(state.scopes))
+    named = {run for segment in manifest.segments for run in segment.runs} | set(manifest.outbox)
+    if not named <= whole:
+        return None
+    scopes = manifest.scopes or len(manifest.state.scopes)
+    return Snapshot(Pointer(*run, partitions), manifest.state.next_offset, written_ms, scopes)
 
 
 async def repair(kafka: KafkaSettings, partition: int, snapshot: Snapshot) -> None:
