@@ -6,7 +6,6 @@ import asyncio
 
 from rater.audit import (
     AlertEntry,
-    Auditor,
     Commit,
     RatedEntry,
     Setup,
@@ -17,6 +16,7 @@ from rater.audit import (
     rated_entry,
     usage_entry,
 )
+from rater.audit.auditor import Auditor
 from rater.kafka import Topic
 from rater.model.metric import Catalog, MetricSpec
 from rater.reports import AuditRequest

@@ -14,9 +14,8 @@ from rater.store import Store, StoreSettings, frames, gaps, lines
 from rater.store import totals as store_totals
 from tests.chaos.cloud import METRICS, PERIOD, SCOPES, Cloud
 from tests.chaos.content import Prices, TrueFrame, truth
-from tests.chaos.logs import Logs
+from tests.chaos.logs import POISON, Logs
 from tests.chaos.offsets import WORKER, Groups, backward
-from tests.chaos.pushers import POISON
 from tests.chaos.town import ENGINE
 from tests.chaos.verify import Verdict, compare
 
@@ -59,14 +58,16 @@ def refusals(logs: Logs) -> tuple[Counter[str], list[str]]:
     counts: Counter[str] = Counter()
     closed = _closed_at(logs)
     wrong: list[str] = []
-    reasons: dict[tuple[int, int], tuple[bytes, ...]] = {}
+    reasons: dict[tuple[int, int], tuple[bytes, bytes]] = {}
     horizon = int(ENGINE["late_horizon_periods"]) * PERIOD
     for origin, record in logs.refused():
         headers = dict(record.headers)
-        if reasons.setdefault(origin, (headers["reason"], record.value)) != (headers["reason"], record.value):
-            wrong.append(f"usage {origin} was refused twice, in different words")
+        said = headers["reason"], record.value
+        if origin in reasons:
+            wrong += [f"usage {origin} was refused twice, in different words"] * (reasons[origin] != said)
+            continue
+        reasons[origin] = said
         if record.value.startswith(POISON):
-            counts["unreadable"] += 1
             continue
         counts["late"] += 1
         reason = headers["reason"].decode()
@@ -75,6 +76,9 @@ def refusals(logs: Logs) -> tuple[Counter[str], list[str]]:
             wrong.append(f"usage {origin} was refused: {reason[:200]}")
         elif record.timestamp / 1000 < closed[record.key.decode(), begins[0]] + horizon:
             wrong.append(f"usage {origin} was refused before the horizon: {reason[:200]}")
+    unread = {(r.partition, r.offset) for r in logs[Topic.USAGE] if r.value.startswith(POISON)}
+    counts["unreadable"] = len(unread)
+    wrong += [f"usage {origin} cannot be read, and was not refused" for origin in unread - reasons.keys()]
     return counts, wrong
 
 

@@ -9,6 +9,8 @@ from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from rater.kafka import REJECTED_MESSAGE_BYTES, KafkaSettings, Topic, client_options
 
 POLL_MS = 300
+POISON = b"poison "
+"""What records that nobody can read begin with."""
 
 
 class Logs:
@@ -47,18 +49,22 @@ class Logs:
         return count
 
     def accepted(self) -> list[ConsumerRecord]:
-        """Records of `usage` that were not refused."""
+        """Records of `usage` that were not refused; what nobody can read is not among them."""
         refused = {origin for origin, _ in self.refused()}
-        return [record for record in self[Topic.USAGE] if (record.partition, record.offset) not in refused]
+        return [
+            record
+            for record in self[Topic.USAGE]
+            if (record.partition, record.offset) not in refused and not record.value.startswith(POISON)
+        ]
 
     def refused(self) -> list[tuple[tuple[int, int], ConsumerRecord]]:
         """What lies in `rejected`, each with partition and offset in `usage` that it came from."""
         found = []
         for record in self[Topic.REJECTED]:
             headers = {name: value.decode() for name, value in record.headers}
-            if headers.get("origin-topic") == self._kafka.topic(Topic.USAGE):
+            if headers.get("origin-topic") == Topic.USAGE.value:  # the worker's word; the sink says the whole name
                 found.append(((int(headers["origin-partition"]), int(headers["origin-offset"])), record))
         return found
 
 
-__all__ = ["Logs"]
+__all__ = ["POISON", "Logs"]

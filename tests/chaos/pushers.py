@@ -22,10 +22,10 @@ from rater.model.codec import CONTENT_TYPE, MSGPACK, encode_msgpack
 from rater.model.interval import Interval
 from rater.model.usage import Collection, Sample, ScopePlan, Series, UsageRecord
 from tests.chaos.content import METRICS, SOURCE
+from tests.chaos.logs import POISON
 
 SCOPES = 16
 PERIOD = 60
-POISON = b"poison "
 WIDE_EVERY, WIDE_RESOURCES, PART_SAMPLES = 40, 4500, 500
 """Now and then one frame is so wide that its revision has several parts."""
 
@@ -201,4 +201,4 @@ class Pushers:
                 await asyncio.wait_for(producer.stop(), 5)
 
 
-__all__ = ["PERIOD", "POISON", "SCOPES", "Pushers"]
+__all__ = ["PERIOD", "SCOPES", "Pushers"]
