@@ -19,6 +19,7 @@ from msgspec import Meta
 from collectors.settings import CollectorSettings
 from rater._settings_reader import ConfigError, Fault, SettingsReader, without_secrets
 from rater.api.settings import ApiSettings
+from rater.audit.settings import AuditSettings
 from rater.engine import EngineContext, EngineSettings
 from rater.kafka import KafkaSettings
 from rater.model.document import DocumentError, Node, load
@@ -85,6 +86,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     api: ApiSettings | None = None
     """Null: `rater up` takes no usage over HTTP; `rater api` does, by the defaults."""
     rework: ReworkSettings = ReworkSettings()
+    audit: AuditSettings = AuditSettings()
     observe: ObserveSettings = ObserveSettings()
     metrics_conf: str = ""
     """Path of CloudKitty's metrics.yml."""

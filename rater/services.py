@@ -24,6 +24,8 @@ from deploy.local.kafka import LaptopKafka
 from rater.api.app import Api, serve
 from rater.api.intake import Intake, Limits
 from rater.api.settings import ApiSettings
+from rater.audit import Setup
+from rater.audit.timer import AuditTimer
 from rater.config import Config, ObserveSettings
 from rater.kafka import KafkaSettings, KafkaUnavailableError, Topic, create_topics
 from rater.model.errors import RaterError
@@ -115,6 +117,7 @@ async def serve_sink(config: Config, store: Store, registry: CollectorRegistry) 
     """
     found = Sink(config.settings.kafka, store, config.settings.sink, registry=registry)
     service = _with_late_usage(config, store, Service("sink", found.run, found.red), registry)
+    service = _with_audit(config, store, service, registry)
     directory = store.target.directory if isinstance(store.target, EmbeddedTarget) else None
     if directory is None:
         yield service
@@ -146,6 +149,20 @@ def _with_late_usage(config: Config, store: Store, sink: Service, registry: Coll
         await run_all([sink, Service("late usage", follower.run, follower.red)], stop)
 
     return Service(sink.name, run, lambda: "; ".join(filter(None, (sink.red(), follower.red()))))
+
+
+def _with_audit(config: Config, store: Store, sink: Service, registry: CollectorRegistry) -> Service:
+    """The sink with the audit's timer beside it. What is wrong with an audit never makes the sink red."""
+    settings = config.settings
+    if not settings.audit.interval:
+        return sink
+    setup = Setup(settings.engine.period, config.catalog)
+    timer = AuditTimer(StoreView(store), setup, settings.audit, registry, usage_stored=settings.sink.usage)
+
+    async def run(stop: asyncio.Event) -> None:
+        await run_all([sink, Service("audit", timer.run, lambda: "")], stop)
+
+    return Service(sink.name, run, sink.red)
 
 
 class NoCollectorError(RaterError):

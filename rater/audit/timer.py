@@ -79,12 +79,18 @@ class AuditTimer:
         with ThreadPoolExecutor(1, "rater-audit") as thread:
             while not await _stopped_within(stop, self._settings.interval):
                 work = asyncio.get_running_loop().run_in_executor(thread, self.audit)
-                ended = asyncio.create_task(stop.wait())
-                await asyncio.wait({work, ended}, return_when=asyncio.FIRST_COMPLETED)
-                ended.cancel()
-                if not work.done():
-                    self._stopping.set()
-                await work
+                watch = asyncio.create_task(self._watch(stop))
+                try:
+                    await work
+                finally:
+                    watch.cancel()
+                    if not work.done():  # the service is cancelled: the thread must not hold it up
+                        self._stopping.set()
+
+    async def _watch(self, stop: asyncio.Event) -> None:
+        """Tells the thread when it has to end."""
+        await stop.wait()
+        self._stopping.set()
 
     def audit(self) -> None:
         """One audit, in a thread."""
