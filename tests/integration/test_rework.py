@@ -1,13 +1,14 @@
-"""Frames rated again on a real Kafka, with worker, sink and the embedded engine: by commands, as an operator does it."""
+"""Frames rated again on a real Kafka, with worker, sink and the embedded engine, as an operator does it."""
 
 from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 from pathlib import Path
 
-import msgspec
 import pytest
 
 from deploy.local.kafka import LaptopKafka
@@ -15,10 +16,22 @@ from rater.cli import exits
 from rater.kafka import Topic
 from rater.model.codec import JSON, decode_rated
 from rater.model.interval import Interval
-from rater.model.rated import FrameStatus
-from rater.model.usage import Collection, FrameBase, ReworkBegun, Sample, ScopePlan, Series
+from rater.model.rated import AlertKind
+from rater.model.usage import Collection, FrameBase, ReworkBegun, ReworkEnded, Sample, ScopePlan, Series
 from rater.reports import ReworkRequest
-from tests.integration.reworks import RULES, apply_rules, cloud, until, write_settings
+from rater.rework import (
+    Bracket,
+    Finished,
+    Left,
+    Material,
+    Runner,
+    Wanted,
+    bracket_of,
+    materials,
+    run_rework,
+)
+from rater.stream.rework_log import open_rework_log
+from tests.integration.reworks import RULES, Cloud, apply_rules, cloud, until, write_settings
 from tests.integration.streams import HOUR, T, collection, read, send
 
 CHEAP, DEAR = RULES.format(cpu="2"), RULES.format(cpu="3")
@@ -37,6 +50,31 @@ def hour(number: int, qty: str = "1.5", scope_id: str = "A", **more: object) -> 
 
 def prices(lines: list) -> dict[int, Decimal]:
     return {(line.period_begin - T) // HOUR: line.price for line in lines}
+
+
+async def look_at_difference(running: Cloud, capfd: pytest.CaptureFixture[str]) -> None:
+    """Revisions 0 and 1 of hour 1: from the store, then from the topic; and one that never was."""
+    asked = ("frames", "diff", "--scope", "A", "--period", f"{DAY}T01:00", "--out", "json")
+    expected = {
+        "metric": "cpu", "labels": "flavor=tiny, id=vm1, size=4", "unit": "undefined", "qty_before": "1.5",
+        "qty_after": "1.5", "price_before": "3", "price_after": "4.5", "difference": "1.5",
+    }  # fmt: skip
+    for _ in range(2):
+        status, out, err = await running.rater(capfd, *asked)
+        assert (status, err) == (exits.OK, "1 of 1 lines differ\n")
+        *said, line = map(json.loads, out.splitlines())
+        assert line.pop("line_id") == running.lines()[1].line_id
+        assert line == expected
+        assert {"what": "rules version", "before": "1", "after": "2"} in said
+        await asyncio.to_thread(forget_superseded, running)
+    status, _, err = await running.rater(capfd, *asked, "--revision", "0", "--revision", "9")
+    assert (status, err) == (exits.FAILED, "error: the newest revision of the frame is 1, there is no 9\n")
+
+
+def forget_superseded(running: Cloud) -> None:
+    for table in ("lines", "frames"):
+        running.store.command(f"OPTIMIZE TABLE {table} FINAL")
+    running.store.command("DELETE FROM lines WHERE revision = 0 AND period_begin != {T:UInt32}", {"T": T})
 
 
 @pytest.mark.parametrize("kept", [0, 100_000], ids=["left the state", "still in the state"])
@@ -76,6 +114,9 @@ async def test_closed_frames_are_rated_by_the_rules_of_now(
         ] * 2
         assert [(r.rule_version_before, r.rule_version_after) for r in records] == [(1, 2)] * 2
         assert [frame.rework_id for frame in running.frames()] == ["", records[0].rework_id, records[0].rework_id]
+
+        # and what changed can be looked at, line by line
+        await look_at_difference(running, capfd)
 
         # and once more it comes to the same
         status, _, err = await running.rater(capfd, "rerate", "--all", "--month", "2026-01", "--reason", "again")
@@ -120,3 +161,117 @@ async def test_usage_that_comes_too_late_is_in_the_next_revision_by_itself(
         await send(topics, hour(0, "9", attempt=9, collection_id="later"))
         await until(lambda: [frame.revision for frame in running.frames()] == [2, 1, 1])
         assert len(list(running.view.reworks(ReworkRequest("A")))) == 4
+
+
+async def test_a_line_that_vanishes_is_said_with_zero(kafka: LaptopKafka, tmp_path: Path) -> None:
+    # given an hour with two machines, one with a number among its labels, whose frame has left the state
+    config = write_settings(kafka, tmp_path)
+    topics = config.settings.kafka
+    async with cloud(config, tmp_path, rules=CHEAP) as running:
+        machines = [Series({"id": "vm1"}), Series({"id": "vm2", "size": 4})]
+        both = [Sample(n, T, T + HOUR, Decimal(n + 1)) for n in range(2)]
+        await send(topics, a_plan(hours=1), collection(series=machines, samples=both))
+        await until(lambda: len(running.lines()) == 2)
+        gone = next(line for line in running.lines() if line.groupby["id"] == "vm2")
+        # when a later collection knows only the first
+        await send(topics, collection(series=machines[:1], samples=both[:1], attempt=2, collection_id="late"))
+        await until(lambda: len(running.lines()) == 1)
+        # then the topic says so, for programs that keep what they were told
+        frames = [decode_rated(record.value, JSON) for record in await read(topics, Topic.RATED, 2)]
+        assert [(line.line_id, line.qty, line.price) for line in frames[1].lines if not line.qty] == [
+            (gone.line_id, Decimal(0), Decimal(0))
+        ]
+        assert frames[1].lines[-1].groupby == {"id": "vm2", "size": 4}
+
+
+def begun(running: Cloud, rework_id: str, author: str = "bob") -> ReworkBegun:
+    """The begin of a rework of the first frame."""
+    frame = running.frames()[0]
+    base = FrameBase(frame.revision, frame.digest, frame.rule_version, frame.closed_at, totals=frame.totals)
+    return ReworkBegun(rework_id, "rerate", "A", frame.period_begin, author, "by hand", base)
+
+
+async def test_a_frame_that_is_being_reworked_is_refused_to_others(
+    kafka: LaptopKafka, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    # given a frame of which somebody's rework has begun
+    config = write_settings(kafka, tmp_path)
+    topics = config.settings.kafka
+    async with cloud(config, tmp_path, rules=CHEAP) as running:
+        await send(topics, a_plan(), *(hour(n) for n in range(3)))
+        await until(lambda: len(running.frames()) == 3)
+        await send(topics, begun(running, "other"))
+
+        # when a command wants it, too, then it says so before it begins
+        wanted = ("rerate", "--scope", "A", "--from", DAY, "--to", "2026-01-02", "--reason", "mine")
+        status, _, err = await running.rater(capfd, *wanted)
+        assert status == exits.FAILED
+        assert "rework other of bob (by hand) is under way for A 2026-01-01 00:00" in err
+
+        # and one that did not see it, as both began at once, is refused by the engine, and told by whom
+        wants = Wanted("mine", "rerate", "ann", "mine")
+        found = await run_by_hand(running, wants)
+        refused = found.of_kind(AlertKind.REWORK_REFUSED)
+        assert [(alert.period_begin, alert.reason) for alert in refused] == [
+            (T, "rework other of bob is under way: by hand")
+        ]
+        assert len(found.of_kind(AlertKind.REWORK_DONE)) == 2
+        assert not found.went_well
+        await until(lambda: len(list(running.view.reworks(ReworkRequest("A", rework_id="mine")))) == 3)
+        assert [r.outcome for r in running.view.reworks(ReworkRequest("A", rework_id="mine"))] == [
+            "refused", "unchanged", "unchanged",
+        ]  # fmt: skip
+
+        # when the other one comes to an end with records missing
+        await send(topics, ReworkEnded("other", "A", T, 5))
+        await until(lambda: list(running.view.reworks(ReworkRequest("A", rework_id="other"))))
+        # then it has changed nothing, and the next one may
+        [record] = running.view.reworks(ReworkRequest("A", rework_id="other"))
+        assert (record.outcome, record.author, record.revision) == ("abandoned", "bob", 0)
+        assert [frame.revision for frame in running.frames()] == [0, 0, 0]
+        status, _, err = await running.rater(capfd, *wanted)
+        assert (status, "3 unchanged" in err) == (exits.OK, True), err
+
+
+async def run_by_hand(running: Cloud, wanted: Wanted) -> Finished:
+    """A rework of all frames of A, without looking whether there are others."""
+    period = running.config.settings.engine.period
+
+    def found(begin: int = T, end: int = T + 3 * HOUR) -> Iterable[Material]:
+        return materials(running.view, "A", begin, end, period)
+
+    async def make(material: Material) -> Bracket | Left:
+        return bracket_of(material, wanted, running.config.catalog)
+
+    with ThreadPoolExecutor(1) as thread:
+        async with open_rework_log(running.config.settings.kafka) as log:
+            runner = Runner(wanted, log)
+            return await run_rework(
+                running.view, thread, runner, wanted, found(), lambda key: found(key[1], key[1] + 1), make
+            )
+
+
+async def test_frames_whose_usage_is_not_all_stored_are_left_as_they_are(
+    kafka: LaptopKafka, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    # given an hour whose samples were deleted, and one whose samples are there
+    config = write_settings(kafka, tmp_path)
+    async with cloud(config, tmp_path, rules=CHEAP) as running:
+        await send(config.settings.kafka, a_plan(hours=2), *(hour(n) for n in range(2)))
+        await until(lambda: len(running.frames()) == 2)
+        await until(lambda: running.store.rows("SELECT count() FROM usage") == [(2,)])
+        running.store.command("DELETE FROM usage WHERE range_begin = {T:UInt32}", {"T": T})
+        await apply_rules(config, DEAR)
+        # when both are to be rated again
+        status, out, err = await running.rater(capfd, "rerate", "--all", "--month", "2026-01", "--reason", "why not")
+        # then the first is left and said, the second is rated again
+        assert status == exits.FAILED
+        assert "left as it is: A 2026-01-01 00:00: metric 'cpu' from test: collection A-" in err
+        assert "1 done" in err
+        assert prices(running.lines()) == {0: Decimal(3), 1: Decimal("4.5")}
+        # as a trial would have told
+        status, out, err = await running.rater(
+            capfd, "rerate", "--all", "--month", "2026-01", "--reason", "trial", "--dry-run", "--out", "json"
+        )
+        assert (status, json.loads(out)) == (exits.FAILED, {"scope_id": "A", "frames": 1, "samples": 1, "left": 1})
+        assert "nothing was sent" in err
