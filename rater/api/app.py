@@ -72,7 +72,8 @@ class Api:
         except RefusalError as refused:
             answer = self._refuse(request, refused)
         except web.HTTPException as fault:
-            answer = self._refuse(request, _as_refusal(fault, self.settings))
+            said = f"{fault.reason}: there are POST {PATH} and GET /v3/openapi.json"
+            answer = self._refuse(request, RefusalError(fault.status, said))
         self._metrics.requests.labels(str(answer.status)).inc()
         return answer
 
@@ -85,9 +86,14 @@ class Api:
         if problem.status == web.HTTPTooManyRequests.status_code:
             self._metrics.throttled.inc()
         first = f"{problem.faults[0].place}: {problem.faults[0].message}" if problem.faults else ""
-        caller = request.get("caller", "")  # quoted, as is all that comes from outside: a line of ours stays one line
+        # What comes from outside is quoted: a line of ours stays one line.
         log.info(
-            "refused: status=%d caller=%r path=%r: %r %r", problem.status, caller, request.path, str(refused), first
+            "refused: status=%d caller=%r path=%r: %r %r",
+            problem.status,
+            refused.caller,
+            request.path,
+            str(refused),
+            first,
         )
         headers = {}
         if refused.retry_after is not None:
@@ -101,12 +107,14 @@ class Api:
 
     async def _usage(self, request: web.Request) -> web.Response:
         caller = self._credentials.caller(request.headers.get("Authorization", ""))
-        request["caller"] = caller.name
         if self._in_flight >= self.settings.max_in_flight:
             raise RefusalError(429, f"{self._in_flight} requests are under way already", retry_after=1)
         self._in_flight += 1
         try:
             return await self._take(request, caller)
+        except RefusalError as refused:
+            refused.caller = caller.name
+            raise
         finally:
             self._in_flight -= 1
 
@@ -138,6 +146,8 @@ class Api:
                 sent = await request.read()  # ends at max_body_bytes
         except TimeoutError:
             raise RefusalError(408, f"the body did not arrive within {BODY_SECONDS:g} s") from None
+        except web.HTTPRequestEntityTooLarge:
+            raise RefusalError(413, f"the body is larger than {self.settings.max_body_bytes} bytes: split it") from None
         except (web.RequestPayloadError, ConnectionError) as fault:
             raise RefusalError(400, f"the body cannot be read: {fault}") from fault
         body = decompressed(sent, request.headers.get("Content-Encoding", ""), self.settings.max_body_bytes)
@@ -150,13 +160,6 @@ def _host(request: web.Request) -> str:
     if host.startswith("["):
         return host[1:].partition("]")[0]
     return host.partition(":")[0]
-
-
-def _as_refusal(fault: web.HTTPException, settings: ApiSettings) -> RefusalError:
-    """What aiohttp itself refuses, in our form."""
-    if fault.status == web.HTTPRequestEntityTooLarge.status_code:
-        return RefusalError(413, f"the body is larger than {settings.max_body_bytes} bytes: split it")
-    return RefusalError(fault.status, f"{fault.reason}: there are POST {PATH} and GET /v3/openapi.json")
 
 
 @asynccontextmanager

@@ -32,6 +32,8 @@ class RefusalError(RaterError):
         super().__init__(detail)
         self.retry_after = retry_after
         """Seconds after which a repetition may go well."""
+        self.caller = ""
+        """Name of the token that it came with, for the logs."""
         listed, more = ([], 0) if faults is None else (faults.listed, faults.more)
         self.problem = Problem(TITLES.get(status, "Refused"), status, detail, faults=listed, more_faults=more)
 

@@ -1,0 +1,42 @@
+"""The OpenAPI document: up to date, and true of requests."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import jsonschema
+import pytest
+
+from rater.api.openapi import document, text
+
+ROOT = Path(__file__).parents[3]
+SCHEMAS = document()["components"]["schemas"]
+
+
+def validator(name: str) -> jsonschema.Draft202012Validator:
+    return jsonschema.Draft202012Validator({"$ref": f"#/components/schemas/{name}", "components": {"schemas": SCHEMAS}})
+
+
+def test_the_committed_document_is_that_of_the_code() -> None:
+    assert (ROOT / "schemas" / "openapi.json").read_text() == text(), "run `make schemas`"
+
+
+@pytest.mark.parametrize("name", SCHEMAS)
+def test_its_schemas_are_schemas(name: str) -> None:
+    jsonschema.Draft202012Validator.check_schema(SCHEMAS[name])
+
+
+def test_what_is_taken_and_what_is_not() -> None:
+    sample = {"scope_id": "A", "metric": "m", "begin": "2026-01-01T00:00:00Z", "qty": 1.5, "groupby": {"id": None}}
+    push = validator("UsagePush")
+
+    assert push.is_valid({"source": "m", "samples": [sample, {**sample, "begin": 5, "qty": "1.5"}]})
+    assert not push.is_valid({"samples": [{**sample, "colour": "red"}]})
+    assert not push.is_valid({"samples": [{**sample, "begin": -1}]})
+    assert not push.is_valid({"sequences": {"A": -1}})
+
+
+def test_every_answer_is_described() -> None:
+    answers = document()["paths"]["/v3/usage"]["post"]["responses"]
+
+    assert set(answers) == {"202", "400", "401", "403", "408", "413", "415", "422", "429", "503"}
