@@ -99,8 +99,16 @@ class Weather:
         self.loop = loop
         self.bad = 0.0
         self.slow = 0.05
-        self.down_until = 0.0
+        self.down_from = self.down_until = 0.0
         self._count = count
+
+    def is_down(self) -> bool:
+        """Whether the broker answers nobody."""
+        return self.loop.time() < self.down_until
+
+    def go_down(self, seconds: float) -> None:
+        """The broker answers nobody for so long."""
+        self.down_from, self.down_until = self.loop.time(), self.loop.time() + seconds
 
     def delay(self) -> float:
         """Seconds; now and then a hundred times as long."""
@@ -109,7 +117,7 @@ class Weather:
 
     def fate(self, what: str) -> str:
         """`ok`, `request lost`, `answer lost`."""
-        if self.loop.time() < self.down_until:
+        if self.is_down():
             return "request lost"
         if self.bad and self.loop.rng.random() < self.bad:
             kind = self.loop.rng.choice(["request lost", "answer lost"])

@@ -142,6 +142,21 @@ class WorkerMembership:
         self._living: asyncio.Task[None] | None = None
         self._restoring: asyncio.Task[None] | None = None
 
+    def _told_ms(self, key: TopicPartition) -> int:
+        """When the broker last answered a fetch: those that find nothing are not simulated one by one."""
+        assert tuple(key) in self._member.places
+        host, weather = self._member.host, self.log.broker.weather
+        ago = host.awake_for()
+        if ago > 2.0:
+            ago = max(0.0, weather.loop.time() - weather.down_from) if weather.is_down() else weather.loop.rng.random()
+        else:
+            ago = 600.0  # it has just woken up
+        return int((host.clock() - ago) * 1000)
+
+    def _highwater(self, key: TopicPartition) -> int:
+        assert tuple(key) in self._member.places
+        return len(self.log.broker.logs[tuple(key)])
+
     def assigned(self) -> set[int]:
         return {partition for _, partition in self._member.places}
 

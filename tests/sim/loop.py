@@ -34,7 +34,7 @@ class Host:
         self.context.run(HOST.set, self)
         self._parked: deque[Any] = deque()
         self._tasks: list[asyncio.Task[Any]] = []
-        self._frozen_at = 0.0
+        self._frozen_at = self._thawed_at = 0.0
         self.on_silent: list[Callable[[Host], None]] = []
 
     def clock(self) -> float:
@@ -68,9 +68,13 @@ class Host:
 
     def thaw(self) -> None:
         """SIGCONT: goes on as if nothing had happened."""
-        self.frozen = False
+        self.frozen, self._thawed_at = False, self.loop.time()
         self.loop.resume(self._parked)
         self._parked.clear()
+
+    def awake_for(self) -> float:
+        """Seconds since it was last frozen."""
+        return self.loop.time() - self._thawed_at
 
     def park(self, handle: Any) -> None:
         """Keeps a callback until the process is awake."""

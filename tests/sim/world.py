@@ -334,7 +334,7 @@ class World:
         self.count("broker down")
         seconds = self.rng.uniform(10, 900)
         self.tell(f"broker down for {seconds:.0f} s")
-        self.weather.down_until = self.loop.time() + seconds
+        self.weather.go_down(seconds)
 
     def _do_store(self) -> None:
         self.count("store down")

@@ -1,0 +1,19 @@
+"""Seeds that once failed, each with what was wrong. They are run with the steps they failed with."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.sim.world import run
+
+
+@pytest.mark.parametrize(
+    ("seed", "steps", "what"),
+    [
+        (75, 120, "a fault of the membership beside another one was logged as never retrieved"),
+        (28, 120, "simulator: a worker that joined twice while it restored held partitions that nobody read"),
+        (37, 120, "simulator: a request to join that arrived after its sender had left kept its partitions"),
+    ],
+)
+def test_seed_that_failed(seed: int, steps: int, what: str) -> None:
+    assert run(seed, steps).violations == [], what
