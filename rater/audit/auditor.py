@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from decimal import Decimal
 from itertools import groupby, pairwise
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import msgspec
 
@@ -37,7 +37,9 @@ from rater.reports import AuditRequest, Selection, UsageRequest
 from rater.store import FrameRow, GapRow, LineRow
 from rater.store.audit import AuditMonth, RawFrame, RawUsage, RuleText
 
-__all__ = ["AuditView", "Auditor", "Counts", "Progress"]
+__all__ = ["PAUSE_SECONDS", "AuditView", "Auditor", "Counts", "Progress", "runs_of", "stored_frame", "stored_line"]
+
+T = TypeVar("T")
 
 ROWS_AT_ONCE = 20_000  # lines or samples in memory; a single larger frame is read whole
 LOOKS_AT_ONCE = 200  # frames that look wrong before they are looked at again
@@ -148,7 +150,7 @@ class Auditor:
             suspects += self._missing(last, newest)
             last = newest[-1] if newest else last
             begin = month.begin
-            for run in _runs(newest):
+            for run in runs_of(newest, _weight):
                 end = month.end if run[-1] is last else run[-1].period_end
                 look = self._look(month.scope_id, run, rows, Interval(begin, end))
                 suspects += self._suspects(month.scope_id, look)
@@ -189,9 +191,9 @@ class Auditor:
         first, end = run[0].period_begin, run[-1].period_end
         revisions = {frame.period_begin: frame.revision for frame in run}
         stored = Stored(
-            frames=[_stored_frame(raw) for raw in rows if raw.row.period_begin in revisions],
+            frames=[stored_frame(raw) for raw in rows if raw.row.period_begin in revisions],
             lines=[
-                _stored_line(row)
+                stored_line(row)
                 for row in self._view.audit_lines(UsageRequest(scope_id, first, end))
                 if row.revision == revisions.get(row.period_begin)
             ],
@@ -342,23 +344,28 @@ def _newest(rows: Iterable[RawFrame]) -> list[FrameRow]:
     return [newest[begin] for begin in sorted(newest)]
 
 
-def _runs(frames: Sequence[FrameRow]) -> Iterator[list[FrameRow]]:
+def _weight(frame: FrameRow) -> int:
+    samples = sum(one.samples for entry in frame.coverage for one in entry.collections)
+    return max(frame.line_count, samples)
+
+
+def runs_of(frames: Sequence[T], weight: Callable[[T], int]) -> Iterator[list[T]]:
     """Frames that are looked at together."""
-    run: list[FrameRow] = []
+    run: list[T] = []
     rows = 0
     for frame in frames:
-        samples = sum(one.samples for entry in frame.coverage for one in entry.collections)
-        weight = max(frame.line_count, samples, 1)
-        if run and rows + weight > ROWS_AT_ONCE:
+        own = max(weight(frame), 1)
+        if run and rows + own > ROWS_AT_ONCE:
             yield run
             run, rows = [], 0
         run.append(frame)
-        rows += weight
+        rows += own
     if run:
         yield run
 
 
-def _stored_frame(raw: RawFrame) -> StoredFrame:
+def stored_frame(raw: RawFrame) -> StoredFrame:
+    """The row as invariants take it."""
     row = raw.row
     said = {name: getattr(row, name) for name in row.__struct_fields__ if name != "line_count"}
     return StoredFrame(
@@ -366,7 +373,8 @@ def _stored_frame(raw: RawFrame) -> StoredFrame:
     )
 
 
-def _stored_line(row: LineRow) -> StoredLine:
+def stored_line(row: LineRow) -> StoredLine:
+    """The row as invariants take it."""
     line = Line(row.line_id, row.metric, row.unit, row.qty, row.price, dict(row.groupby), dict(row.metadata))
     return StoredLine(row.scope_id, row.period_begin, row.revision, row.rule_version, line)
 
