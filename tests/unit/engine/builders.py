@@ -147,9 +147,9 @@ class Bench:
     def take_raw(self, value: bytes, key: bytes | None = b"A", form: str = JSON) -> None:
         apply(self.state, self.log.raw(value, key, form), self.context)
 
-    def decide(self, now: int) -> list[RatedFrame]:
+    def decide(self, now: int, *, caught_up: bool = True) -> list[RatedFrame]:
         """Decides; the frames published since the last call. Alerts and refusals stay for `alerts`, `rejected`."""
-        decide(self.state, now, self.rules, self.context)
+        decide(self.state, now, self.rules, self.context, caught_up=caught_up)
         return [decode_rated(item.value, JSON) for item in self._drain("rated")]
 
     def one(self, now: int) -> RatedFrame:

@@ -68,6 +68,7 @@ def _image(state: PartitionState) -> PartitionState:
     """All of it but how far the log was read, and that a batch came which was refused."""
     copy = _copy(state)
     copy.next_offset = -1
+    copy.last_ms = 0
     for scope in copy.scopes.values():
         scope.producers = {name: known for name, known in scope.producers.items() if known.seen}
         for known in scope.producers.values():

@@ -7,7 +7,8 @@ import pytest
 from rater.engine import EngineContext, EngineSettings, LogGapError, PartitionState, Record, apply, decide
 from rater.model.codec import encode_json
 from rater.model.metric import Catalog, MetricSpec
-from rater.model.rated import ClosedBy, FrameStatus
+from rater.model.rated import AlertKind, ClosedBy, FrameStatus
+from rater.model.usage import FrameBase, ReworkBegun
 from tests.unit.engine.builders import (
     GRACE,
     HOUR,
@@ -21,7 +22,9 @@ from tests.unit.engine.builders import (
     holes,
     plan,
     price_list,
+    push,
     quantities,
+    sample,
     state,
 )
 
@@ -334,3 +337,37 @@ def test_a_record_without_key_and_value_is_refused_and_the_log_goes_on() -> None
     assert len(bench.rejected()) == 1
     bench.take(collection())
     assert len(bench.decide(T + HOUR)) == 1
+
+
+def test_a_worker_that_reads_from_behind_takes_nothing_for_missing_that_may_lie_ahead() -> None:
+    # given the first of two metrics of a frame of long ago, and more of the log to read
+    bench = Bench()
+    bench.take(plan("cpu", "disk", until=T + HOUR), collection(), at=T + HOUR)
+    days_later = T + 50 * HOUR
+
+    # when it is decided by a clock that is far ahead of the log, then nothing is missing yet
+    assert bench.decide(days_later, caught_up=False) == []
+    assert bench.alerts() == []
+
+    # when the rest is read, then the frame is complete; and a next one closes by the hours of the log
+    bench.take(collection(metric="disk", unit="GiB"), at=T + HOUR)
+    assert bench.one(days_later).closed_by is ClosedBy.COMPLETE
+    bench.take(plan("cpu", begin=T + HOUR, until=T + 2 * HOUR), at=T + 2 * HOUR)
+    assert bench.decide(days_later, caught_up=False) == []
+    bench.take(plan("cpu", begin=T - HOUR, until=T, source="other"), at=T + HOUR + GRACE)
+    assert bench.decide(days_later, caught_up=False)[-1].closed_by is ClosedBy.GRACE
+
+
+def test_a_rework_and_lost_batches_wait_for_the_log_too() -> None:
+    # given a rework that was begun and not ended, and a hole in the numbers of a producer, in a log read from behind
+    bench = Bench()
+    bench.take(plan("cpu", until=T + HOUR), collection(), at=T + HOUR)
+    frame = bench.one(T + HOUR)
+    base = FrameBase(0, frame.digest, 1, T + HOUR)
+    bench.take(ReworkBegun("r", "rerate", "A", T, "kim", "", base), push(sample(T), sequence=1))
+
+    # when, then
+    bench.decide(T + 9 * HOUR, caught_up=False)
+    assert bench.alerts() == []
+    bench.decide(T + 9 * HOUR)
+    assert {alert.kind for alert in bench.alerts()} >= {AlertKind.REWORK_ABANDONED, AlertKind.BATCHES_LOST}
