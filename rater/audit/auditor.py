@@ -34,7 +34,7 @@ from rater.model.labels import series_labels
 from rater.model.rated import Gap, Line, RatedFrame
 from rater.model.usage import Collection, Sample, Series
 from rater.reports import AuditRequest, Selection, UsageRequest
-from rater.store import FrameRow, GapRow, LineRow
+from rater.store import FrameRow, GapRow, LineRow, plain_text
 from rater.store.audit import AuditMonth, RawFrame, RawUsage, RuleText
 
 __all__ = ["PAUSE_SECONDS", "AuditView", "Auditor", "Counts", "Progress", "runs_of", "stored_frame", "stored_line"]
@@ -250,7 +250,7 @@ class Auditor:
                 row = line_row(rated.scope_id, rated.period_begin, rated.revision, line.metric, line.line_id)
                 yield Violation(
                     Invariant.PRICES_FOLLOW_RULES, rated.scope_id, rated.period_begin, line.metric,
-                    "no price" if price is None else f"price {price}", f"price {line.price}", (row,),
+                    "no price" if price is None else f"price {plain_text(price)}", f"price {plain_text(line.price)}", (row,),
                 )  # fmt: skip
 
     def _lost_usage(self, cases: Sequence[Case]) -> Iterator[Violation]:

@@ -85,7 +85,7 @@ class RuleText(msgspec.Struct, frozen=True):
 _SPAN = "scope_id = {scope_id:String} AND period_begin >= {begin:UInt32} AND period_begin < {end:UInt32}"
 
 MONTHS = """
-SELECT scope_id, toUInt32(toDateTime(toStartOfMonth(period_begin), 'UTC')) AS month_begin, count()
+SELECT scope_id, toUInt32(toDateTime(toStartOfMonth(period_begin), 'UTC')) AS month_begin, uniqExact(period_begin)
 FROM frames
 WHERE ({scope_id:String} = '' OR scope_id = {scope_id:String})
     AND period_begin >= {begin:UInt32} AND period_begin < {end:UInt32}
@@ -94,7 +94,7 @@ ORDER BY scope_id, month_begin
 """
 
 RECENT = """
-SELECT scope_id, toUInt32(min(period_begin)), toUInt32(max(period_end)), count()
+SELECT scope_id, toUInt32(min(period_begin)), toUInt32(max(period_end)), uniqExact(period_begin)
 FROM frames
 WHERE closed_at >= {closed_from:UInt32} AND period_begin >= {begin:UInt32} AND period_begin < {end:UInt32}
     AND ({scope_id:String} = '' OR scope_id = {scope_id:String})
