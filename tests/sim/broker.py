@@ -212,8 +212,8 @@ class Group:
             member_id = f"{client.host.name}-{self._made}"
             self._members[member_id] = _Member(member_id, client)
         member = self._members[member_id]
-        if client.closed:  # it has left before its own request arrived: nobody sends heartbeats
-            self.broker.loop.call_later(SESSION, self.throw_out, member_id, context=OUTSIDE)
+        if client.closed:
+            self.broker.loop.call_later(SESSION, self._expire, member, context=OUTSIDE)
         future = member.joining = self.broker.loop.create_future()
         self._gather()
         self._complete_if_all()
@@ -231,7 +231,10 @@ class Group:
         return member.joining is None and (self.gathering or generation != self.generation)
 
     def leave(self, member_id: str) -> None:
-        """Leaves in order."""
+        """Leaves in order. If its own request to join was under way, a member stays to which nobody belongs."""
+        for member in self._members.values():
+            if member.client.closed:
+                self.broker.loop.call_later(SESSION, self._expire, member, context=OUTSIDE)
         if self._members.pop(member_id, None) is not None:
             self._gather()
             self._complete_if_all()
@@ -244,7 +247,7 @@ class Group:
 
     def _expire(self, member: _Member) -> None:
         host = member.client.host
-        if (host.dead or host.silent_for(SESSION)) and member.member_id in self._members:
+        if (host.dead or member.client.closed or host.silent_for(SESSION)) and member.member_id in self._members:
             self.throw_out(member.member_id)
 
     def throw_out(self, member_id: str) -> None:
