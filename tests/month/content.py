@@ -102,11 +102,13 @@ class Month:
     @classmethod
     def of(cls, samples: int, seed: int) -> Month:
         """A month with about that many readings, at least if there are a million or more."""
-        scopes = min(50, max(4, samples // 400_000))
-        in_frame = samples * (1 + _IDLE) / (scopes * HOURS * len(METRICS))
-        resources = 4 if in_frame >= 32 else 2
-        steps = ceil(in_frame / resources) if samples >= 1_000_000 else max(2, round(in_frame / resources))
-        return cls(seed, tuple(f"project-{number:03d}" for number in range(scopes)), resources, steps)
+        scopes = min(50, max(3, samples // 400_000))
+        resources = 4 if samples >= 1_000_000 else 2
+        steps = samples * (1 + _IDLE) / (scopes * HOURS * len(METRICS) * resources)
+        # odd, so that there are means without end
+        return cls(
+            seed, tuple(f"project-{number:03d}" for number in range(scopes)), resources, 2 * ceil((steps - 1) / 2) + 1
+        )
 
     @property
     def samples_at_most(self) -> int:

@@ -11,14 +11,13 @@ from __future__ import annotations
 import asyncio
 import heapq
 import time
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from decimal import Decimal
 from functools import partial
 from itertools import count
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 from aiokafka import AIOKafkaConsumer
@@ -150,14 +149,6 @@ class Closed:
                 await self._changed.wait()
 
 
-class _Published(NamedTuple):
-    """An hour that was published, when, and the frames of it that have to close before more is published."""
-
-    hour: int
-    at: float
-    frames: list[tuple[str, int]]
-
-
 @dataclass(order=True)
 class _Later:
     due_at: int
@@ -169,10 +160,9 @@ class _Later:
 
 
 class Telling:
-    """Publishes a month; `check` raises if the services have ended.
+    """Publishes a month, as fast as Kafka takes it unless `in_step`; `check` raises if the services have ended.
 
-    `lag` seconds after it was published a frame must be closed before more is published: a worker that works off
-    a backlog older than `engine.settle` closes frames that it has read half of, and tells of gaps that are none.
+    Whatever backlog the workers have by that, they must not tell of gaps in frames that they have read half of.
     """
 
     def __init__(
@@ -182,7 +172,6 @@ class Telling:
         closed: Closed,
         check: Callable[[], None],
         *,
-        lag: float,
         in_step: bool,
     ) -> None:
         self.manifest = Manifest(month.seed)
@@ -194,9 +183,7 @@ class Telling:
         self._pusher = KeepingPublisher(kafka)
         self._later: list[_Later] = []
         self._numbers = count()
-        self._lag = lag
         self._in_step = in_step
-        self._awaited: deque[_Published] = deque()
         self._now = BEGIN
 
     async def run(self, advance: Watcher) -> Manifest:
@@ -204,7 +191,9 @@ class Telling:
         async with self._publisher, self._second, self._pusher:
             for hour in range(HOURS):
                 await self._hour(hour)
-                await self._wait_for_worker(hour)
+                if self._in_step and hour >= WAIT_PERIODS:
+                    could_close = BEGIN + (hour - WAIT_PERIODS) * HOUR
+                    await self._closed.wait([(scope, could_close) for scope in self._month.scopes], self._check)
                 await self._send_due(BEGIN + (hour + 1) * HOUR + ASKED_AFTER)
                 advance(self.manifest.samples)
             while self._later:
@@ -212,17 +201,6 @@ class Telling:
                 await self._send_due(self._later[0].due_at)
                 advance(self.manifest.samples)
         return self.manifest
-
-    async def _wait_for_worker(self, hour: int) -> None:
-        """Until nothing that has to be closed by now is still open."""
-        while self._awaited:
-            first = self._awaited[0]
-            is_open = any(frame not in self._closed.since for frame in first.frames)
-            is_due = first.hour <= hour - WAIT_PERIODS if self._in_step else first.at < time.monotonic() - self._lag
-            if is_open and not is_due:
-                return
-            await self._closed.wait(first.frames, self._check)
-            self._awaited.popleft()
 
     async def _hour(self, hour: int) -> None:
         begin = BEGIN + hour * HOUR
@@ -232,19 +210,9 @@ class Telling:
             for scope in self._month.scopes
             for source, names in expected.items()
         ]
-        awaited = [(scope, begin) for scope in self._month.scopes if self._in_step or self._is_whole(scope, hour)]
-        self._awaited.append(_Published(hour, time.monotonic(), awaited))
         saying = [partial(self._publisher.plan, plan) for plan in plans]
         saying += [partial(self._answer, *answer, hour) for answer in self._month.answers(hour)]
         await run_all(saying, AT_ONCE)
-
-    def _is_whole(self, scope: str, hour: int) -> bool:
-        """Whether nothing of the frame is missing at first, so that it closes as soon as it is read."""
-        return all(
-            self._month.fate(scope, metric.name, hour).late in ("", "wrong")
-            and not self._month.lost(scope, metric.name, hour)
-            for metric in METRICS
-        )
 
     async def _answer(self, scope: str, metric: str, hour: int) -> None:
         """What comes in time, and what is left for later."""

@@ -12,7 +12,7 @@ from typing import NamedTuple, Protocol
 
 import msgspec
 
-from tests.month.check import check_alerts, check_figures, check_outages, wait_until_settled
+from tests.month.check import check_alerts, check_figures, check_invariants, check_outages, wait_until_settled
 from tests.month.content import Month
 from tests.month.publish import Closed, Manifest, Telling
 from tests.month.recollect import Recollected, recollect
@@ -30,7 +30,7 @@ class Pace(NamedTuple):
 
     workers: int = 2
     settle: int = 30
-    """`engine.settle`, seconds. A third of it is what the workers may lag."""
+    """`engine.settle`, seconds: more than what this process may be held up between two records of a frame."""
     checkpoint: float = 5.0
     in_step: bool = False
     """Whether the month's clock waits for frames to close; then a month takes a quarter of an hour."""
@@ -48,6 +48,7 @@ class Outcome(NamedTuple):
     recollected: Recollected
     alerts: int
     lines: int
+    audit_seconds: float
     costs: dict[str, Cost]
 
 
@@ -59,7 +60,7 @@ async def run_month(directory: Path, month: Month, pace: Pace, shown: Shown) -> 
         async with Closed(kafka) as closed:
             with shown("published", "samples") as advance:
                 whole = month.samples_at_most
-                telling = Telling(month, kafka, closed, stage.check, lag=pace.settle / 3, in_step=pace.in_step)
+                telling = Telling(month, kafka, closed, stage.check, in_step=pace.in_step)
                 manifest = await telling.run(lambda done: advance(done, whole))
         (directory / "manifest.json").write_bytes(msgspec.json.format(msgspec.json.encode(manifest)))
         await _settled(stage, month, manifest, shown, mended=False)
@@ -75,9 +76,12 @@ async def run_month(directory: Path, month: Month, pace: Pace, shown: Shown) -> 
         alerts = await check_alerts(stage, manifest, mended=True)
         with shown("compared", "lines") as advance:
             lines = await asyncio.to_thread(check_figures, stage, month, RULES, advance)
+        began = time.monotonic()
+        await asyncio.to_thread(check_invariants, stage, month)
+        audit_seconds = time.monotonic() - began
         costs = {service.name: service.cost() for service in stage.services}
         costs |= {"kafka": cost_of(stage.kafka.pid), "publisher, collector and checks": cost_of(os.getpid())}
-    return Outcome(month, manifest, stream_seconds, mend_seconds, recollected, alerts, lines, costs)
+    return Outcome(month, manifest, stream_seconds, mend_seconds, recollected, alerts, lines, audit_seconds, costs)
 
 
 async def _settled(stage: Stage, month: Month, manifest: Manifest, shown: Shown, *, mended: bool) -> None:
