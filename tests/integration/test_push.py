@@ -306,3 +306,92 @@ async def test_a_refused_request_is_told_and_the_others_go_on(
         await until(lambda: held(store) == expected(good))
         assert closed(store) == 1
     assert len(list((tmp_path / "spool" / "refused").glob("*.batch"))) == 1
+
+
+async def test_a_slow_kafka_is_429_and_a_stop_answers_what_was_taken(own_kafka: OwnKafka, tmp_path: Path) -> None:
+    # given a service that works on two requests at a time, and a Kafka that stands still
+    broker = own_kafka()
+    topics = KafkaSettings(bootstrap=broker.bootstrap, prefix="slow.", partitions=2)
+    await create_topics(topics)
+    config = written(tmp_path, topics, "{listen: '127.0.0.1:0', max_in_flight: 2, confirm_seconds: 60}")
+    body = msgspec.json.encode({"source": "m", "samples": [{"scope_id": "A", "metric": "net", "begin": T, "qty": 1}]})
+    async with serving(config) as api, aiohttp.ClientSession() as http:
+
+        async def ask(key: str) -> tuple[int, str | None]:
+            headers = {"Content-Type": JSON, "Idempotency-Key": key}
+            async with http.post(f"{api.url}/v3/usage", data=body, headers=headers) as answer:
+                return answer.status, answer.headers.get("Retry-After")
+
+        assert await ask("first") == (202, None)
+        broker.pause()
+        await until(lambda: stands_still(broker.pid))
+        asked = [asyncio.create_task(ask(f"later {n}")) for n in range(5)]
+        # when more come than it works on, then they are told to come again
+        async with asyncio.timeout(30):
+            while sum(task.done() for task in asked) < 3:
+                await asyncio.sleep(0.05)
+        assert [task.result() for task in asked if task.done()] == [(429, "1")] * 3
+        waiting = [task for task in asked if not task.done()]
+        # when it is told to stop and Kafka goes on, then what it had taken is answered
+        ending = asyncio.create_task(api.end())
+        async with asyncio.timeout(30):
+            while await listens(api.port):
+                await asyncio.sleep(0.05)
+        assert not any(task.done() for task in waiting)
+        broker.resume()
+        assert await asyncio.gather(*waiting) == [(202, None)] * 2
+        assert await ending == 0
+    assert len(await consumed(topics)) >= 3
+
+
+def stands_still(pid: int) -> bool:
+    """Whether every thread of a process is stopped: under load that takes a moment."""
+    states = [file.read_text().rpartition(")")[2].split()[0] for file in Path(f"/proc/{pid}/task").glob("*/stat")]
+    return set(states) == {"T"}
+
+
+async def listens(port: int) -> bool:
+    """Whether something still listens there."""
+    try:
+        _, writer = await asyncio.open_connection("127.0.0.1", port)
+    except ConnectionError:
+        return False
+    writer.close()
+    return True
+
+
+async def test_a_token_limits_what_is_pushed_and_the_doctor_knows_who_may(
+    topics: KafkaSettings, tmp_path: Path
+) -> None:
+    # given a service that anybody could reach, and no token
+    open_to_all = written(tmp_path, topics, "{listen: '0.0.0.0:0'}")
+    refused = await rater(open_to_all, "api")
+    assert (refused[0], "asks for no token: set api.token_file" in refused[1]) == (1, True)
+    told = (await rater(open_to_all, "doctor"))[1]
+    assert "RED  api         api.listen 0.0.0.0:0 can be reached by other machines" in told
+    # when there is a token for scope A
+    tokens = "tokens: [{name: meters, token: 0123456789-of-the-meters, scopes: [A], sources: [meter]}]"
+    (tmp_path / "tokens.yaml").write_text(tokens)
+    config = written(tmp_path, topics, "{listen: '127.0.0.1:0', token_file: tokens.yaml}")
+    told = (await rater(config, "doctor"))[1]
+    assert "ok   api         127.0.0.1:0 asks for a token, which travels without TLS" in told
+    async with serving(config) as api:
+        # then its owner may push that scope, and no other
+        async with AsyncClient(api.url, source="meter", token="0123456789-of-the-meters") as client:
+            await client.push(Sample("A", "net", T, Decimal(1)))
+            await client.flush()
+            await client.push(Sample("B", "net", T, Decimal(1)))
+            with pytest.raises(RefusedError, match=r"403.*\n  samples\[0\]: the token may not push scope 'B'"):
+                await client.flush()
+        assert "0123456789" not in api.log
+    assert await consumed(topics) == [("A", 0)]
+
+
+async def rater(config: Path, *arguments: str) -> tuple[int | None, str]:
+    """Exit status and all output of a command."""
+    command = [sys.executable, "-m", "rater", "--config", str(config), *arguments]
+    done = await asyncio.create_subprocess_exec(
+        *command, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
+    )
+    output, _ = await done.communicate()
+    return done.returncode, output.decode()
