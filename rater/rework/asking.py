@@ -10,6 +10,7 @@ from collectors.errors import OversizedError, SourceError
 from collectors.metrics_yml import Metric
 from collectors.parts import CollectionDraft, encode_parts
 from collectors.source import Answer, PeriodSession, Source
+from collectors.times import iso
 from rater.model.codec import MSGPACK, decode_usage
 from rater.model.errors import RejectedError
 from rater.model.interval import Interval, subtract
@@ -58,7 +59,7 @@ class Asking:
             if self._oldest is None:
                 self._oldest = await self._source.oldest(int(self._clock()))
             if period.begin < self._oldest:
-                return self._left(material, f"source {self._name!r} has nothing any more from before {self._oldest}")
+                return self._left(material, f"source {self._name!r} has nothing from before {iso(self._oldest)}")
             fresh: list[Collection] = []
             for entry in entries:
                 metric, now = self._metrics[entry.metric], self._clock()
@@ -94,7 +95,7 @@ def _less(entry: MetricCoverage, answer: Answer) -> str:
     if lost:
         seconds = sum(end - begin for begin, end in lost)
         why = f": {answer.note}" if answer.note else ""
-        return f"the source now proves {seconds} s less than what is rated, from {lost[0].begin} on{why}"
+        return f"the source now proves {seconds} s less than what is rated, from {iso(lost[0].begin)} on{why}"
     if entry.covered and entry.proof == "proven" and answer.proof == "weak":
         return "the source now proves it only weakly"
     return ""

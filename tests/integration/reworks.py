@@ -1,4 +1,4 @@
-"""What the tests of reworks share: Kafka topics of their own, a worker, a sink on an embedded store, and the commands."""
+"""What the tests of reworks share: topics of their own, a worker, a sink on an embedded store, and the commands."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from prometheus_client import CollectorRegistry
 
 from deploy.local.kafka import LaptopKafka
 from rater.cli.app import _run
-
 from rater.config import Config, load_config
 from rater.kafka import create_topics
 from rater.rating import parse, plan
@@ -28,7 +27,7 @@ from tests.integration.streams import SETTINGS, T
 SETTINGS_TEXT = """
 kafka: {{bootstrap: "{bootstrap}", prefix: "{prefix}", partitions: 2}}
 store: {{dsn: "chdb://{directory}/clickhouse"}}
-engine: {{wait_periods: 1, settle: 0, late_horizon_periods: {kept}, gap_horizon_periods: {kept}, expect: {{test: planned}}}}
+engine: {{wait_periods: 1, settle: 0, late_horizon_periods: {kept}, gap_horizon_periods: {kept}}}
 sink: {{max_delay: 0.1}}
 rework: {{late_usage: {late}}}
 metrics:
@@ -91,13 +90,13 @@ def write_settings(kafka: LaptopKafka, directory: Path, kept: int = 0, *, late: 
 
 
 @asynccontextmanager
-async def cloud(config: Config, directory: Path, *, rules: str = "") -> AsyncIterator[Cloud]:
-    """Topics, rules, a worker and a sink that run until the end of the block."""
+async def cloud(config: Config, directory: Path, *, rules: str = "", kind: type[Store] = Store) -> AsyncIterator[Cloud]:
+    """Topics, rules, a worker and a sink that run until the end of the block. `kind` of store."""
     await create_topics(config.settings.kafka)
     if rules:
         await apply_rules(config, rules)
     stop = asyncio.Event()
-    with Store(config.settings.store) as store:
+    with kind(config.settings.store) as store:
         worker = Worker(config.settings.kafka, config.engine_context(), SETTINGS)
         async with serve_sink(config, store, CollectorRegistry()) as sink:
             running = [asyncio.create_task(worker.run(stop)), asyncio.create_task(sink.run(stop))]
