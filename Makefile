@@ -8,7 +8,7 @@ UV_COMPILE = $(BIN)/uv pip compile pyproject.toml --quiet --universal --python-v
 	--generate-hashes --no-header --no-emit-index-url --no-emit-find-links $(if $(UPGRADE),--upgrade)
 
 # What `make test` runs, in order, each with the seconds after which it is ended and counts as failed.
-TEST_STEPS = lint:120 types:300 imports:60 schemas-check:60 unit:600 tools:600 integration:600 conformance:600 chaos:1500 e2e:600
+TEST_STEPS = lint:120 types:300 imports:60 schemas-check:60 unit:600 tools:600 integration:600 conformance:600 sim:300 chaos:1500 e2e:600
 TEST_MINUTES = 36
 
 # Programs that `make tools` fetched, for the tests that start them.
@@ -16,7 +16,7 @@ export PATH := $(PATH):$(CURDIR)/.cache/prometheus/bin
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test lint format types imports schemas schemas-check unit integration conformance \
-	conformance-long chaos chaos-long e2e month bench bench-rating bench-rules bench-scripts mutants \
+	conformance-long sim sim-long chaos chaos-long e2e month bench bench-rating bench-rules bench-scripts mutants mutants-rating \
 	kafka tools lock lock-cloudkitty clean .venv check-python
 
 help:  ## Lists the targets
@@ -65,6 +65,16 @@ conformance: tools  ## Every price and script beside the real CloudKitty: the sh
 conformance-long: tools  ## The same with 200 000 prices
 	$(PYTEST) -s tests/conformance
 
+sim: .venv  ## 300 seeds of the simulator; SEED=7 STEPS=60 shows what happens in one
+ifdef SEED
+	$(BIN)/python -m tests.sim --seed $(SEED) $(if $(STEPS),--steps $(STEPS))
+else
+	$(PYTEST) tests/sim
+endif
+
+sim-long: .venv  ## The same with 10 000 seeds: an hour (ARGS="--help" shows what can be set)
+	$(BIN)/python -m tests.sim --seeds 10000 $(ARGS)
+
 chaos: tools  ## Kills, stalls and spoils everything; MINUTES=30 SEED=7 runs the whole of it so long, REPORT=FILE notes it
 ifdef MINUTES
 	$(BIN)/python -m tests.chaos.run --minutes $(MINUTES) --seed $(or $(SEED),1) $(if $(REPORT),--report $(REPORT))
@@ -93,7 +103,10 @@ bench-rules: .venv  ## Measures how long a million rule events take to read, wit
 bench-scripts: .venv  ## Measures points per second through rating scripts in their sandbox
 	$(BIN)/python -m benchmarks.pyscripts $(ARGS)
 
-mutants: .venv  ## Plants some thousand faults in rater/rating, one at a time, and counts those that tests find: half an hour
+mutants: .venv  ## Plants defects against each promise, and shows which suite finds which (ARGS="--help")
+	$(BIN)/python scripts/promises.py $(ARGS)
+
+mutants-rating: .venv  ## Plants some thousand faults in rater/rating, one at a time, and counts those that tests find: half an hour
 	$(BIN)/python scripts/mutants.py $(ARGS)
 
 kafka: .venv  ## Runs the laptop Kafka on 127.0.0.1 until Ctrl-C

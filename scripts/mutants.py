@@ -1,4 +1,4 @@
-"""Plants faults in rater/rating, one at a time, and counts how many the tests notice: `make mutants`.
+"""Plants faults in rater/rating, one at a time, and counts how many the tests notice: `make mutants-rating`.
 
 mutmut does the work, in a venv of its own (requirements-mutation.lock) and on a copy of the project in
 `.cache/mutation`. Exit status 1 if fewer than 90 % are noticed. Those that are not are listed with their change;

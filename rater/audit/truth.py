@@ -195,8 +195,7 @@ def _add_part(log: ScopeLog, part: Part, second: int, setup: Setup, *, late: boo
     batch = (part.producer_id, part.sequence)
     if batch in log.sequences:
         return
-    if not late:  # what is refused may be sent again
-        log.sequences.add(batch)
+    log.sequences.add(batch)  # also if it was late: sent once more it is a repetition, and passed over without a word
     first = part.begin - part.begin % setup.period
     for period_begin in range(first, part.end, setup.period):
         log.parts.setdefault(period_begin, []).append(Piece(part, late))

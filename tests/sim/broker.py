@@ -197,6 +197,7 @@ class Group:
         self.name = name
         self.generation = 0
         self.committed: dict[tuple[str, int], tuple[int, str]] = {}
+        self.history: list[tuple[tuple[str, int], int]] = []
         self.topics: tuple[str, ...] = ()
         self.gathering = False
         self.rebalances = 0
@@ -312,6 +313,7 @@ class Group:
         if generation != self.generation:
             return 22
         for place, (offset, _) in offsets.items():
+            self.history.append((place, offset))
             known = self.committed.get(place)
             if known is not None and offset < known[0]:
                 self.broker.violations.append(f"group {self.name}: {place} went back from {known[0]} to {offset}")

@@ -6,6 +6,8 @@ from collections import defaultdict
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
+from rater.audit.facts import Commit, Setup, alert_entry, rated_entry, usage_entry
+from rater.audit.invariants import check_logs
 from rater.model.codec import JSON, content_type, decode_alert, decode_rated, decode_usage
 from rater.model.errors import RejectedError
 from rater.model.rated import Alert, AlertKind, FrameStatus, RatedFrame
@@ -94,6 +96,7 @@ def final_check(world: World, until: int) -> list[str]:
     meant = truth(world.broker.records("usage"), refused, done, until, latest)
     best = {key: revisions[max(revisions)] for key, revisions in watch.revisions.items()}
     found = [*_frames(world, meant, best), *_alerts(watch, meant, best), *_rejects(world), *_store(world, best)]
+    found += _audit(world, refused, until)
     world.outcome.frames = len(best)
     world.outcome.revisions = sum(map(len, watch.revisions.values()))
     return found
@@ -269,3 +272,31 @@ def _usage_rows(world: World) -> list[str]:
             )
     said = {key[:8] for key in world.tables.rows["usage"]}
     return [] if said == wanted else [f"usage of the store differs from the log: {sorted(said ^ wanted)[:2]}"]
+
+
+# --- the invariants of production, which have a truth of their own
+
+
+def _audit(world: World, refused: dict[tuple[int, int], str], until: int) -> list[str]:
+    broker = world.broker
+
+    def place(record: Rec) -> dict[str, int]:
+        return {"partition": record.partition, "offset": record.offset}
+
+    usage = [
+        usage_entry(r.value, r.headers, timestamp_ms=r.timestamp, refused=refused, **place(r))
+        for r in broker.records("usage")
+    ]
+    rated = [rated_entry(r.value, r.headers, **place(r)) for r in broker.records("rated")]
+    alerts = [alert_entry(r.value, r.headers, **place(r)) for r in broker.records("alerts")]
+    commits = [
+        Commit(group.name, topic, partition, offset)
+        for group in broker.groups.values()
+        for (topic, partition), offset in group.history
+    ]
+    setup = Setup(PERIOD, world.context.catalog, frozenset({"script", "cloud"}))
+    found = check_logs([entry for entry in usage if entry], rated, alerts, setup, until, commits=commits)
+    return [
+        f"audit: {v.invariant.value}: {v.scope_id} {v.period_begin} {v.metric}: {v.found}, not {v.expected}"
+        for v in found
+    ]
