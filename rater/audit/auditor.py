@@ -7,37 +7,33 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from decimal import Decimal
-from itertools import groupby, pairwise
+from itertools import pairwise
 from typing import Protocol, TypeVar
 
 import msgspec
 
 from rater.audit.cases import Case, truth_of
-from rater.audit.facts import Setup, Stored, StoredFrame, StoredGap, StoredLine
-from rater.audit.invariants import (
+from rater.audit.facts import Setup, Stored
+from rater.audit.invariants import periods_accounted, totals_are_sums
+from rater.audit.rows import collections_of, newest_of, stored_frame, stored_gap, stored_line
+from rater.audit.rules import RuleHistory
+from rater.audit.samples import best_revision_is_truth, every_sample_once, ledger, quantities_add_up
+from rater.audit.stored import (
     frames_have_their_lines,
     gaps_match_frames,
     lines_by_frame,
     newest_rows,
     no_frame_missing,
     one_row_per_key,
-    periods_accounted,
-    totals_are_sums,
 )
-from rater.audit.rules import RuleHistory
-from rater.audit.samples import best_revision_is_truth, every_sample_once, ledger, quantities_add_up
 from rater.audit.truth import Cut, Piece
-from rater.audit.violation import Invariant, RowKey, Violation, line_row, roots
+from rater.audit.violation import Invariant, RowKey, Violation, frame_violation, line_row, roots
 from rater.model.interval import Interval
-from rater.model.labels import series_labels
-from rater.model.rated import Gap, Line, RatedFrame
-from rater.model.usage import Collection, Sample, Series
 from rater.reports import AuditRequest, Selection, UsageRequest
 from rater.store import FrameRow, GapRow, LineRow, plain_text
 from rater.store.audit import AuditMonth, RawFrame, RawUsage, RuleText
 
-__all__ = ["PAUSE_SECONDS", "AuditView", "Auditor", "Counts", "Progress", "runs_of", "stored_frame", "stored_line"]
+__all__ = ["PAUSE_SECONDS", "AuditView", "Auditor", "Counts", "Progress", "runs_of"]
 
 T = TypeVar("T")
 
@@ -145,7 +141,7 @@ class Auditor:
         last: FrameRow | None = None
         for month in months:
             rows = list(self._view.audit_frames(UsageRequest(month.scope_id, month.begin, month.end)))
-            newest = _newest(rows)
+            newest = newest_of(rows)
             last = last if last is not None and last.scope_id == month.scope_id else None
             suspects += self._missing(last, newest)
             last = newest[-1] if newest else last
@@ -197,7 +193,7 @@ class Auditor:
                 for row in self._view.audit_lines(UsageRequest(scope_id, first, end))
                 if row.revision == revisions.get(row.period_begin)
             ],
-            gaps=[_stored_gap(row) for row in self._view.gaps(Selection(scope_id, span.begin, span.end))],
+            gaps=[stored_gap(row) for row in self._view.gaps(Selection(scope_id, span.begin, span.end))],
         )
         cases = self._cases(stored, self._usage(scope_id, first, end))
         found = [*one_row_per_key(stored), *frames_have_their_lines(stored), *gaps_match_frames(stored)]
@@ -222,7 +218,7 @@ class Auditor:
             return None
         found: dict[int, list[Piece]] = {}
         period = self._setup.period
-        for part in _collections(self._view.audit_usage(UsageRequest(scope_id, begin, end))):
+        for part in collections_of(self._view.audit_usage(UsageRequest(scope_id, begin, end))):
             first = max(part.begin, begin)
             for period_begin in range(first - first % period, min(part.end, end), period):
                 found.setdefault(period_begin, []).append(Piece(part))
@@ -248,10 +244,9 @@ class Auditor:
             price = prices.get(line.line_id)
             if price != line.price:
                 row = line_row(rated.scope_id, rated.period_begin, rated.revision, line.metric, line.line_id)
-                yield Violation(
-                    Invariant.PRICES_FOLLOW_RULES, rated.scope_id, rated.period_begin, line.metric,
-                    "no price" if price is None else f"price {plain_text(price)}", f"price {plain_text(line.price)}", (row,),
-                )  # fmt: skip
+                expected = "no price" if price is None else f"price {plain_text(price)}"
+                found = f"price {plain_text(line.price)}"
+                yield frame_violation(Invariant.PRICES_FOLLOW_RULES, rated, line.metric, expected, found, row)
 
     def _lost_usage(self, cases: Sequence[Case]) -> Iterator[Violation]:
         """Collections that a frame was made of and the store does not have, unless they may be on their way.
@@ -291,7 +286,7 @@ class Auditor:
             changed: list[_Suspect] = []
             for suspect in suspects:
                 rows = list(self._view.audit_frames(UsageRequest(suspect.scope_id, suspect.begin, suspect.end)))
-                newest = _newest(rows)
+                newest = newest_of(rows)
                 there = {frame.period_begin for frame in newest}
                 missing = [(suspect.scope_id, begin) for begin in suspect.missing if begin not in there]
                 yield from no_frame_missing(missing, "frames")
@@ -334,16 +329,6 @@ def _may_wait(_cut: Cut) -> bool:
     return True
 
 
-def _newest(rows: Iterable[RawFrame]) -> list[FrameRow]:
-    """The rows that FINAL shows, by period."""
-    newest: dict[int, FrameRow] = {}
-    for raw in rows:
-        known = newest.get(raw.row.period_begin)
-        if known is None or known.revision <= raw.row.revision:
-            newest[raw.row.period_begin] = raw.row
-    return [newest[begin] for begin in sorted(newest)]
-
-
 def _weight(frame: FrameRow) -> int:
     samples = sum(one.samples for entry in frame.coverage for one in entry.collections)
     return max(frame.line_count, samples)
@@ -362,61 +347,3 @@ def runs_of(frames: Sequence[T], weight: Callable[[T], int]) -> Iterator[list[T]
         rows += own
     if run:
         yield run
-
-
-def stored_frame(raw: RawFrame) -> StoredFrame:
-    """The row as invariants take it."""
-    row = raw.row
-    said = {name: getattr(row, name) for name in row.__struct_fields__ if name != "line_count"}
-    return StoredFrame(
-        RatedFrame(**said, part=0, parts=1, lines=[]), row.line_count, raw.gap_count, raw.quarantined_count
-    )
-
-
-def stored_line(row: LineRow) -> StoredLine:
-    """The row as invariants take it."""
-    line = Line(row.line_id, row.metric, row.unit, row.qty, row.price, dict(row.groupby), dict(row.metadata))
-    return StoredLine(row.scope_id, row.period_begin, row.revision, row.rule_version, line)
-
-
-def _stored_gap(row: GapRow) -> StoredGap:
-    gap = Gap(row.gap_id, row.metric, row.source, row.begin, row.end, row.reason)
-    opened = None if row.opened_revision is None else (row.opened_revision, row.opened_at or 0)
-    resolved = None if row.resolved_revision is None else (row.resolved_revision, row.resolved_at or 0)
-    return StoredGap(row.scope_id, row.period_begin, gap, opened, resolved)
-
-
-def _collections(rows: Iterable[RawUsage]) -> Iterator[Collection]:
-    """The parts of collections that these rows, ordered by key, are of. Rows that share a key and differ count both."""
-    for _, of_part in groupby(rows, lambda row: (row.metric, row.source, row.range_begin, row.range_end, row.attempt,
-                                                 row.collection_id, row.part)):  # fmt: skip
-        yield _collection(list(of_part))
-
-
-def _collection(rows: Sequence[RawUsage]) -> Collection:
-    first = rows[0]
-    series = [Series()] * (rows[-1].n + 1)
-    samples: list[Sample] = []
-    for row in rows:
-        if row.series:
-            series[row.n] = Series(*series_labels(row.series.encode()))
-        samples += [Sample(row.n, b, e, Decimal(qty)) for b, e, qty in zip(row.begins, row.ends, row.qty, strict=True)]
-    return Collection(
-        source=first.source,
-        scope_id=first.scope_id,
-        metric=first.metric,
-        begin=first.range_begin,
-        end=first.range_end,
-        attempt=first.attempt,
-        collection_id=first.collection_id,
-        producer_id=first.producer_id,
-        sequence=first.sequence,
-        unit=first.unit,
-        part=first.part,
-        parts=first.parts,
-        covers=first.covers,
-        proof=first.proof,
-        series=series,
-        samples=samples,
-        quarantined=first.quarantined,
-    )

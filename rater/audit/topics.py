@@ -6,9 +6,10 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import msgspec
 
-from rater.audit.auditor import AuditView, runs_of, stored_frame, stored_line
+from rater.audit.auditor import AuditView, runs_of
 from rater.audit.facts import AlertEntry, FrameKey, RatedEntry, Stored, best_frames
 from rater.audit.invariants import gaps_alerted_once, one_payload, revisions_contiguous, store_is_best_of_rated
+from rater.audit.rows import stored_frame, stored_line
 from rater.audit.violation import Violation
 from rater.model.rated import RatedFrame
 from rater.reports import UsageRequest

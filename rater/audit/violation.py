@@ -9,7 +9,7 @@ import msgspec
 
 from rater.model.rated import RatedFrame
 
-__all__ = ["Invariant", "RowKey", "Violation", "frame_row", "line_row", "roots"]
+__all__ = ["Invariant", "RowKey", "Violation", "frame_row", "frame_violation", "line_row", "roots"]
 
 
 class Invariant(Enum):
@@ -102,3 +102,10 @@ def line_row(
         ("line_id", line_id),
     )  # fmt: skip
     return RowKey("lines" if where == "store" else "topic rated", key)
+
+
+def frame_violation(
+    invariant: Invariant, frame: RatedFrame, metric: str, expected: str, found: str, *rows: RowKey
+) -> Violation:
+    """At a frame, or a part of it."""
+    return Violation(invariant, frame.scope_id, frame.period_begin, metric, expected, found, rows)
