@@ -118,7 +118,7 @@ def look(scope: Scope, frame: Frame, period_seconds: int) -> Look:
 
 
 def _bounded(intervals: list[Interval], most: int) -> list[Interval]:
-    """Of coverage that is torn to shreds the longest ones: what names more as missing than is, errs on the safe side."""
+    """Of coverage in shreds the longest ones: what names more as missing than is missing errs on the safe side."""
     if len(intervals) <= most:
         return intervals
     return sorted(sorted(intervals, key=_length, reverse=True)[:most])
