@@ -36,7 +36,7 @@ def write_report(path: Path, outcome: Outcome) -> None:
 def entry_of(outcome: Outcome) -> str:
     """Heading, numbers and table as Markdown."""
     verdict, storm = outcome.verdict, outcome.storm
-    found = "nothing" if not outcome.findings else "\n".join(f"- {text}" for text in outcome.findings)
+    found = "none." if not outcome.findings else "\n\n" + "\n".join(f"- {text}" for text in outcome.findings)
     sent = ", ".join(f"{count} {what}" for what, count in sorted(outcome.sent.items()))
     refused = ", ".join(f"{count} {what}" for what, count in sorted(outcome.refused.items())) or "nothing"
     command = f"make chaos MINUTES={outcome.minutes:g} SEED={outcome.seed}"
@@ -62,8 +62,9 @@ def entry_of(outcome: Outcome) -> str:
             f"| workers' restore and replay, p50 / max | {_spread(_of_workers(storm))} |",
             f"| until the sinks had caught up too, p50 / max | {_spread(_of_sinks(storm))} |",
             "",
-            f"Pushed: {sent}. Refused, as it must be: {refused}. Disk full: {outcome.disk}. Commits of sinks that went",
-            f"back, which repeats inserts: {outcome.sinks_back}. Other findings: {found}.",
+            f"Pushed: {sent}.",
+            f"Refused, as it must be: {refused}. Disk full: {outcome.disk}.",
+            f"Commits of sinks that went back, which repeats inserts: {outcome.sinks_back}. Findings: {found}",
             "",
             "| fault | injected | nobody there | recovery p50 / max |",
             "|---|---|---|---|",

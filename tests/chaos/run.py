@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import logging
 import shutil
 import signal
 import sys
@@ -171,6 +172,7 @@ def main() -> int:
     """0 if nothing is wrong; 1 with what differs, and then the logs of all processes are kept."""
     options = _options()
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # who is ended takes all that it started along
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # it tells a thousand times that the broker is away
     directory = Path(tempfile.mkdtemp(prefix="rater-chaos-"))
     _say(f"chaos: seed {options.seed}, {options.minutes:g} minutes of faults; logs in {directory}")
     outcome = asyncio.run(run(directory / "run", options.minutes, options.seed, _say))

@@ -55,19 +55,28 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _body(self) -> bytes:
         if self.headers.get("Transfer-Encoding") != "chunked":
-            body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            length = int(self.headers.get("Content-Length") or 0)
+            body = self.rfile.read(length)
+            if len(body) < length:
+                raise ConnectionResetError("half a request is none")
         else:
             chunks = []
-            while size := int(self.rfile.readline(), 16):
+            while size := self._chunk_size():
                 chunks.append(self.rfile.read(size))
+                if len(chunks[-1]) < size:
+                    raise ConnectionResetError("half a request is none")
                 self.rfile.readline()
             self.rfile.readline()
             body = b"".join(chunks)
         if self.headers.get("Content-Encoding") == "lz4":
-            import lz4.frame
-
-            body = lz4.frame.decompress(body)
+            body = b"".join(_unpacked(body))
         return body
+
+    def _chunk_size(self) -> int:
+        line = self.rfile.readline()
+        if not line.endswith(b"\n"):
+            raise ConnectionResetError("half a request is none")
+        return int(line, 16)
 
     def _form(self, body: bytes) -> dict[str, str]:
         """The client sends large parameters, and the statement with them, as a form."""
@@ -116,8 +125,23 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
 
+def _unpacked(packed: bytes) -> Iterator[bytes]:
+    """The client packs each block of rows into a frame of its own."""
+    import lz4.frame
+
+    while packed:
+        frame = lz4.frame.LZ4FrameDecompressor()
+        yield frame.decompress(packed)
+        packed = frame.unused_data or b""
+
+
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A client that is gone before its answer is none of our errors."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
 
 
 def serve(port: int, directory: str, user: str, password: str) -> None:

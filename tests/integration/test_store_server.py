@@ -71,6 +71,17 @@ def test_a_server_holds_the_same_as_the_embedded_engine(server: Server, tmp_path
         assert delete_superseded(store) == 0
 
 
+def test_what_the_client_sends_in_several_blocks_is_stored_whole(server: Server, tmp_path: Path) -> None:
+    # given more rows than the client puts into one block
+    count = 40_000
+    with Store(settings(server, tmp_path)) as store:
+        migrate(store)
+        store_frames(store, a_frame("wide", lines=[a_line(number) for number in range(count)]))
+
+        # then all of them are there
+        assert sum(1 for _ in lines(store, scope_id="wide")) == count
+
+
 def test_a_page_of_many_frames_is_asked_for_by_their_keys(server: Server, tmp_path: Path) -> None:
     with Store(settings(server, tmp_path)) as store:
         migrate(store)
