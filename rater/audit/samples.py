@@ -102,7 +102,8 @@ def every_sample_once(case: Case) -> Iterator[Violation]:
 def _collections_once(case: Case, truth: Truth) -> Iterator[Violation]:
     """Each collection that the frame names holds, with as many samples as the frame counted.
 
-    Where others hold that say the same, no revision was published for them; `best_revision_is_truth` compares that.
+    Logs are whole, so it must be there; where others hold that say the same, no revision was published for them. The
+    store may lack usage (the auditor says when that is a fault), but it is the frame that says what holds.
     """
     for entry in case.rated.coverage:
         key = (entry.metric, entry.source)
@@ -110,7 +111,7 @@ def _collections_once(case: Case, truth: Truth) -> Iterator[Violation]:
         absent = {ref for metric, source, ref in truth.absent if (metric, source) == key}
         for named in entry.collections:
             ref = (named.collection_id, named.attempt, named.begin, named.end)
-            if ref not in chosen and named not in absent and case.where == "store":
+            if ref not in chosen and (named in absent) == (case.where == "topics"):
                 text = f"collection {named.collection_id} attempt {named.attempt}"
                 yield _of_frame(Invariant.EVERY_SAMPLE_ONCE, case, entry.metric, "collections that hold", text)
             elif ref in chosen and truth.counts[*key, ref] != named.samples and not _differs(case, entry.metric):
