@@ -10,7 +10,7 @@ from rater.audit.facts import Commit, Setup, alert_entry, rated_entry, usage_ent
 from rater.audit.invariants import check_logs
 from rater.model.codec import JSON, content_type, decode_alert, decode_rated, decode_usage
 from rater.model.errors import RejectedError
-from rater.model.rated import Alert, AlertKind, FrameStatus, RatedFrame
+from rater.model.rated import Alert, AlertKind, ClosedBy, FrameStatus, Line, RatedFrame
 from rater.model.usage import Collection
 from tests.sim import prices
 from tests.sim.broker import Broker, Rec
@@ -26,7 +26,9 @@ GAPS = (AlertKind.GAP_OPENED, AlertKind.GAP_RESOLVED)
 class Watch:
     """Looks at every record when it is appended."""
 
-    def __init__(self, broker: Broker) -> None:
+    def __init__(self, broker: Broker, settle: int) -> None:
+        self._settle = settle
+        self._came: dict[str, dict[int, int]] = defaultdict(dict)
         self.problems: list[str] = []
         self.revisions: dict[Key, dict[int, dict[int, RatedFrame]]] = defaultdict(dict)
         self.gaps: dict[str, dict[AlertKind, Alert]] = defaultdict(dict)
@@ -37,12 +39,23 @@ class Watch:
 
     def saw(self, record: Rec) -> None:
         """A record was appended."""
-        if record.topic == "rated":
+        if record.topic == "usage":
+            self._usage(record)
+        elif record.topic == "rated":
             self._rated(record)
         elif record.topic == "alerts":
             self._alert(record)
         elif record.topic == "rejected":
             self._rejected(record)
+
+    def _usage(self, record: Rec) -> None:
+        """When each part of each collection came, in milliseconds."""
+        try:
+            usage = decode_usage(record.value, content_type(record.headers))
+        except RejectedError:
+            return
+        if isinstance(usage, Collection):
+            self._came[usage.collection_id].setdefault(usage.part, record.timestamp)
 
     def _is_new(self, key: Any, record: Rec) -> bool:
         known = self._payloads.get(key)
@@ -65,6 +78,25 @@ class Watch:
         if frame.part and frame.part - 1 not in revisions.get(frame.revision, {}):
             self.problems.append(f"{key}: part {frame.part} of revision {frame.revision} before its predecessor")
         revisions.setdefault(frame.revision, {})[frame.part] = frame
+        if len(revisions[frame.revision]) == frame.parts:
+            self._whole(key, frame.revision)
+
+    def _whole(self, key: Key, revision: int) -> None:
+        """All parts of a revision are there: it repeats every line of the one before, and did not close in haste."""
+        parts = self.revisions[key][revision]
+        if revision:
+            before, now = counted(self.revisions[key][revision - 1]), lines_of(parts)
+            gone = {line.line_id for line in before} - {line.line_id for line in now}
+            if gone:
+                self.problems.append(f"{key}: line {min(gone)} of revision {revision - 1} vanished from {revision}")
+        elif parts[0].closed_by is ClosedBy.GRACE:
+            for ref in (ref for metric in parts[0].coverage for ref in metric.collections):
+                came = max(self._came[ref.collection_id].values(), default=0)
+                if parts[0].closed_at * 1000 < came + self._settle * 1000:
+                    self.problems.append(
+                        f"{key} closed by grace at {parts[0].closed_at}, {self._settle} s to settle, and collection "
+                        f"{ref.collection_id} came at {came / 1000}"
+                    )
 
     def _alert(self, record: Rec) -> None:
         alert = decode_alert(record.value, JSON)
@@ -85,6 +117,16 @@ class Watch:
         place = (int(headers["origin-partition"]), int(headers["origin-offset"]))
         if self._is_new(("rejected", *place), record):
             self.refused[place] = (headers["reason"], record)
+
+
+def lines_of(parts: dict[int, RatedFrame]) -> list[Line]:
+    """All lines of a revision, those that vanished last."""
+    return [line for number in sorted(parts) for line in parts[number].lines]
+
+
+def counted(parts: dict[int, RatedFrame]) -> list[Line]:
+    """Its lines without those that vanished."""
+    return lines_of(parts)[: sum(total.n for total in parts[0].totals)]
 
 
 def final_check(world: World, until: int) -> list[str]:
@@ -124,13 +166,12 @@ def _compare(frame: TrueFrame, parts: dict[int, RatedFrame]) -> list[str]:
     head = parts[0]
     if len(parts) != head.parts:
         return [f"{len(parts)} of {head.parts} parts"]
-    said = [line for number in range(head.parts) for line in parts[number].lines]
-    counted = said[: sum(total.n for total in head.totals)]
-    if any(line.qty or line.price for line in said[len(counted) :]):
+    said, of_it = lines_of(parts), counted(parts)
+    if any(line.qty or line.price for line in said[len(of_it) :]):
         return ["lines that vanished are not zero"]
     ids = {line.line_id for line in said}
     found = [] if len(ids) == len(said) else ["a line twice"]
-    lines = {line.line_id: (line.metric, line.qty, line.price) for line in counted}
+    lines = {line.line_id: (line.metric, line.qty, line.price) for line in of_it}
     wanted = {
         identity: (metric, qty, qty * prices.price(metric, head.rule_version))
         for identity, (metric, qty) in frame.lines.items()
@@ -149,7 +190,7 @@ def _compare(frame: TrueFrame, parts: dict[int, RatedFrame]) -> list[str]:
         found.append(f"status {head.status.value}, must be {frame.status}")
     if head.weak != frame.weak:
         found.append(f"weak {head.weak}, must be {frame.weak}")
-    return found + _totals(head, counted)
+    return found + _totals(head, of_it)
 
 
 def _totals(head: RatedFrame, lines: list[Any]) -> list[str]:
@@ -231,8 +272,7 @@ def _store(world: World, best: dict[Key, dict[int, RatedFrame]]) -> list[str]:
         revision[row["line_id"].hex()] = (Decimal(row["qty"]), Decimal(row["price"]))
     for key, parts in sorted(best.items()):
         head = parts[0]
-        counted = [line for n in sorted(parts) for line in parts[n].lines][: sum(t.n for t in head.totals)]
-        wanted = {line.line_id: (line.qty, line.price) for line in counted}
+        wanted = {line.line_id: (line.qty, line.price) for line in counted(parts)}
         if held.get((*key, head.revision), {}) != wanted:
             found.append(f"lines of {key} revision {head.revision} in the store differ from rated")
     return [*found, *_gap_rows(world), *_usage_rows(world)]

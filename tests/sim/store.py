@@ -106,6 +106,9 @@ class SinkTables:
         self._tables = tables
         self._host = host
         self._dies = dies
+        self._batch: Batch | None = None
+        self._said: list[tuple[str, str]] = []
+        self._again: list[tuple[str, str]] = []
 
     def revision_of(self, scope_id: str, period_begin: int) -> int | None:
         if self._tables.loop.time() < self._tables.down_until:
@@ -114,12 +117,22 @@ class SinkTables:
         return int(row["revision"]) if row else None
 
     def write(self, batch: Batch, token: str) -> dict[str, int]:
+        self._again = self._said if batch is self._batch else []
+        self._batch, self._said = batch, []
         return write(self, batch, token)  # type: ignore[arg-type]  # of a store it uses `insert` alone
 
     def insert(self, name: str, columns: Sequence[Any], token: str = "") -> None:
+        self._same_token(name, token)
         self._die(f"before insert into {name}")
         self._tables.insert(name, columns, token)
         self._die(f"after insert into {name}")
+
+    def _same_token(self, name: str, token: str) -> None:
+        """A batch that is written again says the same tokens in the same order, or nothing can drop it."""
+        at = len(self._said)
+        self._said.append((name, token))
+        if at < len(self._again) and self._again[at] != (name, token):
+            self._tables.problems.append(f"insert {at} of a repeated batch is {(name, token)}, was {self._again[at]}")
 
     def _die(self, point: str) -> None:
         if self._dies(self._host, point):

@@ -123,7 +123,7 @@ class World:
         self.outside = Host(loop, "outside")
         self.operator = Wire(self.broker, self.outside)
         self.author = Author(self.broker, self.outside, self._horizon(), self.count)
-        self.watch = Watch(self.broker)
+        self.watch = Watch(self.broker, self.settings.settle)
         self.broker.on_append = self.watch.saw
         self._made = 0
 

@@ -1,0 +1,177 @@
+"""The order of a checkpoint and what a restart finds, with a log and a register that write down what they are told."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from rater.engine import OutboxItem, Run
+from rater.model.codec import JSON, decode_rated
+from rater.model.usage import UsageRecord
+from rater.stream.interfaces import Committed, FencedError, Pin
+from rater.stream.keeper import Keeper
+from tests.unit.engine.builders import GRACE, HOUR, Log, T, collection, context, plan, price_list
+
+PIN = Pin(1, "us")
+RULES = price_list()
+
+
+class DiedError(Exception):
+    pass
+
+
+class Kafka:
+    """A log and a register in memory. `said` is what happened, in order; `dies_at` is a point of the protocol."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+        self.published: list[OutboxItem] = []
+        self.committed: Committed | None = None
+        self.dies_at = ""
+        self._runs: dict[str, list[bytes]] = {}
+
+    def at(self, point: str, partition: int) -> None:
+        if point == self.dies_at:
+            raise DiedError
+
+    async def write_chunks(self, partition: int, run_id: str, chunks: Sequence[bytes]) -> int:
+        self.said.append("chunks")
+        self._runs[run_id] = list(chunks)
+        return 0
+
+    async def read_chunks(self, partition: int, runs: Sequence[Run]) -> list[list[bytes]]:
+        return [self._runs[run.run_id] for run in runs]
+
+    async def has_chunks(self, partition: int) -> bool:
+        return bool(self._runs)
+
+    async def first_offset(self, partition: int) -> int:
+        return 0
+
+    async def publish(self, partition: int, items: Sequence[OutboxItem]) -> None:
+        self.said.append("publish")
+        self.published += items
+
+    def pin(self) -> Pin:
+        return PIN
+
+    def log_end(self, partition: int) -> int | None:
+        return 0
+
+    async def fetch(self, partition: int) -> Committed | None:
+        return self.committed
+
+    async def commit(self, partition: int, committed: Committed, pin: Pin) -> None:
+        if pin != PIN:
+            raise FencedError("somebody else's")
+        self.said.append("commit")
+        self.committed = committed
+
+    def revisions(self) -> list[tuple[int, int]]:
+        """(period begin, revision) of what was published, repetitions once."""
+        frames = [decode_rated(item.value, JSON) for item in self.published if item.topic == "rated"]
+        return list(dict.fromkeys((frame.period_begin, frame.revision) for frame in frames))
+
+
+class Bench:
+    """A partition of usage, and one keeper after the other."""
+
+    def __init__(self) -> None:
+        self.kafka = Kafka()
+        self.usage = Log()
+        self.now = T + HOUR
+        self.keeper: Keeper | None = None
+
+    async def restart(self, pin: Pin = PIN) -> Keeper:
+        """A new process: only what is durable is left."""
+        kafka: Any = self.kafka
+        keeper = self.keeper = Keeper(0, context(), kafka, kafka, lambda: self.now, self.kafka.at)
+        await keeper.restore(1, pin)
+        for record in self.usage.records:
+            keeper.apply(record)
+        return keeper
+
+    async def take(self, *records: UsageRecord) -> None:
+        assert self.keeper is not None
+        for record in records:
+            self.keeper.apply(self.usage.add(record))
+
+    async def checkpoint(self) -> None:
+        assert self.keeper is not None
+        await self.keeper.checkpoint(RULES)
+
+
+@pytest.fixture
+async def bench() -> Bench:
+    """A keeper that has a whole hour to rate."""
+    made = Bench()
+    await made.restart()
+    made.kafka.said.clear()
+    await made.take(plan("cpu", until=T + 3 * HOUR), collection())
+    return made
+
+
+async def test_chunks_then_one_commit_then_the_output(bench: Bench) -> None:
+    await bench.checkpoint()
+
+    assert bench.kafka.said[-2:] == ["commit", "publish"]
+    assert set(bench.kafka.said[:-2]) == {"chunks"}
+    assert bench.kafka.revisions() == [(T, 0)]
+
+
+@pytest.mark.parametrize("point", ["cut", "chunks_written", "before_commit"])
+async def test_nothing_is_published_that_is_not_committed(bench: Bench, point: str) -> None:
+    # given a process that dies before its commit
+    bench.kafka.dies_at = point
+    with pytest.raises(DiedError):
+        await bench.checkpoint()
+
+    # then nobody has seen anything of it
+    assert bench.kafka.published == []
+
+
+@pytest.mark.parametrize("point", ["committed", "before_publish"])
+async def test_what_is_committed_is_published_by_whoever_comes_next(bench: Bench, point: str) -> None:
+    # given a process that dies after its commit and before its output
+    bench.kafka.dies_at = point
+    with pytest.raises(DiedError):
+        await bench.checkpoint()
+    assert bench.kafka.published == []
+
+    # when another one starts, hours later
+    bench.kafka.dies_at = ""
+    bench.now += GRACE
+    await bench.restart()
+
+    # then it publishes what was decided
+    assert bench.kafka.revisions() == [(T, 0)]
+
+
+async def test_revisions_go_on_after_a_restart(bench: Bench) -> None:
+    # given a rated hour and a restart
+    await bench.checkpoint()
+    await bench.restart()
+
+    # when the hour is collected again
+    await bench.take(collection(qty="2", attempt=2, collection_id="again"))
+    await bench.checkpoint()
+
+    # then the next revision says so, and the first one is not said a second time
+    assert bench.kafka.revisions() == [(T, 0), (T, 1)]
+    assert len({item.value for item in bench.kafka.published if item.topic == "rated"}) == 2
+
+
+async def test_who_is_fenced_publishes_nothing(bench: Bench) -> None:
+    # given a keeper that was restored under a membership that is over
+    await bench.restart(Pin(0, "them"))
+
+    # when it wants to commit
+    with pytest.raises(FencedError):
+        await bench.checkpoint()
+
+    # then it has published nothing, and does nothing any more
+    assert bench.kafka.published == []
+    await bench.checkpoint()
+    assert "commit" not in bench.kafka.said
