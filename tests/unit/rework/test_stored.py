@@ -1,0 +1,168 @@
+"""Collections put together again from stored usage: what is sent, what is left out, and when a frame is left alone."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+import msgspec
+import pytest
+
+from rater.engine.alerts import late_usage
+from rater.engine.state import Record
+from rater.model import labels
+from rater.model.codec import decode_alert
+from rater.model.interval import Interval
+from rater.model.rated import CollectionRef
+from rater.model.usage import QuarantinedItem, ReworkEnded, Sample, Series
+from rater.rework import Bracket, Left, Material, Wanted, bracket_of
+from rater.rework.late import late_id
+from rater.rework.stored import stored_collections
+from rater.store import LineRow
+from tests.unit.rework.builders import CATALOG, HOUR, T, a_frame_row, a_part, a_reference, stored
+
+WANTED = Wanted("r1", "rerate", "ann", "why")
+
+
+def test_a_collection_of_its_own_period_comes_back_as_it_was() -> None:
+    part = a_part(note="3.1", proof="weak", quarantined=[QuarantinedItem("NaN", "no number")], unit="undefined")
+    found = stored_collections(a_frame_row(("cpu", a_reference())), stored(part), CATALOG, "r1")
+    assert found.missing == ""
+    [again] = found.collections
+    assert again == msgspec.structs.replace(part, rework_id="r1", stored=True, producer_id="r1")
+
+
+def test_a_wide_collection_is_cut_to_the_period() -> None:
+    # given one of three hours with a hole in the second, in two parts, the second of which has nothing of that hour
+    holes = [Interval(T, T + HOUR + 600), Interval(T + HOUR + 900, T + 3 * HOUR)]
+    bad = [QuarantinedItem("NaN", "no number")]
+    wide = a_part(hours=3, covers=holes, parts=2, quarantined=bad)
+    rest = a_part(hours=3, covers=holes, parts=2, part=1, samples=[Sample(0, T, T, Decimal(9))], sequence=1)
+    second = a_frame_row(("cpu", a_reference(begin=T + HOUR)), begin=T + HOUR)
+    # then its samples, covers and bounds are those of the hour; labels keep their types; it stays a whole of two parts
+    found = stored_collections(second, stored(wide, rest), CATALOG, "r1")
+    assert found.missing == ""
+    one, two = found.collections
+    assert (one.begin, one.end, one.part, one.parts) == (T + HOUR, T + 2 * HOUR, 0, 2)
+    assert one.covers == [Interval(T + HOUR, T + HOUR + 600), Interval(T + HOUR + 900, T + 2 * HOUR)]
+    assert [(one.series[s.series].groupby["id"], s.begin, str(s.qty)) for s in one.samples] == [
+        ("vm1", T + HOUR, "1"), ("vm2", T + HOUR, "2"),
+    ]  # fmt: skip
+    assert one.series[0].metadata == {"size": 4}
+    assert (two.part, two.series, two.samples) == (1, [], [])
+    # and what has no number is told in the hour in which the collection begins alone
+    assert [part.quarantined for part in found.collections] == [[], []]
+    first = stored_collections(a_frame_row(), stored(wide, rest), CATALOG, "r1")
+    assert [part.quarantined for part in first.collections] == [bad, []]
+
+
+def test_what_a_later_attempt_replaced_is_not_sent_again() -> None:
+    old, new = a_part(), a_part(attempt=2, collection_id="c2", sequence=1)
+    torn = a_part(attempt=3, collection_id="c3", parts=2, sequence=2)
+    found = stored_collections(a_frame_row(("cpu", a_reference())), stored(torn, new, old), CATALOG, "r1")
+    assert {part.collection_id for part in found.collections} == {"c2", "c3"}
+    assert found.missing == ""  # the frame was made of what was replaced since
+
+
+@pytest.mark.parametrize(
+    ("part", "reason"),
+    [
+        (a_part(metric="gpu"), "metric 'gpu' is unknown now"),
+        (a_part(unit="GiB"), "unit is 'GiB', metric 'cpu' is declared in 'undefined'"),
+        (
+            a_part(metric="net", hours=2, samples=[Sample(0, T, T + HOUR + 1, Decimal(1))], covers=[]),
+            "a sample of metric 'net' spans periods",
+        ),
+    ],
+)
+def test_what_the_engine_would_refuse_is_left_out_and_said(part, reason: str) -> None:
+    found = stored_collections(a_frame_row(), stored(part), CATALOG, "r1")
+    assert (found.collections, found.left_out, found.missing) == ([], [f"1 part(s) left out: {reason}"], "")
+
+
+@pytest.mark.parametrize(
+    ("reference", "parts"),
+    [
+        (a_reference(3), [a_part()]),
+        (a_reference(collection_id="gone"), [a_part()]),
+        (a_reference(attempt=7), [a_part()]),
+        (a_reference(), [a_part(parts=2)]),
+        (a_reference(), [a_part(unit="GiB")]),
+    ],
+    ids=["fewer samples", "not there", "another attempt", "a part lacks", "not taken any more"],
+)
+def test_a_frame_whose_usage_is_not_there_is_left_alone(reference: CollectionRef, parts: list) -> None:
+    frame = a_frame_row(("cpu", reference))
+    assert "the store has" in stored_collections(frame, stored(*parts), CATALOG, "r1").missing
+    left = bracket_of(Material(frame, [], stored(*parts)), WANTED, CATALOG)
+    assert isinstance(left, Left)
+    # but not if that is what is collected anew
+    made = bracket_of(Material(frame, [], stored(*parts)), WANTED, CATALOG, [a_part(attempt=9, rework_id="r1")])
+    assert isinstance(made, Bracket)
+    assert made.collections[-1].attempt == 9
+
+
+def push(sequence: int, number: int, **changes: object):
+    samples = [Sample(0, T + 60 * number, T + 60 * number + 60, Decimal(number))]
+    return a_part(metric="net", samples=samples, sequence=sequence, collection_id=f"b{number}", covers=[], **changes)
+
+
+def test_pushed_samples_that_came_late_are_sent_with_those_that_were_rated() -> None:
+    frame = a_frame_row(("net", a_reference(1, collection_id="", attempt=0)))
+    found = stored_collections(frame, stored(push(0, 1), push(1, 2)), CATALOG, "r1")
+    assert (len(found.collections), found.missing) == (2, "")
+    assert "the store has 0" in stored_collections(frame, [], CATALOG, "r1").missing
+
+
+def test_of_pushes_that_share_a_number_only_one_was_taken() -> None:
+    # given two batches with one number: the engine took the first and refused the second, the store has both
+    rows = stored(push(0, 1), push(0, 2))
+    one, both = (a_frame_row(("net", a_reference(n, collection_id="", attempt=0))) for n in (1, 2))
+    assert "used sequence 0 twice" in stored_collections(one, rows, CATALOG, "r1").missing
+    # where the frame counts both, both were taken: the count was long forgotten
+    assert stored_collections(both, rows, CATALOG, "r1").missing == ""
+    # of collections the frame says which it was
+    named = a_frame_row(("cpu", a_reference()))
+    refused = a_part(collection_id="c2", attempt=2)
+    found = stored_collections(named, stored(a_part(), refused), CATALOG, "r1")
+    assert [part.collection_id for part in found.collections] == ["c1"]
+
+
+def a_line_row(metric: str, series: Series, line_id: str = "") -> LineRow:
+    found = line_id or labels.line_id("A", metric, labels.canonical_series(series.groupby, series.metadata)).hex()
+    groupby, metadata = ({k: str(v) for k, v in some.items()} for some in (series.groupby, series.metadata))
+    return LineRow("A", T, 0, metric, found, Decimal(1), Decimal(1), "undefined", groupby, metadata, 1)
+
+
+def test_a_bracket_names_the_lines_with_the_labels_that_their_ids_are_made_of() -> None:
+    # given lines whose ids follow from text, from a number that only the usage still has, and from what nobody knows
+    numbered, plain = a_part().series
+    rows = [a_line_row("cpu", plain), a_line_row("cpu", numbered), a_line_row("cpu", plain, "0f" * 16)]
+    frame = a_frame_row(("cpu", a_reference()), digest="ab" * 16, line_count=3)
+    made = bracket_of(Material(frame, rows, stored(a_part())), WANTED, CATALOG)
+    assert isinstance(made, Bracket)
+    assert [lines.series for lines in made.lines] == [[plain, numbered]]
+    assert made.remarks == ["1 line(s) cannot be named: should one vanish, topic rated will not repeat it with zero"]
+    # and its records are counted and numbered
+    begun, lines, part, ended = made.records("me", 7)
+    assert (begun.base.digest, begun.author, begun.reason) == ("ab" * 16, "ann", "why")
+    assert (part.producer_id, part.sequence) == ("me", 7)
+    assert ended == ReworkEnded("r1", "A", T, 2)
+    assert lines.metric == "cpu"
+
+
+def test_many_lines_are_named_in_several_records() -> None:
+    series = [Series({"id": f"vm{n}", "text": "x" * 5_000}) for n in range(250)]
+    rows = [a_line_row("cpu", entry) for entry in series]
+    made = bracket_of(Material(a_frame_row(line_count=250), rows, []), WANTED, CATALOG)
+    assert isinstance(made, Bracket)
+    assert len(made.lines) == 3
+    assert [entry for lines in made.lines for entry in lines.series] == series
+    assert all(len(msgspec.msgpack.encode(lines)) < 510_000 for lines in made.lines)
+
+
+def test_the_alert_of_late_usage_is_found_by_its_stored_part() -> None:
+    part = a_part(hours=2, part=1, parts=3, attempt=5)
+    item = late_usage(part, [Interval(T, T + HOUR)], Record(0, 0, b"A", b""))
+    row = stored(part)[0]
+    assert late_id(row) == decode_alert(item.value, "application/json").alert_id
+    assert late_id(msgspec.structs.replace(row, part=2)) != late_id(row)
