@@ -42,6 +42,7 @@ LOOKS_AT_ONCE = 200  # frames that look wrong before they are looked at again
 LOOKS = 3  # after the first, as long as something goes on changing
 MOST_LATE = 1000  # frames that are listed as waiting for a rework
 PAUSE_SECONDS = 3.0  # a sink writes what it has read after one second at the latest, if nothing holds it up
+LOST = "not all of it"
 NO_USAGE = "usage is not stored"
 NO_RULES = "the rules of their version are not in the store"
 TIERS = "graduated prices or modules of third parties: prices are not compared"
@@ -182,8 +183,19 @@ class Auditor:
 
     # --- one look
 
-    def _look(self, scope_id: str, run: Sequence[FrameRow], rows: Iterable[RawFrame], span: Interval) -> _Look:
-        """The run once: `span` is its time, and that around it in which no other frame is."""
+    def _look(
+        self,
+        scope_id: str,
+        run: Sequence[FrameRow],
+        rows: Iterable[RawFrame],
+        span: Interval,
+        *,
+        later_is_there: bool = False,
+    ) -> _Look:
+        """The run once: `span` is its time, and that around it in which no other frame is.
+
+        `later_is_there`: the store is known to have usage of later frames.
+        """
         first, end = run[0].period_begin, run[-1].period_end
         revisions = {frame.period_begin: frame.revision for frame in run}
         stored = Stored(
@@ -199,7 +211,7 @@ class Auditor:
         found = [*one_row_per_key(stored), *frames_have_their_lines(stored), *gaps_match_frames(stored)]
         for case in cases:
             found += self._violations(case)
-        found += self._lost_usage(cases)
+        found += self._lost_usage(cases, later_is_there=later_is_there)
         return _Look(cases, roots(found))
 
     def _cases(self, stored: Stored, usage: dict[int, list[Piece]] | None) -> list[Case]:
@@ -248,13 +260,12 @@ class Auditor:
                 found = f"price {plain_text(line.price)}"
                 yield frame_violation(Invariant.PRICES_FOLLOW_RULES, rated, line.metric, expected, found, row)
 
-    def _lost_usage(self, cases: Sequence[Case]) -> Iterator[Violation]:
+    def _lost_usage(self, cases: Sequence[Case], *, later_is_there: bool) -> Iterator[Violation]:
         """Collections that a frame was made of and the store does not have, unless they may be on their way.
 
         Usage has a consumer of its own, which may be behind: then later frames lack theirs as well. A frame of which
         nothing is there is from a time when usage was not stored, or from before its retention.
         """
-        later_is_there = False
         for case in reversed(cases):
             truth = case.truth
             if truth is None:
@@ -271,7 +282,7 @@ class Auditor:
                     yield Violation(
                         Invariant.EVERY_SAMPLE_ONCE, case.rated.scope_id, case.rated.period_begin, metric,
                         f"{ref.samples} samples of collection {ref.collection_id or 'of pushes'}",
-                        "not all of it", (RowKey("usage", key),),
+                        LOST, (RowKey("usage", key),),
                     )  # fmt: skip
             later_is_there = later_is_there or (named > 0 and not truth.absent)
 
@@ -292,7 +303,9 @@ class Auditor:
                 yield from no_frame_missing(missing, "frames")
                 if suspect.missing or not newest:
                     continue
-                look = self._look(suspect.scope_id, newest, rows, Interval(suspect.begin, suspect.end))
+                lost = any(violation.found == LOST for violation in suspect.violations)
+                span = Interval(suspect.begin, suspect.end)
+                look = self._look(suspect.scope_id, newest, rows, span, later_is_there=lost)
                 before = {violation.identity for violation in suspect.violations}
                 if all(violation.identity in before for violation in look.violations):
                     yield from look.violations

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
+from prometheus_client import CollectorRegistry
 
 from rater.audit import Invariant, RowKey, Setup, Violation
 from rater.audit.auditor import Auditor
+from rater.audit.settings import AuditSettings
+from rater.audit.timer import IN_STORE, AuditTimer
 from rater.model.codec import encode_json
 from rater.rating import RuleBook, parse, plan
-from rater.reports import AuditRequest, StoreView
-from rater.store import Batch, RuleEventRow, write, write_rule_events
+from rater.reports import AuditRequest, RemoteView, Selection, StoreView
+from rater.reports.desk import serve_desk
+from rater.store import Batch, GapRow, RuleEventRow, StoreError, write, write_rule_events
 from tests.unit.engine.builders import CATALOG, not_a_number, push, sample
 from tests.unit.engine.builders import plan as scope_plan
 from tests.unit.store.builders import memory_store
@@ -213,3 +219,253 @@ def test_a_row_that_was_changed_by_hand_is_named_and_nothing_else(
     assert row.table == table
     assert dict(row.key).items() >= key.items()
     assert Invariant(invariant) in {violation.invariant for violation in found}
+
+
+def test_what_the_sink_is_just_writing_is_no_violation(world: World) -> None:
+    # given a frame of which the lines are not there yet, and another one of which the next revision comes meanwhile
+    store = world.store
+    store.command(f"CREATE TABLE held ENGINE = Memory AS SELECT * FROM lines WHERE {FRAME}")
+    store.command(f"ALTER TABLE lines DELETE WHERE {FRAME} {SAME}")
+    store.command(_again("frames", f"scope_id = 'A' AND period_begin = {T}", revision="toUInt32(1)"))
+    waits = 0
+
+    def pause() -> None:
+        nonlocal waits
+        waits += 1
+        if waits == 1:
+            store.command("INSERT INTO lines SELECT * FROM held")
+        else:
+            store.command(
+                "INSERT INTO lines SELECT * REPLACE (toUInt32(1) AS revision) FROM "
+                f"(SELECT * FROM lines WHERE scope_id = 'A' AND period_begin = {T} AND revision = 0)"
+            )
+            store.command(_again("frames", f"scope_id = 'A' AND period_begin = {T}", revision="toUInt32(2)"))
+            store.command(
+                "INSERT INTO lines SELECT * REPLACE (toUInt32(2) AS revision) FROM "
+                f"(SELECT * FROM lines WHERE scope_id = 'A' AND period_begin = {T} AND revision = 0)"
+            )
+
+    # when
+    asked = Auditor(StoreView(store), Setup(HOUR, CATALOG), pause)
+    try:
+        first = list(asked.run(AuditRequest(begin=T + HOUR)))
+        second = list(Auditor(StoreView(store), Setup(HOUR, CATALOG), pause).run(AuditRequest(end=T + HOUR)))
+    finally:
+        store.command("DROP TABLE held")
+    # then the frame whose lines came is right; the other one was wrong in the same way at two looks, or is right now
+    assert first == []
+    assert waits == 2
+    assert second == []
+
+
+def test_late_usage_waits_and_is_told(world: World) -> None:
+    # given usage for a frame that has left the state: it stands in table usage, and the engine refused it
+    batch = Batch()
+    batch.add_collection(measured("cpu", "7", "8", groupby={"id": "r9"}, attempt=2, collection_id="late"))
+    write(world.store, batch)
+    # when
+    asked = auditor(world)
+    found = list(asked.run(AuditRequest()))
+    # then
+    assert found == []
+    assert (asked.counts.waiting, dict(asked.counts.late)) == (2, {("A", T): 2})
+
+
+def test_the_same_answer_collected_again_does_not_wait(world: World) -> None:
+    # given: what says nothing new makes no revision
+    batch = Batch()
+    batch.add_collection(measured("m_mean", "1", "2", "2", attempt=2, collection_id="again"))
+    write(world.store, batch)
+    # when
+    asked = auditor(world)
+    # then
+    assert list(asked.run(AuditRequest())) == []
+    assert asked.counts.waiting == 0
+
+
+def test_pushes_that_came_after_the_frame_wait(world: World) -> None:
+    # given
+    batch = Batch()
+    batch.add_collection(push(sample(T + 60, "3"), begin=T, end=T + HOUR, collection_id="more"))
+    write(world.store, batch)
+    # when
+    asked = auditor(world)
+    # then
+    assert list(asked.run(AuditRequest())) == []
+    assert asked.counts.waiting == 1
+
+
+def test_without_stored_usage_the_rest_is_checked_and_it_is_said(world: World) -> None:
+    # given
+    world.store.command(f"ALTER TABLE lines UPDATE qty = qty + 1 WHERE {A_LINE} {SAME}")
+    # when
+    asked = auditor(world, usage_stored=False)
+    found = list(asked.run(AuditRequest()))
+    # then the total is wrong, and the line's price tells which line it is
+    assert [(one.invariant, one.rows[0].table) for one in found] == [(Invariant.PRICES_FOLLOW_RULES, "lines")]
+    assert dict(asked.counts.unchecked) == {"usage is not stored": 8}
+    assert asked.counts.samples == 0
+
+
+@pytest.mark.parametrize("caught_up", [None, True, False])
+def test_a_collection_that_is_gone_is_named_if_it_is_due(world: World, *, caught_up: bool | None) -> None:
+    # given the mean of the second hour, whose other metrics are there
+    world.store.command(f"ALTER TABLE usage DELETE WHERE metric = 'm_mean' AND range_begin = {T + HOUR} {SAME}")
+    # when
+    asked = auditor(world, caught_up=caught_up)
+    found = list(asked.run(AuditRequest()))
+    # then
+    assert [(row.table, dict(row.key)["collection_id"]) for row in rows(found)] == (
+        [] if caught_up is False else [("usage", f"m_mean-{T + HOUR}")]
+    )
+    assert dict(asked.counts.unchecked) == {"usage is not stored": 1}
+
+
+def test_usage_from_before_it_was_stored_is_said_and_no_violation(world: World) -> None:
+    world.store.command(f"ALTER TABLE usage DELETE WHERE range_begin < {T + 2 * HOUR} {SAME}")
+    asked = auditor(world)
+    assert list(asked.run(AuditRequest())) == []
+    assert dict(asked.counts.unchecked) == {"usage is not stored": 2}
+
+
+def test_rules_that_the_store_does_not_know_are_said(world: World) -> None:
+    world.store.command("TRUNCATE TABLE rule_events")
+    asked = auditor(world)
+    assert list(asked.run(AuditRequest())) == []
+    assert dict(asked.counts.unchecked) == {"the rules of their version are not in the store": 8}
+
+
+def test_a_part_of_the_store_is_audited_alone(world: World) -> None:
+    # given something wrong in the second hour
+    world.store.command(f"ALTER TABLE lines DELETE WHERE {A_LINE} {SAME}")
+    # when / then
+    view = StoreView(world.store)
+    asked = [AuditRequest("B"), AuditRequest(begin=T + 2 * HOUR), AuditRequest(end=T + HOUR), AuditRequest("A")]
+    found = [len(list(Auditor(view, Setup(HOUR, CATALOG), lambda: None).run(one))) for one in asked]
+    assert found == [0, 0, 0, 1]
+    # and what was closed later than it
+    closed = [AuditRequest(closed_from=at) for at in (T + 2 * HOUR, T + 2 * HOUR + 1)]
+    found = [len(list(Auditor(view, Setup(HOUR, CATALOG), lambda: None).run(one))) for one in closed]
+    assert found == [1, 0]
+
+
+def test_a_row_that_nobody_can_read_is_named(world: World) -> None:
+    world.store.command(f"ALTER TABLE frames UPDATE coverage = 'x' WHERE {FRAME} {SAME}")
+    with pytest.raises(StoreError, match=f"scope 'A', period_begin {T + HOUR}, revision 0 cannot be read"):
+        audit(world)
+
+
+async def test_the_holder_of_the_engine_answers_an_audit_as_the_store_does(tmp_path: Path, world: World) -> None:
+    # given
+    world.store.command(f"ALTER TABLE lines UPDATE price = price + 1 WHERE {A_LINE} {SAME}")
+    async with serve_desk(StoreView(world.store), tmp_path / "socket"):
+        # when
+        remote = Auditor(RemoteView(tmp_path / "socket"), Setup(HOUR, CATALOG), lambda: None)
+        found = await asyncio.to_thread(lambda: list(remote.run(AuditRequest())))
+    # then
+    assert found == audit(world)
+    assert len(found) == 1
+
+
+# --- the timer
+
+
+async def test_the_timer_tells_metrics_and_log_and_each_violation_once(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    # given something wrong, and an audit every second that looks back for ever
+    world.store.command(f"ALTER TABLE lines DELETE WHERE {A_LINE} {SAME}")
+    registry, stop = CollectorRegistry(), asyncio.Event()
+    settings = AuditSettings(interval=1, look_back=366 * 86_400)
+    timer = AuditTimer(
+        StoreView(world.store), Setup(HOUR, CATALOG), settings, registry, usage_stored=True,
+        clock=lambda: T + 24 * HOUR, pause_seconds=0,
+    )  # fmt: skip
+    running = asyncio.create_task(timer.run(stop))
+    # when
+    async with asyncio.timeout(60):
+        while (registry.get_sample_value("rater_audit_frames_total") or 0) < 16:
+            await asyncio.sleep(0.05)
+    stop.set()
+    await running
+    # then
+    assert registry.get_sample_value("rater_audit_last_run_timestamp") == T + 24 * HOUR
+    for invariant in Invariant:
+        value = registry.get_sample_value("rater_audit_violations", {"invariant": invariant.value})
+        assert value == (None if invariant not in IN_STORE else float(invariant is Invariant.EVERY_SAMPLE_ONCE))
+    told = [record.getMessage() for record in caplog.records if record.name == "rater.audit.timer"]
+    assert len(told) == 1
+    assert told[0].startswith(f"audit: every_sample_once: A {T + HOUR} cpu: ")
+
+
+async def test_the_timer_looks_only_at_what_was_closed_lately(world: World) -> None:
+    # given
+    registry = CollectorRegistry()
+    settings = AuditSettings(look_back=HOUR)
+    now = [END + 4 * HOUR]
+    timer = AuditTimer(
+        StoreView(world.store), Setup(HOUR, CATALOG), settings, registry, usage_stored=True,
+        clock=lambda: now[0], pause_seconds=0,
+    )  # fmt: skip
+    # when / then the frames closed in the last hour, with those between them
+    timer.audit()
+    first = registry.get_sample_value("rater_audit_frames_total")
+    assert first == 6
+    # and at the next one that is still within what it looks back to, then nothing
+    now[0] = END + 9 * HOUR
+    timer.audit()
+    timer.audit()
+    assert registry.get_sample_value("rater_audit_frames_total") == 2 * first
+
+
+async def test_an_audit_ends_when_the_service_does(world: World) -> None:
+    # given an audit that waits for its second look
+    world.store.command(f"ALTER TABLE lines DELETE WHERE {A_LINE} {SAME}")
+    registry, stop = CollectorRegistry(), asyncio.Event()
+    settings = AuditSettings(interval=1, look_back=366 * 86_400)
+    waiting = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    class Watched(StoreView):
+        def gaps(self, selection: Selection) -> Iterator[GapRow]:
+            loop.call_soon_threadsafe(waiting.set)
+            return super().gaps(selection)
+
+    timer = AuditTimer(
+        Watched(world.store), Setup(HOUR, CATALOG), settings, registry, usage_stored=True,
+        clock=lambda: T + 24 * HOUR, pause_seconds=600,
+    )  # fmt: skip
+    running = asyncio.create_task(timer.run(stop))
+    async with asyncio.timeout(60):
+        await waiting.wait()
+        # when
+        stop.set()
+        await running
+    # then nothing is said of what was not looked at to the end
+    assert registry.get_sample_value("rater_audit_last_run_timestamp") == 0
+
+
+async def test_no_audit_runs_where_it_is_switched_off(world: World) -> None:
+    registry, stop = CollectorRegistry(), asyncio.Event()
+    timer = AuditTimer(
+        StoreView(world.store), Setup(HOUR, CATALOG), AuditSettings(interval=0), registry, usage_stored=True
+    )
+    stop.set()
+    await timer.run(stop)
+    assert registry.get_sample_value("rater_audit_frames_total") == 0
+
+
+def test_an_audit_that_the_store_breaks_off_is_counted(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    # given
+    world.store.command(f"ALTER TABLE frames UPDATE coverage = 'x' WHERE {FRAME} {SAME}")
+    registry = CollectorRegistry()
+    settings = AuditSettings(look_back=366 * 86_400)
+    timer = AuditTimer(
+        StoreView(world.store), Setup(HOUR, CATALOG), settings, registry, usage_stored=True,
+        clock=lambda: T + 24 * HOUR, pause_seconds=0,
+    )  # fmt: skip
+    # when
+    timer.audit()
+    # then
+    assert registry.get_sample_value("rater_audit_failures_total") == 1
+    assert "the audit did not come to its end" in caplog.text
