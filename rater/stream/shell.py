@@ -23,6 +23,7 @@ from rater.stream.interfaces import (
     CommitUnknownError,
     FencedError,
     Log,
+    Pin,
     Register,
     RestoreRefusedError,
     StreamUnavailableError,
@@ -109,6 +110,7 @@ class Shell:
         self._interval = checkpoint_interval
         self._keepers: dict[int, Keeper] = {}
         self._assigned: set[int] = set()
+        self._restored_as: tuple[Pin, set[int]] | None = None
         self._trouble = "not started"
         self._failure: asyncio.Future[None] | None = None
         self._metrics = make_metrics(lambda: self._keepers)
@@ -153,6 +155,7 @@ class Shell:
 
     async def _stay(self, stop: asyncio.Event) -> None:
         membership = await self._join(self)
+        self._restored_as = None
         self._failure = asyncio.get_running_loop().create_future()
         try:
             await membership.start()
@@ -235,6 +238,11 @@ class Shell:
         await self._rules.ready.wait()
         assigned = membership.assigned()
         pin = membership.register.pin()
+        if (pin, assigned) == self._restored_as:
+            # Told twice of one assignment, or after its end, as Faust may when rebalances come fast: a keeper of it may
+            # still be at its checkpoint, and the broker could not tell the commits of two under one membership apart.
+            return
+        self._restored_as = (pin, assigned)
         self._assigned = assigned
         self._keepers = {
             partition: self._make_keeper(partition, self._context, membership.log, membership.register)

@@ -23,11 +23,12 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1, help="the seed, or the first of many")
     parser.add_argument("--steps", type=int, default=STEPS, help="how many things happen in a run")
     parser.add_argument("--seeds", type=int, default=1, help="how many seeds")
+    parser.add_argument("--until-found", action="store_true", help="end with the first seed that fails")
     parser.add_argument("--processes", type=int, default=min(2, os.cpu_count() or 1))
     chosen = parser.parse_args()
     if chosen.seeds == 1:
         return _one(run(chosen.seed, chosen.steps))
-    return _many(range(chosen.seed, chosen.seed + chosen.seeds), chosen.steps, chosen.processes)
+    return _many(range(chosen.seed, chosen.seed + chosen.seeds), chosen.steps, chosen.processes, chosen.until_found)
 
 
 def _one(outcome: Outcome) -> int:
@@ -38,7 +39,7 @@ def _one(outcome: Outcome) -> int:
     return 1 if outcome.violations else 0
 
 
-def _many(seeds: range, steps: int, processes: int) -> int:
+def _many(seeds: range, steps: int, processes: int, until_found: bool) -> int:
     began, done = time.monotonic(), []
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True)) as progress:
@@ -49,6 +50,8 @@ def _many(seeds: range, steps: int, processes: int) -> int:
                 progress.console.print(f"seed {outcome.seed}: {outcome.violations[0][:400]}", markup=False)
             failed = sum(bool(o.violations) for o in done)
             progress.update(bar, advance=1, description=f"seeds, {failed} failed" if failed else "seeds")
+            if failed and until_found:
+                break
     failing = sorted(outcome.seed for outcome in done if outcome.violations)
     print(_summary(done))
     print(f"{time.monotonic() - began:.0f} s; failing seeds: {failing[:SHOWN] or 'none'}")

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from rater.audit.facts import Commit, Setup, alert_entry, rated_entry, usage_entry
 from rater.audit.invariants import check_logs
-from rater.model.codec import JSON, content_type, decode_alert, decode_rated, decode_usage
+from rater.model.codec import JSON, MSGPACK, content_type, decode_alert, decode_rated, decode_usage
 from rater.model.errors import RejectedError
 from rater.model.rated import Alert, AlertKind, ClosedBy, FrameStatus, Line, RatedFrame
-from rater.model.usage import Collection
+from rater.model.usage import Collection, FrameForced, ReworkBegun, ReworkEnded, ReworkLines
 from tests.sim import prices
 from tests.sim.broker import Broker, Rec
 from tests.sim.truth import PERIOD, TrueFrame, truth
@@ -85,7 +85,7 @@ class Watch:
         """All parts of a revision are there: it repeats every line of the one before, and did not close in haste."""
         parts = self.revisions[key][revision]
         if revision:
-            before, now = counted(self.revisions[key][revision - 1]), lines_of(parts)
+            before, now = counted(self.revisions[key].get(revision - 1, {})), lines_of(parts)
             gone = {line.line_id for line in before} - {line.line_id for line in now}
             if gone:
                 self.problems.append(f"{key}: line {min(gone)} of revision {revision - 1} vanished from {revision}")
@@ -126,7 +126,7 @@ def lines_of(parts: dict[int, RatedFrame]) -> list[Line]:
 
 def counted(parts: dict[int, RatedFrame]) -> list[Line]:
     """Its lines without those that vanished."""
-    return lines_of(parts)[: sum(total.n for total in parts[0].totals)]
+    return lines_of(parts)[: sum(total.n for total in parts[0].totals)] if 0 in parts else []
 
 
 def final_check(world: World, until: int) -> list[str]:
@@ -138,7 +138,7 @@ def final_check(world: World, until: int) -> list[str]:
     meant = truth(world.broker.records("usage"), refused, done, until, latest)
     best = {key: revisions[max(revisions)] for key, revisions in watch.revisions.items()}
     found = [*_frames(world, meant, best), *_alerts(watch, meant, best), *_rejects(world), *_store(world, best)]
-    found += _audit(world, refused, until)
+    found += [*_reworks(world), *_audit(world, refused, until)]
     world.outcome.frames = len(best)
     world.outcome.revisions = sum(map(len, watch.revisions.values()))
     return found
@@ -243,13 +243,36 @@ def _rejects(world: World) -> list[str]:
 def _deserved(world: World, partition: int, offset: int, origin: Rec, reason: str) -> bool:
     if origin.value == b"nonsense":
         return True
-    try:
-        decode_usage(origin.value, content_type(origin.headers))
-    except RejectedError:
-        return False
+    usage = decode_usage(origin.value, content_type(origin.headers))
+    if isinstance(usage, ReworkBegun | ReworkLines | ReworkEnded) or (
+        isinstance(usage, Collection) and usage.rework_id
+    ):
+        return True  # the alert that answers the rework says why
     if "too long ago" in reason:
         return any(r.value == origin.value for r in world.broker.logs["usage", partition][:offset])
-    return "rework" in reason or "has left the state" in reason
+    return isinstance(usage, FrameForced) and "has left the state" in reason
+
+
+def _reworks(world: World) -> list[str]:
+    """Each bracket is answered by exactly one alert."""
+    answers: dict[str, list[str]] = defaultdict(list)
+    for alert in world.watch.alerts:
+        if alert.rework is not None:
+            answers[alert.rework.rework_id].append(alert.kind.value)
+    told = {record.value for record in world.broker.records("usage")}
+    begun = {u.rework_id for u in map(_read, told) if isinstance(u, ReworkBegun)}
+    for rework_id in sorted(begun):
+        world.count(" and ".join(answers[rework_id]) or "rework without answer")
+    return [
+        f"rework {one} was answered by {answers[one] or 'nothing'}" for one in sorted(begun) if len(answers[one]) != 1
+    ]
+
+
+def _read(value: bytes) -> object:
+    try:
+        return decode_usage(value, MSGPACK)
+    except RejectedError:
+        return None
 
 
 # --- the store

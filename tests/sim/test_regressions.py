@@ -10,6 +10,11 @@ from tests.sim.world import run
 @pytest.mark.parametrize(
     ("seed", "steps", "what"),
     [
+        (
+            7,
+            120,
+            "an assignment that was told twice was kept by two keepers under one membership: revisions said twice",
+        ),
         (75, 120, "a fault of the membership beside another one was logged as never retrieved"),
         (28, 120, "simulator: a worker that joined twice while it restored held partitions that nobody read"),
         (37, 120, "simulator: a request to join that arrived after its sender had left kept its partitions"),

@@ -124,6 +124,11 @@ def truth(
     pushed: dict[tuple[str, int, str, str], dict[tuple[str, int], Collection]] = defaultdict(dict)
     plans: dict[str, list[ScopePlan]] = defaultdict(list)
     since: dict[tuple[str, str, str], int] = {}
+    repeated = {
+        (usage.scope_id, usage.collection_id, usage.part, usage.begin - usage.begin % PERIOD)
+        for _, usage, _ in taken
+        if isinstance(usage, Collection) and usage.rework_id
+    }
     for _, usage, late in taken:
         if isinstance(usage, ScopePlan):
             plans[usage.scope_id].append(usage)
@@ -134,12 +139,14 @@ def truth(
                 key = (usage.scope_id, usage.metric, usage.source)
                 since[key] = min(since.get(key, FOREVER), usage.begin)
             for begin in range(usage.begin - usage.begin % PERIOD, usage.end, PERIOD):
-                if begin in late:
+                brought_in = (usage.scope_id, usage.collection_id, usage.part, begin) in repeated
+                if begin in late and not (brought_in and usage.metric in PUSHED):
                     continue
                 place = (usage.scope_id, begin, usage.metric, usage.source)
                 frames[usage.scope_id, begin].must_exist = True
-                if usage.metric in PUSHED:
+                if usage.metric in PUSHED and not usage.rework_id:
                     pushed[place][usage.producer_id, usage.sequence] = usage
+                if usage.metric in PUSHED:
                     continue
                 span = (max(usage.begin, begin), min(usage.end, begin + PERIOD))
                 cut = cuts[place].setdefault(

@@ -27,10 +27,11 @@ from rater.model.codec import content_type
 from rater.model.metric import Aggregation, Catalog, Coverage, MetricSpec
 from rater.model.usage import FrameForced
 from rater.rating import Chain
+from rater.rework.values import Bracket, Left
 from rater.stream.keeper import Keeper
 from rater.stream.shell import Shell
 from rater.stream.sink_reader import Reader, SinkSettings
-from tests.sim import prices
+from tests.sim import prices, rework
 from tests.sim.author import Author
 from tests.sim.broker import OUTSIDE, Broker, Weather, Wire
 from tests.sim.checks import Watch, final_check
@@ -125,7 +126,7 @@ class World:
         self.author = Author(self.broker, self.outside, self._horizon(), self.count)
         self.watch = Watch(self.broker, self.settings.settle)
         self.broker.on_append = self.watch.saw
-        self._made = 0
+        self.reworks: list[str] = []
 
     def _horizon(self) -> int:
         return self.settings.wait_periods + max(self.settings.late_horizon_periods, 5)
@@ -370,6 +371,25 @@ class World:
                 self.tell(f"force {scope} {begin}")
                 self.author.say(FrameForced(scope, begin, "operator", "month end"))
 
+    def _do_rework(self) -> None:
+        oldest = self.loop.time() - self.rng.choice([4, 20]) * PERIOD
+        made = rework.bracket(self.tables, self.rng, f"r{len(self.reworks)}", CATALOG, int(oldest))
+        if isinstance(made, Left):
+            self.count("rework left")
+            self.tell(f"no rework: {made.reason}")
+        elif made is not None:
+            self.count("rework")
+            self.tell(f"rework {made.begun.rework_id} of {made.key} on revision {made.begun.base.revision}")
+            self.reworks.append(made.begun.rework_id)
+            self.author.pending += 1
+            self.outside.start(self._rework(made))
+
+    async def _rework(self, made: Bracket) -> None:
+        if not await rework.send(self.broker, Wire(self.broker, self.outside), made):
+            self.count("rework given up")
+            self.tell(f"rework {made.begun.rework_id} given up")
+        self.author.pending -= 1
+
     def _do_scope(self) -> None:
         scope = f"s{self.rng.randrange(4)}"
         following = int(self.loop.time() // PERIOD + 1) * PERIOD
@@ -477,6 +497,7 @@ _ACTIONS = (
     + ["skew"] * 3
     + ["broker", "broker", "store", "store", "force", "force", "scope", "scope", "cloud_scope", "silence", "scale"]
     + ["kill_all"]
+    + ["rework"] * 6
 )
 
 

@@ -1,0 +1,107 @@
+"""The shell between the calls of its group: what it restores, and what it does not."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from rater.engine import EngineContext
+from rater.stream.interfaces import Log, Pin, Register
+from rater.stream.metrics import WorkerMetrics
+from rater.stream.shell import Shell
+from tests.unit.engine.builders import context, price_list
+
+
+class Group:
+    """A membership that a test moves on by hand. Follows the protocol `Membership`."""
+
+    def __init__(self) -> None:
+        self.partitions = 2
+        self.places = {0, 1}
+        self.generation = 1
+        self.log: Any = None
+        self.register: Any = SimpleNamespace(pin=lambda: Pin(self.generation, "us"))
+
+    def assigned(self) -> set[int]:
+        return set(self.places)
+
+    async def start(self) -> None: ...
+
+    async def stop(self) -> None: ...
+
+
+class Bench:
+    """A shell in a group, and the keepers it made: partition, and whether they were restored under which generation."""
+
+    def __init__(self) -> None:
+        self.group = Group()
+        self.made: list[tuple[int, int]] = []
+        self.stop = asyncio.Event()
+        self._running: asyncio.Task[None] | None = None
+        rules: Any = SimpleNamespace(ready=asyncio.Event(), rules=price_list())
+        rules.ready.set()
+        self.shell = Shell(context(), rules, self._join, self._keeper, lambda: 0.0, 60.0, _metrics)
+
+    async def _join(self, shell: Shell) -> Any:
+        return self.group
+
+    def _keeper(self, partition: int, terms: EngineContext, log: Log, register: Register) -> Any:
+        async def restore(partitions: int, pin: Pin) -> None:
+            self.made.append((partition, pin.generation))
+
+        async def checkpoint(rules: Any) -> None: ...
+
+        return SimpleNamespace(
+            partition=partition, restore=restore, checkpoint=checkpoint, is_restored=True, fenced=False
+        )
+
+    async def assigned(self) -> None:
+        group: Any = self.group
+        await self.shell.assigned(group)
+
+
+def _metrics(keepers: Callable[[], Any]) -> WorkerMetrics:
+    return WorkerMetrics(CollectorRegistry(), dict)
+
+
+@pytest.fixture
+def bench() -> Bench:
+    return Bench()
+
+
+async def test_every_assignment_is_restored_under_its_own_membership(bench: Bench) -> None:
+    await bench.assigned()
+    await bench.shell.revoked()
+    bench.group.generation = 2
+    await bench.assigned()
+
+    assert bench.made == [(0, 1), (1, 1), (0, 2), (1, 2)]
+
+
+async def test_an_assignment_that_is_told_twice_is_restored_once(bench: Bench) -> None:
+    """The keeper of the first time may be at its checkpoint: under one membership the broker takes commits of both."""
+    await bench.assigned()
+    await bench.assigned()
+    await bench.shell.revoked()
+    await bench.assigned()
+
+    assert bench.made == [(0, 1), (1, 1)]
+
+
+async def test_a_new_membership_restores_whatever_its_generation(bench: Bench) -> None:
+    # given a shell that joins anew after trouble
+    for _ in range(2):
+        stop = asyncio.Event()
+        running = asyncio.create_task(bench.shell.run(stop))
+        while bench.shell.red():
+            await asyncio.sleep(0)
+        await bench.assigned()
+        stop.set()
+        await running
+
+    assert bench.made == [(0, 1), (1, 1), (0, 1), (1, 1)]
