@@ -276,7 +276,7 @@ class RulesChanged(_Named):
         super().__init__("rule change", "usage")
 
     async def inject(self, town: Town, rng: random.Random) -> bool:
-        await town.prices.change()
+        town.start(town.prices.change())
         return True
 
 
@@ -299,7 +299,7 @@ class Repeated(_Named):
         super().__init__("duplicate producer", "usage")
 
     async def inject(self, town: Town, rng: random.Random) -> bool:
-        await town.pushers.again(100)
+        town.start(town.pushers.again(100))
         return True
 
 
@@ -310,7 +310,7 @@ class Unreadable(_Named):
         super().__init__("unreadable records", "usage")
 
     async def inject(self, town: Town, rng: random.Random) -> bool:
-        await town.pushers.poison(5)
+        town.start(town.pushers.poison(5))
         return True
 
 

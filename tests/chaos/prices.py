@@ -23,6 +23,7 @@ class PriceList:
 
     kafka: KafkaSettings
     versions: dict[int, Prices] = field(default_factory=dict)
+    _turn: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     async def begin(self) -> None:
         """Version 1."""
@@ -35,10 +36,11 @@ class PriceList:
 
     async def change(self) -> None:
         """The next version: every price another."""
-        version = max(self.versions)
-        prices = {metric: price * (version + 1) for metric, price in FIRST.items()}
-        self.versions[version + 1] = prices  # it may count before we know
-        await self._append(version, [MappingUpdated(_mapping(n, price)) for n, price in enumerate(prices.values())])
+        async with self._turn:
+            version = max(self.versions)
+            prices = {metric: price * (version + 1) for metric, price in FIRST.items()}
+            self.versions[version + 1] = prices  # it may count before we know
+            await self._append(version, [MappingUpdated(_mapping(n, price)) for n, price in enumerate(prices.values())])
 
     async def _append(self, version: int, changes: list[Any]) -> None:
         """Until it stands; an event that was taken without an answer is refused as a conflict when sent again."""

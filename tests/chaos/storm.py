@@ -14,6 +14,8 @@ from tests.chaos.town import Town
 
 RECOVERY_SECONDS = 300.0
 """Who has not caught up by then is stuck: a finding, and the next faults would only hide it."""
+STEP_SECONDS = 900.0
+"""For faults to strike and end: more, and the run itself is stuck."""
 TOGETHER = (1, 1, 1, 2, 2, 3)
 """How many faults strike at once."""
 
@@ -50,14 +52,17 @@ async def rage(town: Town, seed: int, minutes: float, say: Say) -> Storm:
     decks = Decks(rng)
     storm = Storm()
     ends_at = time.monotonic() + minutes * 60
-    await recovery(town)
+    ready = Step(("start",), *await recovery(town))
+    if None in (ready.workers, ready.sinks):
+        storm.steps.append(ready)
     while time.monotonic() < ends_at and not storm.stuck:
         faults = decks.draw(rng.choice(TOGETHER))
         dice = [random.Random(rng.random()) for _ in faults]  # so that what is drawn next does not depend on timing
         say(f"chaos: {', '.join(fault.name for fault in faults)}")
-        happened = await asyncio.gather(*(_strike(town, one, die) for one, die in zip(faults, dice, strict=True)))
-        for fault in faults:
-            await fault.heal(town)
+        async with asyncio.timeout(STEP_SECONDS):
+            happened = await asyncio.gather(*(_strike(town, one, die) for one, die in zip(faults, dice, strict=True)))
+            for fault in faults:
+                await fault.heal(town)
         names = tuple(one.name for one, yes in zip(faults, happened, strict=True) if yes)
         storm.missed += [one.name for one, yes in zip(faults, happened, strict=True) if not yes]
         step = Step(names, *await recovery(town))
@@ -65,6 +70,7 @@ async def rage(town: Town, seed: int, minutes: float, say: Say) -> Storm:
         if names:
             storm.steps.append(step)
         await asyncio.sleep(rng.uniform(0.5, 3))
+    await town.all_done()
     return storm
 
 

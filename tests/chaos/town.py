@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
+from collections.abc import Coroutine
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -79,6 +80,8 @@ class Town:
         self._seed = seed
         self._pushed_from = begin - math.ceil(PUSHED_A_MINUTE * minutes + PUSHED_AT_LEAST) * PERIOD
         self._stack = AsyncExitStack()
+        self._begun: set[asyncio.Task[None]] = set()
+        self._stack.callback(self._give_up)
 
     async def __aenter__(self) -> Town:
         try:
@@ -92,6 +95,18 @@ class Town:
         self, kind: type[BaseException] | None, fault: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self._stack.aclose()
+
+    def start(self, work: Coroutine[Any, Any, None]) -> None:
+        """Begins what may have to wait until the broker is back."""
+        self._begun.add(asyncio.create_task(work))
+
+    async def all_done(self) -> None:
+        """Waits for what was begun. Raises what it raised."""
+        await asyncio.gather(*self._begun)
+
+    def _give_up(self) -> None:
+        for task in self._begun:
+            task.cancel()
 
     async def _start(self) -> None:
         self.directory.mkdir(parents=True, exist_ok=True)
