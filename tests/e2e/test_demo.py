@@ -24,6 +24,7 @@ import pytest
 from rater.config import load_config
 from rater.rating import Chain, NoScripts, RuleBook, parse, plan
 from rater.reports import open_view
+from rater.store import Store
 from rater.trial import Comparison, Explainer, LineExplained, StoredFrames, WhatIf
 from tests.e2e.reference import Line, expected_lines
 
@@ -300,6 +301,11 @@ def test_up_goes_on_with_the_same_data_and_other_shells_read_meanwhile(told: Tol
         assert "72 frames, " in compared.stderr
         assert ", 0 of them change" in compared.stderr
         assert "cannot be read" not in compared.stderr
+        audited = rater(*again, "audit", "--topics", "--prices")
+        assert (audited.returncode, audited.stdout) == (0, ""), audited.stdout + audited.stderr
+        assert "0 violations of every_sample_once, " in audited.stderr
+        assert ", store_is_best_of_rated" in audited.stderr
+        assert "not checked" not in audited.stderr
         doctor = rater(*again, "doctor")
         assert doctor.returncode == 0, doctor.stdout
         assert "by way of the process that has it open" in doctor.stdout
@@ -341,6 +347,58 @@ def _until(ask: Any, expected: str) -> str:
             return answer.stdout
         time.sleep(0.3)
     raise AssertionError(f"{expected!r} never came: {answer.stdout}{answer.stderr}")
+
+
+CHANGES = {
+    "lines": ("price", "price + 1", "scope_id = 'delphi' AND period_begin = {at} AND metric = 'instance'"),
+    "frames": ("status", "'partial'", "scope_id = 'delphi' AND period_begin = {at}"),
+    "usage": (
+        "qty",
+        "arrayMap(x -> '7', qty)",
+        "scope_id = 'delphi' AND metric = 'volume.size' AND range_begin = {at}",
+    ),
+    "gaps": ("resolved", "''", "scope_id = 'delphi' AND period_begin = {at} AND metric = 'instance'"),
+}
+"""By table: a column, what it is changed to, and in which rows, of which the first one is taken."""
+KEYS = {
+    "lines": "scope_id, toUInt32(period_begin), revision, metric, lower(hex(line_id))",
+    "frames": "scope_id, toUInt32(period_begin)",
+    "usage": "scope_id, metric, source, toUInt32(range_begin), toUInt32(range_end), attempt, collection_id, part, n",
+    "gaps": "scope_id, toUInt32(period_begin), metric, source, toUInt32(gap_begin), toUInt32(gap_end), "
+    "lower(hex(gap_id))",
+}
+
+
+@pytest.mark.parametrize("table", list(CHANGES))
+def test_an_audit_finds_nothing_and_then_exactly_the_row_that_was_changed_by_hand(told: Told, table: str) -> None:
+    # given
+    again = ("--config", str(told.directory / "rater.yaml"), "audit", "--scope", "delphi", "--out", "json")
+    clean = rater(*again)
+    assert (clean.returncode, clean.stdout) == (0, ""), clean.stdout + clean.stderr
+    assert ": 0 violations of every_sample_once, " in clean.stderr
+    settings = load_config(told.directory / "rater.yaml", {}).settings.store
+    column, value, where = CHANGES[table]
+    where = where.format(at=1_767_693_600)  # 2026-01-06T10:00:00Z, an hour of the hole
+    with Store(settings) as store:
+        newest = "ORDER BY revision DESC" if table in ("lines", "frames") else ""
+        [key] = store.rows(f"SELECT {KEYS[table]} FROM {table} WHERE {where} {newest} LIMIT 1")
+        picked = f"({KEYS[table]}) = {key!r}"
+        if table == "frames":
+            picked += f" AND revision = (SELECT max(revision) FROM frames WHERE {where})"
+        store.command(f"CREATE TABLE kept AS {table}")
+        store.command(f"INSERT INTO kept SELECT * FROM {table}")
+        store.command(f"ALTER TABLE {table} UPDATE {column} = {value} WHERE {picked} SETTINGS mutations_sync = 1")
+    # when
+    found = rater(*again)
+    with Store(settings) as store:
+        store.command(f"TRUNCATE TABLE {table}")
+        store.command(f"INSERT INTO {table} SELECT * FROM kept")
+        store.command("DROP TABLE kept")
+    # then
+    assert found.returncode == 1, found.stderr
+    rows = {(row["table"], row["key"]) for row in map(json.loads, found.stdout.splitlines())}
+    assert [(name, re.findall(r"=([^,]*)(?:, |$)", text)) for name, text in rows] == [(table, [str(v) for v in key])]
+    assert rater(*again).returncode == 0
 
 
 def test_a_directory_that_is_no_demonstration_is_left_alone(tmp_path: Path) -> None:
