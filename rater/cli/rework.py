@@ -20,14 +20,14 @@ __all__ = ["rework"]
 _ROWS = [
     Column("scope_id", "Scope"),
     Column("period_begin", "Period (UTC)"),
-    Column("kind", "What"),
+    Column("kind", "What", wide=False),
     Column("outcome", "Outcome"),
     Column("base_revision", "Rev.", right=True),
     Column("revision", "to", right=True),
-    Column("rule_version_before", "Rules", right=True),
-    Column("rule_version_after", "to", right=True),
-    Column("before", "Price", right=True),
-    Column("after", "is now", right=True),
+    Column("rule_version_before", "Rules", right=True, wide=False),
+    Column("rule_version_after", "to", right=True, wide=False),
+    Column("before", "Price", right=True, wide=False),
+    Column("after", "is now", right=True, wide=False),
     Column("difference", "Difference", right=True),
     Column("author", "By"),
     Column("raised_at", "at (UTC)"),
@@ -61,7 +61,7 @@ def rework_list(
     rework_id: str | None,
     out: str,
 ) -> None:
-    """List the records of reworks, one for each frame, by scope and period.
+    """List the records of reworks, one for each frame, by scope and period. JSON and CSV say more than the table.
 
     \b
     Examples:
