@@ -17,6 +17,7 @@ from typing import NamedTuple
 ROOT = Path(__file__).resolve().parent.parent
 WORK = ROOT / ".cache" / "promises"
 SEEDS = 150  # of the simulator, until one of them finds it
+SOUND_SEEDS = 20  # that the sound tree must pass here; `make sim` runs 300
 SECONDS = 900  # for one suite and one defect
 
 
@@ -122,7 +123,7 @@ DEFECTS = (
     Defect(
         "token not deterministic",
         (
-            Edit("rater/store/writer.py", "from collections import Counter", "import uuid\nfrom collections import Counter"),
+            Edit("rater/store/writer.py", "from collections import C", "import uuid\nfrom collections import C"),
             Edit("rater/store/writer.py", '{token}/{month}"', '{token}/{month}/{uuid.uuid4()}"'),
         ),
         "unit",
@@ -216,11 +217,11 @@ def main() -> int:
     parser.add_argument("--seeds", type=int, default=SEEDS, help="of the simulator, at most")
     parser.add_argument("--processes", type=int, default=min(2, os.cpu_count() or 1))
     chosen = parser.parse_args()
-    simulator = ["-m", "tests.sim", "--until-found", f"--seeds={chosen.seeds}", f"--processes={chosen.processes}"]
+    simulator = ["-m", "tests.sim", "--until-found", f"--processes={chosen.processes}", "--seeds"]
     defects = [d for d in DEFECTS if not chosen.names or any(word in d.name for word in chosen.names)]
     _copy()
     others = sorted({test for defect in defects for test in defect.tests})
-    for what, arguments in (("simulator", simulator), ("other suites", ["-m", "pytest", *others])):
+    for what, arguments in (("simulator", [*simulator, str(SOUND_SEEDS)]), ("other suites", ["-m", "pytest", *others])):
         sound = _run(arguments)
         print(f"the sound tree, {what}: {'FAILS' if sound.found else 'passes'} ({sound.seconds:.0f} s)", flush=True)
         if sound.found:
@@ -230,7 +231,8 @@ def main() -> int:
     print(f"\n{'defect':58} {'simulator':>14} other suite")
     for defect in defects:
         with _Planted(defect):
-            by_simulator, by_other = _run(simulator), _run(["-m", "pytest", "-x", *defect.tests])
+            by_simulator = _run([*simulator, str(chosen.seeds)])
+            by_other = _run(["-m", "pytest", "-x", *defect.tests])
         missed += not (by_simulator.found and by_other.found)
         cells = [("found" if one.found else "NOT FOUND") + f" {one.seconds:3.0f} s" for one in (by_simulator, by_other)]
         print(f"{defect.name:58} {cells[0]:>14} {cells[1]} {defect.suite}: {', '.join(defect.tests)}", flush=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import subprocess
 import sys
@@ -158,3 +159,18 @@ def test_generated_files_must_be_up_to_date(tmp_path: Path, command: str, code: 
     done = subprocess.run(call, capture_output=True, text=True, check=False)
 
     assert done.returncode == code, done.stderr
+
+
+def test_each_defect_of_a_promise_can_be_planted() -> None:
+    """`make mutants` replaces exact texts: whoever changes one of them brings scripts/promises.py up to date."""
+    spec = importlib.util.spec_from_file_location("promises", SCRIPTS / "promises.py")
+    assert spec is not None
+    assert spec.loader is not None
+    promises = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(promises)
+
+    assert len(promises.DEFECTS) >= 12
+    for defect in promises.DEFECTS:
+        assert all((SCRIPTS.parent / test).exists() for test in defect.tests), defect.name
+        for edit in defect.edits:
+            assert (SCRIPTS.parent / edit.path).read_text().count(edit.old) == 1, f"{defect.name}: {edit.path}"
