@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from decimal import ROUND_HALF_EVEN, Context
 
 from rater.audit.facts import FrameKey, RatedLog, Stored, StoredFrame, StoredGap, StoredLine, best_frames
-from rater.audit.violation import Invariant, RowKey, Violation, frame_row, frame_violation, line_row
+from rater.audit.violation import LINES, Invariant, RowKey, Violation, frame_row, frame_violation, line_row
 from rater.model.labels import label_text
 from rater.model.rated import Line, RatedFrame
 
@@ -76,14 +76,14 @@ def frames_have_their_lines(stored: Stored) -> Iterator[Violation]:
         keys = {(stored_line.line.metric, stored_line.line.line_id) for stored_line in of_frame}
         at = frame_row(frame, "store")
         counts = [
-            ("lines", len(keys), row.line_count),
-            ("lines in its totals", sum(total.n for total in frame.totals), row.line_count),
-            ("gaps", len(frame.gaps), row.gap_count),
-            ("quarantined points", len(frame.quarantined), row.quarantined_count),
+            (LINES, len(keys), row.line_count),
+            (" lines in its totals", sum(total.n for total in frame.totals), row.line_count),
+            (" gaps", len(frame.gaps), row.gap_count),
+            (" quarantined points", len(frame.quarantined), row.quarantined_count),
         ]
         for what, there, said in counts:
             if there != said:
-                yield frame_violation(Invariant.FRAMES_HAVE_THEIR_LINES, frame, "", f"{said} {what}", str(there), at)
+                yield frame_violation(Invariant.FRAMES_HAVE_THEIR_LINES, frame, "", f"{said}{what}", str(there), at)
         for other in of_frame:
             if other.rule_version != frame.rule_version:
                 line = line_row(scope_id, period_begin, frame.revision, other.line.metric, other.line.line_id)

@@ -9,7 +9,11 @@ import msgspec
 
 from rater.model.rated import RatedFrame
 
-__all__ = ["Invariant", "RowKey", "Violation", "frame_row", "frame_violation", "line_row", "roots"]
+__all__ = ["LINES", "Invariant", "RowKey", "Violation", "frame_row", "frame_violation", "line_row", "roots"]
+
+
+LINES = " lines"
+"""How the text ends of a violation about the number of a frame's lines."""
 
 
 class Invariant(Enum):
@@ -65,26 +69,27 @@ class Violation(msgspec.Struct, frozen=True):
 
 
 def roots(violations: Iterable[Violation]) -> list[Violation]:
-    """Without those that only follow from others: a wrong line also makes its frame's total wrong.
+    """Without those that only follow from others, and each once: a wrong line also makes its frame's total wrong.
 
-    Where a line of a frame was named, sums and counts over lines of the same scope, period and metric (counts: of any
-    metric) are left out.
+    Where a line of a frame was named, the totals of its metric are left out; where one was named that is missing or too
+    much, the number of the frame's lines.
     """
     listed: Sequence[Violation] = list(dict.fromkeys(violations))
-    named: set[tuple[str, int, str]] = set()
+    wrong: set[tuple[str, int, str]] = set()
+    miscounted: set[tuple[str, int]] = set()
     for one in listed:
         if any(row.table == "lines" for row in one.rows):
-            named.add((one.scope_id, one.period_begin, one.metric))
-            named.add((one.scope_id, one.period_begin, ""))
-    return [one for one in listed if not _follows(one, named)]
+            wrong.add((one.scope_id, one.period_begin, one.metric))
+            if one.invariant is Invariant.EVERY_SAMPLE_ONCE:
+                miscounted.add((one.scope_id, one.period_begin))
+    return [one for one in listed if not _follows(one, wrong, miscounted)]
 
 
-def _follows(one: Violation, named: set[tuple[str, int, str]]) -> bool:
-    if any(row.table == "lines" for row in one.rows):
-        return False
-    if one.invariant is Invariant.FRAMES_HAVE_THEIR_LINES:
-        return (one.scope_id, one.period_begin, "") in named
-    return one.invariant is Invariant.TOTALS_ARE_SUMS and (one.scope_id, one.period_begin, one.metric) in named
+def _follows(one: Violation, wrong: set[tuple[str, int, str]], miscounted: set[tuple[str, int]]) -> bool:
+    if one.invariant is Invariant.TOTALS_ARE_SUMS:
+        return (one.scope_id, one.period_begin, one.metric) in wrong
+    is_count = one.invariant is Invariant.FRAMES_HAVE_THEIR_LINES and one.expected.endswith(LINES)
+    return is_count and (one.scope_id, one.period_begin) in miscounted
 
 
 def frame_row(frame: RatedFrame, where: str) -> RowKey:

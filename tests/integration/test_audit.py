@@ -15,6 +15,7 @@ from rater.audit.auditor import Auditor
 from rater.audit.settings import AuditSettings
 from rater.audit.timer import IN_STORE, AuditTimer
 from rater.model.codec import encode_json
+from rater.model.rated import RatedFrame
 from rater.rating import RuleBook, parse, plan
 from rater.reports import AuditRequest, RemoteView, Selection, StoreView
 from rater.reports.desk import serve_desk
@@ -70,8 +71,11 @@ def stored_world() -> World:
     return world
 
 
+PUBLISHED: list[RatedFrame] = []
+
+
 def close(world: World, now: int) -> None:
-    world.close(now)
+    PUBLISHED.extend(world.close(now))
     batch = Batch()
     for alert in world.bench.alerts():
         batch.add_alert(alert)
@@ -219,6 +223,20 @@ def test_a_row_that_was_changed_by_hand_is_named_and_nothing_else(
     assert row.table == table
     assert dict(row.key).items() >= key.items()
     assert Invariant(invariant) in {violation.invariant for violation in found}
+
+
+def test_what_was_changed_is_right_again_once_the_topic_was_read_again(world: World) -> None:
+    # given two rows that were changed, and all that was published written once more
+    world.store.command(f"ALTER TABLE lines UPDATE price = price + 1 WHERE {A_LINE} {SAME}")
+    world.store.command(f"ALTER TABLE frames UPDATE line_count = 7 WHERE {FRAME} {SAME}")
+    assert {row.table for row in rows(audit(world))} == {"lines", "frames"}
+    # when
+    world.keep(PUBLISHED)
+    # then both contents are there, until a merge keeps the one that came last
+    assert Invariant.ONE_PAYLOAD in {one.invariant for one in audit(world)}
+    for table in ("lines", "frames"):
+        world.store.command(f"OPTIMIZE TABLE {table} FINAL")
+    assert audit(world) == []
 
 
 def test_what_the_sink_is_just_writing_is_no_violation(world: World) -> None:
