@@ -166,7 +166,7 @@ async def produce(kafka: KafkaSettings, load: Load, begin: int) -> None:
     await producer.stop()
 
 
-async def prices(kafka: KafkaSettings) -> None:
+def price_event() -> RuleEvent:
     """Five flavors, a price each."""
     service, field = "00000000-0000-4000-8000-000000000001", "00000000-0000-4000-8000-000000000002"
     changes: list[Any] = [
@@ -182,8 +182,7 @@ async def prices(kafka: KafkaSettings) -> None:
             field_id=field,
         )
         changes.append(MappingCreated(rule))
-    event = RuleEvent(expected_version=0, author="bench", reason="", created_at=0, changes=tuple(changes))
-    await append_event(kafka, event)
+    return RuleEvent(expected_version=0, author="bench", reason="", created_at=0, changes=tuple(changes))
 
 
 @dataclass
@@ -212,7 +211,7 @@ async def stage(broker: LaptopKafka, name: str, directory: Path, *, usage: bool,
     """Makes topics of that name and starts both services."""
     kafka = KafkaSettings(bootstrap=broker.bootstrap, prefix=f"{name}.", partitions=4)
     await create_topics(kafka)
-    await prices(kafka)
+    await append_event(kafka, price_event())
     options = {"bootstrap": broker.bootstrap, "prefix": kafka.prefix, "partitions": 4}
     made = Stage(
         kafka,

@@ -20,7 +20,6 @@ from rater.engine.state import PartitionState, Scope
 __all__ = ["Cut", "Held", "Known", "Ledger", "Limits", "Place", "digest_of", "digest_of_series"]
 
 LOOK = 2_000  # bytes that are encoded in the time that a scope costs which has hardly anything in it
-ENTRY_BYTES = 1024 * 1024  # of pieces that are put together: what is copied in one go
 
 
 class Limits(msgspec.Struct, frozen=True):
@@ -36,6 +35,8 @@ class Limits(msgspec.Struct, frozen=True):
     """Of the rest, in one checkpoint; more, if it writes more anyway."""
     block_series: int = 20_000
     """In one piece: about 3 MB."""
+    entry_bytes: int = 1024 * 1024
+    """Of pieces that are put together: what is copied in one go."""
 
 
 class Place(NamedTuple):
@@ -244,7 +245,8 @@ class Cut:
         """Writes the pieces of a scope that are not where they were last time."""
         scope = self._state.scopes[scope_id]  # once there, a scope stays
         before = self._ledger.known(scope_id)
-        writer = _Writer(self, scope_id, self._worn if self._has_room else set())
+        limits = self._ledger.limits
+        writer = _Writer(self, scope_id, self._worn if self._has_room else set(), limits.entry_bytes)
         frames: dict[int, Place] = {}
         for period_begin, frame in scope.frames.items():
             raw = encode_frame(frame)
@@ -254,7 +256,7 @@ class Cut:
         blocks: list[Place] = []
         known_blocks = before.blocks if before is not None else []
         were = sum(at.series for at in known_blocks)
-        for first, ids, at in _blocks(scope, known_blocks, writer.worn, self._ledger.limits.block_series):
+        for first, ids, at in _blocks(scope, known_blocks, writer.worn, limits.block_series):
             if at is None:
                 raw = encode_block({identity: scope.series[identity] for identity in ids})
                 at = writer.block(first, raw, ids, moved=first < were)
@@ -281,8 +283,9 @@ class Cut:
 class _Writer:
     """Puts the pieces of one scope into entries."""
 
-    def __init__(self, cut: Cut, scope_id: str, worn: set[int]) -> None:
+    def __init__(self, cut: Cut, scope_id: str, worn: set[int], entry_bytes: int) -> None:
         self.worn = worn
+        self._entry_bytes = entry_bytes
         self._cut = cut
         self._scope_id = scope_id
         self._frames: list[tuple[int, bytes]] = []
@@ -318,7 +321,7 @@ class _Writer:
     def _written(self, raw: bytes, digest: bytes) -> Place:
         self._cut.size += len(raw)
         self._size += len(raw)
-        if self._size > ENTRY_BYTES:
+        if self._size > self._entry_bytes:
             self._flush(None)
         return Place(self._cut.number, len(raw), digest)
 

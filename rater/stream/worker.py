@@ -14,6 +14,7 @@ from rater.engine import EngineContext, Record
 from rater.kafka import OPTIONAL_TOPICS, KafkaSettings, Topic, TopicsError, partitions_of
 from rater.rating import Module
 from rater.stream.app import Message, make_app
+from rater.stream.garbage import keep_aside
 from rater.stream.interfaces import At, Clock, Log, Register, nowhere
 from rater.stream.kafka_log import KafkaLog
 from rater.stream.keeper import Keeper
@@ -82,9 +83,11 @@ class Worker:
     async def run(self, stop: asyncio.Event) -> None:
         """Works until `stop`. Raises RestoreRefusedError, SnapshotError, LogGapError or TopicsError."""
         follower = asyncio.create_task(self._rules.run())
+        garbage = asyncio.create_task(keep_aside())
         try:
             await self._shell.run(stop)
         finally:
+            garbage.cancel()
             await self._rules.stop(follower)
 
     async def _join(self, shell: Shell) -> _FaustMembership:

@@ -27,7 +27,7 @@ from tests.integration.streams import SETTINGS, T
 SETTINGS_TEXT = """
 kafka: {{bootstrap: "{bootstrap}", prefix: "{prefix}", partitions: 2}}
 store: {{dsn: "chdb://{directory}/clickhouse"}}
-engine: {{wait_periods: 1, settle: 0, late_horizon_periods: {kept}, gap_horizon_periods: {kept}}}
+engine: {{wait_periods: 1, settle: 10, late_horizon_periods: {kept}, gap_horizon_periods: {kept}}}
 sink: {{max_delay: 0.1}}
 rework: {{late_usage: {late}}}
 metrics:

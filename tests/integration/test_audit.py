@@ -7,13 +7,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from prometheus_client import CollectorRegistry
 
-from rater.audit import Invariant, RowKey, Setup, Violation
+from rater.audit import Invariant, RatedEntry, RowKey, Setup, Violation
 from rater.audit.auditor import Auditor
 from rater.audit.settings import AuditSettings
 from rater.audit.timer import IN_STORE, AuditTimer
+from rater.audit.topics import PartitionLogs, check_partition, differs_from_rated
 from rater.model.codec import encode_json
 from rater.model.rated import RatedFrame
 from rater.rating import RuleBook, parse, plan
@@ -487,3 +489,35 @@ def test_an_audit_that_the_store_breaks_off_is_counted(world: World, caplog: pyt
     # then
     assert registry.get_sample_value("rater_audit_failures_total") == 1
     assert "the audit did not come to its end" in caplog.text
+
+
+# --- against the topic
+
+
+def of_topic(frames: list[RatedFrame]) -> list[RatedEntry]:
+    return [RatedEntry(one, encode_json(one), 0, offset) for offset, one in enumerate(frames)]
+
+
+def test_the_store_is_the_best_of_the_topic_until_a_row_is_changed(world: World) -> None:
+    # given
+    view, entries = StoreView(world.store), of_topic(PUBLISHED)
+    assert list(differs_from_rated(view, entries)) == []
+    # when
+    world.store.command(f"ALTER TABLE lines UPDATE price = price + 1 WHERE {A_LINE} {SAME}")
+    world.store.command(f"ALTER TABLE frames UPDATE closed_by = 'forced' WHERE {FRAME} {SAME}")
+    found = list(differs_from_rated(view, entries))
+    # then
+    assert {one.invariant for one in found} == {Invariant.STORE_IS_BEST_OF_RATED}
+    assert {row.table for row in rows(found)} == {"lines", "frames"}
+    assert {one.period_begin for one in found} == {T + HOUR}
+
+
+def test_a_topic_that_lost_its_begin_is_checked_as_far_as_it_goes(world: World) -> None:
+    # given revisions of which the first is gone, and the alerts with it
+    rated = of_topic([one for one in PUBLISHED if one.revision])
+    assert rated
+    # when / then
+    gone = PartitionLogs(rated, [], is_rated_whole=False, is_alerts_whole=False)
+    assert check_partition(gone) == []
+    whole = msgspec.structs.replace(gone, is_rated_whole=True, is_alerts_whole=True)
+    assert {one.invariant for one in check_partition(whole)} >= {Invariant.REVISIONS_CONTIGUOUS}

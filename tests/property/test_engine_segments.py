@@ -30,7 +30,9 @@ from rater.engine import (
 from tests.property.engine_logs import CONTEXT, RULES, History, histories
 from tests.unit.engine.builders import HOUR
 
-LIMITS = Limits(segments=3, renew_seconds=3 * HOUR, renewed_bytes=600, merged_bytes=200, block_series=2)
+LIMITS = Limits(
+    segments=3, renew_seconds=3 * HOUR, renewed_bytes=600, merged_bytes=200, block_series=2, entry_bytes=300
+)
 
 
 class Turn(NamedTuple):
