@@ -18,7 +18,7 @@ BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
 PATIENCE_SECONDS = 300
 OWN = {"examples", "var", ".git"}
 """What a run writes to, or must not see: not linked into the copy."""
-NOT_COMPARED = re.compile(r"[0-9a-f]{32}|attempt \d+| +")  # names that differ from run to run; blanks in tables
+NOT_COMPARED = re.compile(r"[0-9a-f]{32}(-\d+)?|attempt \d+| +")  # names that differ from run to run; blanks in tables
 
 
 @pytest.fixture(scope="module")
