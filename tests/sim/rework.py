@@ -46,15 +46,24 @@ def bracket(tables: Tables, rng: random.Random, rework_id: str, catalog: Catalog
 
 
 async def send(broker: Broker, wire: Wire, made: Bracket) -> bool:
-    """Sends a bracket; False if it was given up halfway."""
+    """Sends a bracket; False if it was given up halfway.
+
+    As the idempotent producer of production, a record that was not confirmed is sent again, and there once.
+    """
     key = made.begun.scope_id.encode()
     partition, rng = broker.home(key), broker.loop.rng
     gives_up = rng.random() < 0.1
     for record in made.records(f"rework-{made.begun.rework_id}", 0):
         value = encode_msgpack(record)
+        offsets: list[int] = []
+
+        def append(value: bytes = value, offsets: list[int] = offsets) -> None:
+            if not offsets:
+                offsets.append(broker.append("usage", partition, key, value, _HEADERS))
+
         while True:
             try:
-                await wire.call("rework", lambda v=value: broker.append("usage", partition, key, v, _HEADERS))
+                await wire.call("rework", append)
                 break
             except LostError:
                 await asyncio.sleep(5)
