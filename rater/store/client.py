@@ -21,7 +21,6 @@ from rater.store.settings import DATABASE, EmbeddedTarget, ServerTarget, StoreSe
 __all__ = ["Column", "Store"]
 
 CONNECT_SECONDS = 10
-ANSWER_SECONDS = 300
 
 # Every failure reaches our caller as an exception with its reason; the library logs the same once more with a
 # traceback, at every repetition of an insert that waits for a server.
@@ -159,7 +158,7 @@ class Store:
             ca_cert=self._settings.ca_file or None,
             settings=_SETTINGS,
             connect_timeout=CONNECT_SECONDS,
-            send_receive_timeout=ANSWER_SECONDS,
+            send_receive_timeout=self._settings.answer_timeout,
             autogenerate_session_id=False,  # no statement of ours needs a session, and a session is a lock
             compress="lz4",
         )

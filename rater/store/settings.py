@@ -27,6 +27,8 @@ class StoreSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     password_file: str = ""
     ca_file: str = ""
     """Certificate authority of an https server, if the system does not know it."""
+    answer_timeout: Annotated[int, Meta(ge=1, le=3600)] = 300
+    """Seconds without a byte after which a statement on a server is given up; an insert is repeated then."""
 
 
 class EmbeddedTarget(msgspec.Struct, frozen=True):

@@ -18,7 +18,6 @@ from typing import Any
 
 import msgspec
 
-import rater.store.client
 import rater.stream.sink
 from collectors.runner import CollectorStatus
 from collectors.service import run_collector
@@ -69,7 +68,6 @@ async def work(options: dict[str, Any], kafka: KafkaSettings, orders: Orders, st
 async def sink(options: dict[str, Any], kafka: KafkaSettings, orders: Orders, stop: asyncio.Event) -> None:
     """A sink."""
     rater.stream.sink.SESSION_MS = 6_000  # successors wait that long for the dead
-    rater.store.client.ANSWER_SECONDS = 20  # a server that went silent is given up: production waits five minutes
     with Store(msgspec.convert(options["store"], StoreSettings)) as store:
         await Sink(kafka, store, SinkSettings(max_delay=0.3), at=orders).run(stop)
 

@@ -147,7 +147,9 @@ class Town:
         await self.store_up()
         (self.directory / "password").write_text(PASSWORD)
         dsn = f"http://127.0.0.1:{self.store_link.port}/rater"
-        self.store_settings = StoreSettings(dsn, username=USER, password_file=str(self.directory / "password"))
+        self.store_settings = StoreSettings(
+            dsn, username=USER, password_file=str(self.directory / "password"), answer_timeout=20
+        )
 
     async def store_up(self) -> None:
         """Starts ClickHouse if it does not run."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -135,3 +136,12 @@ def test_a_server_that_was_never_there(tmp_path: Path) -> None:
         pytest.raises(StoreUnavailableError, match="running"),
     ):
         store.ping()
+
+
+def test_a_server_that_falls_silent_is_given_up() -> None:
+    # given something that takes connections and says nothing
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        dsn = f"http://127.0.0.1:{silent.getsockname()[1]}/rater"
+        with Store(StoreSettings(dsn, answer_timeout=1)) as store, pytest.raises(StoreUnavailableError):
+            # when / then
+            store.rows("SELECT 1")
