@@ -126,7 +126,7 @@ def _decide_scope(current: _Pass, scope_id: str, scope: Scope) -> None:
             waiting.add(month)
     current.work += _evict(scope, now, context) // POINTS_PER_LINE
     _tell_lost(current, scope_id, scope)
-    _forget_producers(scope, now)
+    _forget_producers(scope, current.as_of)
     scope.dirty = bool(waiting)
     scope.wake_at = _wake_at(scope, now, context)
 
@@ -407,8 +407,9 @@ def _told_at(known: Producer, context: EngineContext) -> int:
     return -(-known.hole_ms // 1000) + context.settings.settle
 
 
-def _forget_producers(scope: Scope, now: int) -> None:
-    for producer_id in [p for p, known in scope.producers.items() if known.last_ms < (now - MEMORY_SECONDS) * 1000]:
+def _forget_producers(scope: Scope, as_of: int) -> None:
+    """By the hour that the log has reached: what is read from behind holds repetitions of what was just read."""
+    for producer_id in [p for p, known in scope.producers.items() if known.last_ms < (as_of - MEMORY_SECONDS) * 1000]:
         del scope.producers[producer_id]
 
 

@@ -105,6 +105,23 @@ def test_batches_are_told_apart_by_producer_and_scope() -> None:
     assert [(frame.scope_id, frame.lines[0].qty) for frame in frames] == [("A", 4), ("B", 2)]
 
 
+def test_a_repetition_in_a_log_that_is_read_days_behind_counts_once() -> None:
+    # given a worker that comes back eight days later: a checkpoint falls between a batch and its repetition
+    bench = Bench()
+    batch = push(sample(T, "3", T + HOUR), producer_id="q")
+    bench.take(batch, at=T + 60)
+    now = T + 8 * 24 * HOUR
+    bench.decide(now, caught_up=False)
+
+    # when
+    bench.take(batch, at=T + 120)
+    bench.decide(now, caught_up=False)
+
+    # then
+    (pushed,) = bench.state.scopes["A"].frames[T].slices["net"]["push"]
+    assert pushed.samples == 1
+
+
 def test_sequence_numbers_are_kept_as_ranges_and_forgotten_after_a_week() -> None:
     # given numbers in order, one repeated, one out of order
     bench = Bench()
