@@ -12,9 +12,11 @@ from rater.reports.statement import (
     compute,
     holes_of,
 )
+from rater.reports.together import PERIODS_AT_ONCE, frames_together, with_lines
 from rater.reports.view import StoreView, View, open_view, report_of, socket_of
 
 __all__ = [
+    "PERIODS_AT_ONCE",
     "AuditRequest",
     "ExportRequest",
     "Hole",
@@ -31,9 +33,11 @@ __all__ = [
     "UsageRequest",
     "View",
     "compute",
+    "frames_together",
     "holes_of",
     "month_interval",
     "open_view",
     "report_of",
     "socket_of",
+    "with_lines",
 ]

@@ -20,15 +20,12 @@ from rater.model.labels import canonical_series, line_id
 from rater.model.rated import CollectionRef, FrameStatus, MetricCoverage
 from rater.model.usage import Sample
 from rater.rating import RatingPoint
-from rater.reports import Selection, UsageRequest, View
-from rater.store import FrameRow, LineRow, ReadConflictError, UsageRow
+from rater.reports import PERIODS_AT_ONCE, Selection, UsageRequest, View, frames_together, with_lines
+from rater.store import FrameRow, LineRow, UsageRow
 from rater.trial.pricing import iso
 
 __all__ = ["Sampled", "StoredFrame", "StoredFrames", "UsageMissingError", "points_of_lines"]
 
-PERIODS_AT_ONCE = 168  # frames that are read before their lines and samples are: a week of hours, about 1 MB
-ROWS_AT_ONCE = 20_000  # lines or samples in memory; a single larger frame is read whole
-ATTEMPTS = 4
 ZERO = Decimal(0)
 
 
@@ -84,11 +81,11 @@ class StoredFrames:
         for first in range(begin, end, step):
             last = min(first + step, end)
             frames = list(self._view.frames(Selection(scope_id, first, last)))
-            for run in _runs(frames):
+            for run in frames_together(frames):
                 yield from self._run(run)
 
     def _run(self, frames: list[FrameRow]) -> Iterator[StoredFrame]:
-        frames, lines = self._with_lines(frames)
+        frames, lines = with_lines(self._view, frames)
         by_lines = {} if self._samples else {frame.period_begin: self._proven(frame, lines) for frame in frames}
         wanted = [frame for frame in frames if by_lines.get(frame.period_begin) is None]
         usage = self._usage(wanted)
@@ -105,21 +102,6 @@ class StoredFrames:
                 yield StoredFrame(frame, held, self._proven(frame, lines), str(fault))
             else:
                 yield StoredFrame(frame, held, points, samples=samples or {})
-
-    def _with_lines(self, frames: list[FrameRow]) -> tuple[list[FrameRow], dict[int, list[LineRow]]]:
-        """The frames, again if need be, with the lines of exactly their revisions by period begin."""
-        scope_id, first, last = frames[0].scope_id, frames[0].period_begin, frames[-1].period_begin
-        selection = Selection(scope_id, first, last + 1)
-        for _ in range(ATTEMPTS):
-            lines: dict[int, list[LineRow]] = {}
-            for line in self._view.lines(selection):
-                lines.setdefault(line.period_begin, []).append(line)
-            if all(_fits(frame, lines.get(frame.period_begin, [])) for frame in frames):
-                return frames, lines
-            frames = list(self._view.frames(selection))
-        raise ReadConflictError(
-            f"scope {scope_id!r}: frames from {iso(first)} on are replaced faster than they are read"
-        )
 
     def _proven(self, frame: FrameRow, lines: dict[int, list[LineRow]]) -> PointsAgain | None:
         """The points by the lines, if these prove them."""
@@ -239,23 +221,3 @@ def _missing(frame: FrameRow, entry: MetricCoverage, reference: CollectionRef, f
         f"scope {frame.scope_id!r}, {iso(frame.period_begin)}, metric {entry.metric!r} from {entry.source}: {what} has "
         f"{found} samples in the store, the frame was made of {reference.samples}: {why}"
     )
-
-
-def _runs(frames: Iterable[FrameRow]) -> Iterator[list[FrameRow]]:
-    """Frames that are read together."""
-    run: list[FrameRow] = []
-    rows = 0
-    for frame in frames:
-        samples = sum(one.samples for entry in frame.coverage for one in entry.collections)
-        weight = max(frame.line_count, samples)
-        if run and rows + weight > ROWS_AT_ONCE:
-            yield run
-            run, rows = [], 0
-        run.append(frame)
-        rows += weight
-    if run:
-        yield run
-
-
-def _fits(frame: FrameRow, lines: Sequence[LineRow]) -> bool:
-    return len(lines) == frame.line_count and all(line.revision == frame.revision for line in lines)
