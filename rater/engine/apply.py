@@ -109,7 +109,7 @@ def _take_usage(state: PartitionState, record: Record, usage: UsageRecord, conte
         case ReworkLines():
             take_lines(state, usage, context)
         case _:
-            take_ended(state, record, usage)
+            take_ended(state, record, usage, context)
 
 
 # --- collections

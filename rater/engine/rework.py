@@ -1,15 +1,17 @@
 """A closed frame is rated again: its usage comes once more, between the begin and the end of a rework.
 
-What lies between them counts at once or not at all, so that no reader ever sees a frame that is half collected. A
-frame that has left the state is opened again from what the store knows of its last revision; until the rework ends,
-whatever else comes for it is late, as it was before.
+What lies between them counts at once or not at all, so that no reader ever sees a frame that is half collected: of a
+frame that is in the state, collections are held back until the end. A frame that has left the state is opened again
+from what the store knows of its last revision; until the rework ends, whatever else comes for it is late, as it was
+before.
 """
 
 from __future__ import annotations
 
 from rater.engine.alerts import rework_alert
+from rater.engine.pieces import decode_frame, encode_frame
 from rater.engine.settings import EngineContext
-from rater.engine.state import FOREVER, Frame, MonthUse, PartitionState, Record, Rework, Scope
+from rater.engine.state import FOREVER, Frame, MonthUse, PartitionState, Record, Rework, Scope, Slice
 from rater.engine.take import (
     add_part,
     check_part,
@@ -22,7 +24,7 @@ from rater.engine.take import (
 from rater.model.errors import RejectedError
 from rater.model.interval import Interval, overlaps, period_of, subtract, union
 from rater.model.labels import canonical_series
-from rater.model.metric import Coverage
+from rater.model.metric import Coverage, MetricSpec
 from rater.model.rated import AlertKind, ReworkResult
 from rater.model.usage import Collection, ReworkBegun, ReworkEnded, ReworkLines
 from rater.rating import month_begin
@@ -185,25 +187,64 @@ def take_reworked(state: PartitionState, record: Record, part: Collection, conte
     if part.end > period.end:
         raise RejectedError(f"range [{part.begin}, {part.end}) spans periods: within a rework it must be cut to one")
     spec, series = check_part(part, state.period, context)
-    scope, _, rework = _under_way(state, part.scope_id, period.begin, part.rework_id)
+    scope, frame, rework = _under_way(state, part.scope_id, period.begin, part.rework_id)
     target = slice_for(scope, part, period, spec)
     if is_repetition(scope, part, record, says_nothing_new=target is None):
         return
     rework.records += 1
     if target is None or (spec.proof is Coverage.SAMPLES and not rework.reopened):
         return  # the frame has it: pushed samples would be added a second time
+    if rework.reopened:
+        _put_in(state, scope, frame, part, target, series, spec)
+        touch(scope, period, record.timestamp_ms)
+    else:
+        rework.held.append(part)
+
+
+def _put_in(
+    state: PartitionState,
+    scope: Scope,
+    frame: Frame,
+    part: Collection,
+    target: Slice,
+    series: list[bytes],
+    spec: MetricSpec,
+) -> None:
     state.aggregations.setdefault(part.metric, spec.aggregation)
-    ids = register(scope, part.scope_id, part.metric, series)
-    add_part(touch(scope, period, record.timestamp_ms), part, target, part.samples, ids, spec)
+    add_part(frame, part, target, part.samples, register(scope, part.scope_id, part.metric, series), spec)
 
 
-def take_ended(state: PartitionState, record: Record, ended: ReworkEnded) -> None:
+def _put_held_in(state: PartitionState, scope: Scope, frame: Frame, rework: Rework, context: EngineContext) -> None:
+    """Puts all that was held back into the frame, or none of it and raises RejectedError."""
+    period = Interval(frame.period_begin, frame.period_begin + state.period)
+    before = frame.slices
+    frame.slices = decode_frame(encode_frame(frame)).slices  # a copy of its own
+    try:
+        for part in rework.held:
+            spec, series = check_part(part, state.period, context)
+            target = slice_for(scope, part, period, spec)
+            if target is not None:
+                _put_in(state, scope, frame, part, target, series, spec)
+    except RejectedError:
+        frame.slices = before
+        raise
+    rework.held = []
+
+
+def take_ended(state: PartitionState, record: Record, ended: ReworkEnded, context: EngineContext) -> None:
     """All of the rework was sent: the frame is rated, or left as it was if not all of it came."""
     scope, frame, rework = _under_way(state, ended.scope_id, ended.period_begin, ended.rework_id)
+    reason = ""
     if rework.records != ended.records:
         reason = (
             f"{rework.records} of {ended.records} records were taken: topic rejected has the others, with the reason"
         )
+    elif rework.held:
+        try:
+            _put_held_in(state, scope, frame, rework, context)
+        except RejectedError as fault:
+            reason = str(fault)
+    if reason:
         _abandon(state, ended.scope_id, scope, frame, reason, record.timestamp_ms // 1000)
         return
     rework.ended = True

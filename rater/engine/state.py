@@ -15,7 +15,7 @@ from rater.model.codec import Headers
 from rater.model.interval import Interval
 from rater.model.metric import Aggregation
 from rater.model.rated import Gap, MetricTotal
-from rater.model.usage import QuarantinedItem, ReworkKind
+from rater.model.usage import Collection, QuarantinedItem, ReworkKind
 
 __all__ = [
     "FOREVER",
@@ -103,6 +103,8 @@ class Rework(msgspec.Struct, array_like=True):
     """How many of its records came."""
     ended: bool = False
     """All of them came."""
+    held: list[Collection] = []
+    """Of a frame that is in the state: what its collections say that is new, until all of them came."""
 
 
 class Frame(msgspec.Struct, array_like=True):

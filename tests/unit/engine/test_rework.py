@@ -379,6 +379,76 @@ def test_a_rework_of_which_a_record_is_missing_changes_nothing() -> None:
     assert (scope.frames, scope.evicted) == ({}, [Interval(T, T + HOUR)])
 
 
+def fresh(**changes: Any) -> Collection:
+    """What a source answered now, for a rework of kind reprocess."""
+    made = collection(attempt=9, qty="7", collection_id="r1/cpu")
+    return msgspec.structs.replace(made, rework_id="r1", **changes)
+
+
+def remembered_bench() -> tuple[Bench, RatedFrame]:
+    """A closed frame of two lines that is in the state."""
+    bench = Bench()
+    bench.take(plan("cpu", until=T + HOUR), stored(), at=T + HOUR)
+    return bench, bench.one(T + HOUR)
+
+
+def test_of_a_frame_in_the_state_all_of_a_rework_counts_at_its_end() -> None:
+    # given a frame of which other usage comes meanwhile
+    bench, frame = remembered_bench()
+    parts = [fresh(parts=2, part=number, producer_id="r", sequence=number) for number in (0, 1)]
+    bench.take(begun(frame, kind="reprocess"), *parts, collection(T, T + HOUR, metric="disk", unit="GiB"))
+
+    # when a worker goes on from a checkpoint
+    snapshot = encode_snapshot(bench.state)
+    bench.state = decode_snapshot(snapshot, 0, 1, bench.context.settings)
+    bench.take(ended(frame, 2))
+
+    # then
+    (new,) = bench.decide(T + HOUR + 60)
+    found = {(line.metric, str(line.groupby["id"])): line.qty for line in new.lines}
+    assert found == {("cpu", "vm1"): 14, ("cpu", "vm2"): 0, ("disk", "vm1"): 1}
+    assert new.rework_id == "r1"
+
+
+@pytest.mark.parametrize("is_ended", [True, False])
+def test_a_frame_in_the_state_takes_nothing_of_a_rework_of_which_a_record_is_missing(*, is_ended: bool) -> None:
+    # given an answer to one of two metrics
+    bench, frame = remembered_bench()
+    bench.take(begun(frame, kind="reprocess"), fresh(), at=T + HOUR + 60)
+
+    # when the rest never comes
+    if is_ended:
+        bench.take(ended(frame, 2))
+
+    # then the frame says what it said
+    assert bench.decide(T + HOUR + 60 + REWORK_SECONDS) == []
+    assert only(bench.alerts()).kind is ABANDONED
+
+
+def test_a_frame_in_the_state_takes_nothing_of_a_rework_that_contradicts_itself() -> None:
+    # given two parts of one collection that do not cover the same, and a whole one of another metric
+    bench, frame = remembered_bench()
+    one = fresh(parts=2, part=0, producer_id="r1")
+    other = fresh(parts=2, part=1, producer_id="r2", covers=[])
+    whole = fresh(metric="m_max", producer_id="r3")
+
+    # when
+    bench.take(begun(frame, kind="reprocess"), whole, one, other, ended(frame, 3), at=T + HOUR + 60)
+
+    # then
+    assert bench.decide(T + HOUR + 60) == []
+    alert = only(bench.alerts())
+    assert alert.kind is ABANDONED
+    assert "contradicts an earlier part" in alert.reason
+
+
+def test_of_a_frame_in_the_state_what_came_better_meanwhile_holds() -> None:
+    bench, frame = remembered_bench()
+    better = collection(attempt=10, qty="5", collection_id="better")
+    bench.take(begun(frame, kind="reprocess"), fresh(), better, ended(frame, 1), at=T + HOUR + 60)
+    assert quantities(bench.one(T + HOUR + 60)) == {"vm1": 5, "vm2": 0}
+
+
 @pytest.mark.parametrize("remembered", [True, False])
 def test_a_rework_that_never_ends_is_given_up(*, remembered: bool) -> None:
     # given
