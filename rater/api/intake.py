@@ -10,6 +10,8 @@ from collections.abc import Callable, Sequence
 from hashlib import blake2b
 from typing import Any, NamedTuple
 
+import msgspec
+
 from collectors.usage_file import instant
 from rater.api.faults import Faults, RefusalError
 from rater.api.records import Group, Head, Record, Table, Value
@@ -321,10 +323,9 @@ class _Draft:
         parts = chunks_of(len(values))
         producer_id, first = self._number(head.scope_id, head.source, head.spec.name, parts)
         quarantined = first_part.pop("quarantined")
-        for part in range(parts):
-            chunk = values[part * CHUNK_SAMPLES : (part + 1) * CHUNK_SAMPLES]
-            record = head.record(
-                chunk,
+        records = [
+            head.record(
+                values[part * CHUNK_SAMPLES : (part + 1) * CHUNK_SAMPLES],
                 producer_id,
                 first + part,
                 collection_id=f"{producer_id}-{first}",
@@ -333,6 +334,9 @@ class _Draft:
                 quarantined=[] if part else quarantined,
                 **first_part,
             )
+            for part in range(parts)
+        ]
+        for record in _named(records):
             self._add(head.scope_id, record, place)
 
     # --- loose samples
@@ -382,4 +386,15 @@ class _Draft:
                 continue
             head = Head(group.source, group.scope_id, group.spec, begin, end, 0, "proven")
             record = head.record(samples, producer_id, first + chunk, collection_id=f"{producer_id}-{first + chunk}")
-            self._add(group.scope_id, record, "")
+            for named in _named([record]):
+                self._add(group.scope_id, named, "")
+
+
+def _named(parts: Sequence[Collection]) -> list[Collection]:
+    """The parts of a collection, under an id that is also one of their content.
+
+    What comes under a used number or key is refused by the engine, and stored beside what was taken: under one id it
+    would replace it in table `usage`, and be rated by the next rework.
+    """
+    digest = blake2b(b"".join(map(encode_msgpack, parts)), digest_size=8).hexdigest()
+    return [msgspec.structs.replace(part, collection_id=f"{part.collection_id}-{digest}") for part in parts]

@@ -14,6 +14,7 @@ from rater.client.wire import Problem, UsagePush
 from rater.model.codec import MSGPACK, decode_usage
 from rater.model.metric import Catalog, Coverage, MetricSpec
 from rater.model.usage import Collection, ScopePlan
+from rater.store.blocks import usage_rows
 
 HOUR = 3600
 T = 1_767_225_600
@@ -86,6 +87,32 @@ def test_the_same_request_becomes_the_same_bytes_whatever_its_labels_order() -> 
     assert take(one, "other key") != first
 
 
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ({"samples": [sample(qty="3")]}, {"samples": [sample(qty="100")]}),
+        ({"collections": [collection()]}, {"collections": [collection(note="another")]}),
+        (
+            {"collections": [collection(samples=[{"begin": T, "qty": n} for n in range(1001)])]},
+            {"collections": [collection(samples=[{"begin": T, "qty": n} for n in (*range(1000), 7)])]},
+        ),
+    ],
+)
+@pytest.mark.parametrize("key", ["hour-0", ""])
+def test_other_content_under_a_used_key_or_number_does_not_replace_the_first_in_the_store(
+    key: str, one: dict[str, Any], other: dict[str, Any]
+) -> None:
+    # given what the engine takes, and what it refuses since the key was used
+    taken, refused_later = (records(take(body if key else numbered(body, A=0), key)) for body in (one, other))
+
+    # when both are stored
+    rows = [{row[:10] for part in parts for row in usage_rows(part)} for parts in (taken, refused_later)]
+
+    # then no row of one has the key of a row of the other
+    assert len({part.collection_id for part in taken}) == 1
+    assert not rows[0] & rows[1]
+
+
 def test_a_key_is_a_producer_per_source_and_metric_with_numbers_from_0() -> None:
     body = {"samples": [sample(n, groupby={"n": i}) for n in "AB" for i in range(2500)] + [sample(metric="calls")]}
 
@@ -121,8 +148,8 @@ def test_a_collection_in_parts() -> None:
     taken = take(numbered({"collections": [collection(samples=values, attempt=4, quarantined=[item])]}, A=3))
 
     parts = records(taken)
-    assert [(p.part, p.parts, p.sequence, p.collection_id, p.attempt) for p in parts] == [
-        (n, 3, 3 + n, "p-3", 4) for n in range(3)
+    assert [(p.part, p.parts, p.sequence, p.collection_id[:4], p.attempt) for p in parts] == [
+        (n, 3, 3 + n, "p-3-", 4) for n in range(3)
     ]
     assert [len(p.quarantined) for p in parts] == [1, 0, 0]
     assert sum(s.qty for p in parts for s in p.samples) == sum(range(2500))
