@@ -47,7 +47,7 @@ def span_options(command: F) -> F:
 
 
 def chosen_span(month: str | None, begin: int | None, end: int | None) -> tuple[int | None, int | None]:
-    """Begin and end as the options give them. Raises UsageError, MonthError."""
+    """Begin and end as the options give them. Raises UsageError."""
     if month is None:
         if begin is not None and end is not None and begin >= end:
             raise click.UsageError(
@@ -56,7 +56,10 @@ def chosen_span(month: str | None, begin: int | None, end: int | None) -> tuple[
         return begin, end
     if begin is not None or end is not None:
         raise click.UsageError("give either --month, or --from and --to")
-    from rater.reports import month_interval
+    from rater.reports import MonthError, month_interval
 
-    span: Interval = month_interval(month)
+    try:
+        span: Interval = month_interval(month)
+    except MonthError as fault:
+        raise click.BadParameter(str(fault), param_hint="'--month'") from None
     return span.begin, span.end

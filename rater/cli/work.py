@@ -18,8 +18,29 @@ __all__ = ["listen_option", "observed", "run", "until_signal"]
 T = TypeVar("T")
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class _Address(click.ParamType):
+    """An address to listen on."""
+
+    name = "address"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """`host:port`, as it is."""
+        from rater.observe import ListenError, endpoint
+
+        try:
+            endpoint(value)
+        except ListenError as fault:
+            self.fail(str(fault), param, ctx)
+        return str(value)
+
+
 listen_option = click.option(
-    "--listen", metavar="HOST:PORT", help="Where /healthz, /readyz and /metrics are. Default: observe.listen."
+    "--listen",
+    metavar="HOST:PORT",
+    type=_Address(),
+    help="Where /healthz, /readyz and /metrics are. Default: observe.listen.",
 )
 _CLIENTS = ("aiokafka", "kafka", "faust", "mode", "asyncio")
 
