@@ -31,7 +31,8 @@ from rater.audit.truth import (
 )
 from rater.model.labels import Labels, canonical_series
 from rater.model.rated import AlertKind, CollectionRef, RatedFrame
-from rater.model.usage import QuarantinedItem
+from rater.model.usage import Collection as Part
+from rater.model.usage import QuarantinedItem, answers_rework
 
 __all__ = ["Case", "Keeps", "PriceOf", "Truth", "always", "cases_of_logs", "truth_of"]
 
@@ -97,6 +98,8 @@ def truth_of(
     named: dict[tuple[str, str], dict[Ref, CollectionRef]] = {}
     for entry in rated.coverage:
         named[entry.metric, entry.source] = {(c.collection_id, c.attempt, c.begin, c.end): c for c in entry.collections}
+    if expected is None:  # logs say which reworks were done, of the store it is the frame
+        parts = [piece for piece in parts if not _is_untaken(piece.part, rated, named)]
     cuts = cuts_of(parts, period, setup)
     surplus: dict[str, int] = {}
     for key, of_source in cuts.items():
@@ -125,6 +128,13 @@ def truth_of(
         counts={(*key, cut.ref): sum(1 for _ in cut.samples()) for key, one in found.items() for cut in one.chosen},
         surplus=surplus,
     )
+
+
+def _is_untaken(part: Part, rated: RatedFrame, named: Mapping[tuple[str, str], Mapping[Ref, CollectionRef]]) -> bool:
+    """Whether it answers a reprocess that was refused, given up, or said the same as the frame."""
+    if not answers_rework(part.producer_id, part.collection_id, part.metric, rated.period_begin):
+        return False
+    return (part.collection_id, part.attempt, part.begin, part.end) not in named.get((part.metric, part.source), {})
 
 
 def _held(

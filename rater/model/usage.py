@@ -18,6 +18,7 @@ from rater.model.version import FORMAT_VERSION
 
 __all__ = [
     "MAX_SAMPLES",
+    "REWORK_PRODUCER",
     "Collection",
     "CollectionFailed",
     "FrameBase",
@@ -31,8 +32,11 @@ __all__ = [
     "ScopePlan",
     "Series",
     "UsageRecord",
+    "answers_rework",
 ]
 
+REWORK_PRODUCER = "rework-"
+"""How the names of producers begin that send reworks."""
 MAX_SAMPLES = 50_000  # a part of 50 000 samples is about 2 MB; publishers send about 500
 
 Name: TypeAlias = Annotated[str, Meta(min_length=1, max_length=255)]
@@ -244,3 +248,11 @@ class ReworkEnded(
 UsageRecord: TypeAlias = (
     Collection | ScopePlan | CollectionFailed | FrameForced | ReworkBegun | ReworkLines | ReworkEnded
 )
+
+
+def answers_rework(producer_id: str, collection_id: str, metric: str, period_begin: int) -> bool:
+    """Whether a stored collection is what a source answered to a reprocess of this period.
+
+    It is stored before anybody knows what becomes of the rework: unless the frame names it, it was not taken.
+    """
+    return producer_id.startswith(REWORK_PRODUCER) and collection_id.endswith(f"/{metric}/{period_begin}")

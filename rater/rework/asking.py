@@ -121,6 +121,6 @@ def _collections(
         quarantined=answer.quarantined,
         note=answer.note,
     )
-    identity = f"{wanted.rework_id}/{metric.name}/{frame.period_begin}"
+    identity = f"{wanted.rework_id}/{metric.name}/{frame.period_begin}"  # by which `answers_rework` knows it
     parts = [decode_usage(value, MSGPACK) for value in encode_parts(draft, identity, wanted.rework_id, 0)]
     return [msgspec.structs.replace(part, rework_id=wanted.rework_id) for part in parts if isinstance(part, Collection)]

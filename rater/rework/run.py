@@ -12,6 +12,7 @@ import msgspec
 
 from rater.model.codec import encode_msgpack
 from rater.model.rated import Alert, AlertKind
+from rater.model.usage import REWORK_PRODUCER
 from rater.reports import ReworkRequest, Selection, View
 from rater.rework.values import Bracket, FrameKey, Left, Material, Wanted
 from rater.store import FrameRow
@@ -121,7 +122,7 @@ class Runner:
 
     def _new_producer(self) -> tuple[str, int]:
         self._producers += 1
-        return f"rework-{self._producer_id}-{self._producers}", 0
+        return f"{REWORK_PRODUCER}{self._producer_id}-{self._producers}", 0
 
     async def finish(self) -> None:
         """Waits for the answers to all that was sent, as long as there is hope."""

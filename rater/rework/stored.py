@@ -12,7 +12,7 @@ from rater.model.interval import Interval, clip, period_of
 from rater.model.labels import series_labels
 from rater.model.metric import Catalog, Coverage, MetricSpec
 from rater.model.rated import CollectionRef, MetricCoverage
-from rater.model.usage import Collection, Sample, Series
+from rater.model.usage import Collection, Sample, Series, answers_rework
 from rater.store import FrameRow, UsageRow
 
 __all__ = ["Stored", "stored_collections"]
@@ -43,10 +43,11 @@ def stored_collections(
     parts: list[Collection] = []
     origins: list[tuple[str, int]] = []
     left_out: dict[str, int] = {}
+    named = _named(frame)
     for _, of_part in groupby(rows, key=_part_of):
         whole = list(of_part)
         spec = catalog.get(whole[0].metric)
-        fault = _fault(whole, spec, frame.period_end - frame.period_begin)
+        fault = _fault(whole, spec, frame.period_end - frame.period_begin) or _untaken(whole[0], frame, named)
         if fault:
             left_out[fault] = left_out.get(fault, 0) + 1
             continue
@@ -87,6 +88,19 @@ def _fault(rows: Sequence[UsageRow], spec: MetricSpec | None, period_seconds: in
         if any(ends):
             return f"a sample of metric {head.metric!r} spans periods"
     return ""
+
+
+def _untaken(head: UsageRow, frame: FrameRow, named: set[tuple[str, str, str, int]]) -> str:
+    """Whether it was collected for a rework, and the frame was not made of it: that one was refused, or given up."""
+    is_answer = answers_rework(head.producer_id, head.collection_id, head.metric, frame.period_begin)
+    if is_answer and (head.metric, head.source, head.collection_id, head.attempt) not in named:
+        return "an answer to a reprocess that was not done, or that said the same"
+    return ""
+
+
+def _named(frame: FrameRow) -> set[tuple[str, str, str, int]]:
+    """The collections that the frame was made of."""
+    return {(c.metric, c.source, r.collection_id, r.attempt) for c, r in _references(frame)}
 
 
 def _cut(rows: Sequence[UsageRow], period: Interval, rework_id: str) -> Collection | None:
@@ -165,7 +179,7 @@ def _without_reused(
     reused = {number for numbers in users.values() if len(numbers) > 1 for number in numbers}
     if not reused:
         return parts, ""
-    named = {(c.metric, c.source, r.collection_id, r.attempt) for c, r in _references(frame)}
+    named = _named(frame)
     counts = _counts(parts, pushed)
     for number in sorted(reused):
         part = parts[number]

@@ -27,7 +27,8 @@ from rater.audit import (
     roots,
     store_is_best_of_rated,
 )
-from rater.audit.cases import cases_of_logs
+from rater.audit.cases import cases_of_logs, truth_of
+from rater.audit.truth import Piece
 from rater.model.codec import encode_json
 from rater.model.interval import Interval
 from rater.model.rated import (
@@ -417,6 +418,23 @@ def test_usage_that_came_too_late_waits_and_breaks_nothing() -> None:
     # and it was missed, had it not been refused
     found = check(of_rated(FIRST, SECOND), records=of_usage([*usage(), better]))
     assert {one.invariant for one in found} == {Invariant.EVERY_SAMPLE_ONCE}
+
+
+@pytest.mark.parametrize("producer_id", ["rework-1", "somebody"])
+def test_the_answer_to_a_reprocess_that_was_refused_waits_for_nothing(producer_id: str) -> None:
+    # given a better answer that the frame does not name, in the store
+    identity = f"r0/cpu/{T}"
+    more = [Sample(0, T, T + HOUR, Decimal(7))]
+    better = answer(
+        T, Interval(T, T + HOUR), attempt=9, collection_id=identity, producer_id=producer_id, sequence=7, samples=more
+    )
+    parts = [*(part for part in usage() if isinstance(part, Collection) and part.begin < T + HOUR), better]
+
+    # when
+    truth = truth_of(frame(T), [Piece(part) for part in parts], SETUP, None, lambda cut: True)
+
+    # then
+    assert bool(truth.waiting_samples) is (producer_id == "somebody")
 
 
 def test_the_ledger_has_each_sample_once() -> None:

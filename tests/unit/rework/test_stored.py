@@ -63,6 +63,21 @@ def test_what_a_later_attempt_replaced_is_not_sent_again() -> None:
     assert found.missing == ""  # the frame was made of what was replaced since
 
 
+def test_the_answer_to_a_reprocess_that_was_refused_is_not_taken_by_the_next_rework() -> None:
+    # given a frame, and what a source answered since: nothing, and that was not to be taken
+    frame = a_frame_row(("cpu", a_reference()))
+    answer = a_part(
+        attempt=9, collection_id=f"r0/cpu/{T}", producer_id="rework-1", covers=[], samples=[], series=[], sequence=1
+    )
+    found = stored_collections(frame, stored(a_part(), answer), CATALOG, "r1")
+    assert [part.collection_id for part in found.collections] == ["c1"]
+    assert found.left_out == ["1 part(s) left out: an answer to a reprocess that was not done, or that said the same"]
+    # but where the frame was made of it, it is
+    made = a_frame_row(("cpu", a_reference(0, collection_id=f"r0/cpu/{T}", attempt=9)))
+    found = stored_collections(made, stored(a_part(), answer), CATALOG, "r1")
+    assert [part.collection_id for part in found.collections] == [f"r0/cpu/{T}"]
+
+
 @pytest.mark.parametrize(
     ("part", "reason"),
     [
