@@ -14,6 +14,7 @@ from rater.cli.app import session
 from rater.cli.output import Cell, Column, Moment, instant, out_option, progress, remark, rows
 from rater.cli.times import chosen_span, span_options
 from rater.cli.work import run
+from rater.model.errors import RaterError
 
 if TYPE_CHECKING:
     from rater.audit import Violation
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from rater.config import Config
     from rater.reports import AuditRequest, View
 
-__all__ = ["audit"]
+__all__ = ["UnknownScopeError", "audit"]
 
 _ROWS = [
     Column("invariant", "Invariant"),
@@ -35,6 +36,10 @@ _ROWS = [
     Column("found", "Found", prose=True),
 ]
 _LATE_SHOWN = 10
+
+
+class UnknownScopeError(RaterError):
+    """A scope that nothing is stored of: an audit of it would find nothing, whatever is wrong."""
 
 
 @click.command()
@@ -92,8 +97,10 @@ def _audit(config: Config, view: View, request: AuditRequest, out: str, *, topic
         found = list(auditor.run(request, advance))
         if read:
             found += read.violations(found)
+    if not auditor.counts.frames and not auditor.counts.waiting and not found:
+        _nothing_seen(view, request)
     rows(out, _ROWS, (row for violation in found for row in _cells(violation)))
-    _tell(auditor.counts, read.checked if read else (), len(found), prices=prices)
+    _tell(auditor.counts, read.checked if read else (), found, prices=prices)
     return exits.FAILED if found else exits.OK
 
 
@@ -195,15 +202,27 @@ class _Topics:
         )
 
 
-def _tell(counts: Counts, also: Sequence[str], violations: int, *, prices: bool) -> None:
+def _nothing_seen(view: View, request: AuditRequest) -> None:
+    """Says that there was nothing to look at. Raises UnknownScopeError for a scope that may be a slip of the pen."""
+    if request.scope_id is not None and all(scope.scope_id != request.scope_id for scope in view.scopes()):
+        raise UnknownScopeError(
+            f"nothing was checked: there are no frames of scope {request.scope_id!r}: see `rater frames list`"
+        )
+    remark("nothing was checked: there are no frames of that time")
+
+
+def _tell(counts: Counts, also: Sequence[str], found: Sequence[Violation], *, prices: bool) -> None:
     """What was looked at, and what could not be."""
     from rater.audit.timer import IN_STORE
 
     names = [one.value for one in IN_STORE if prices or one.value != "prices_follow_rules"]
+    checked = ", ".join([*names, *also])
+    broken = ", ".join(dict.fromkeys(violation.invariant.value for violation in found))
     remark(
         f"{counts.frames} frames, {counts.lines} lines, {counts.samples} samples checked ({counts.rated} rated, "
         f"{counts.dropped} dropped by rules, {counts.quarantined} quarantined, {counts.failed} in failed frames, "
-        f"{counts.waiting} late and waiting): {violations} violations of {', '.join([*names, *also])}"
+        f"{counts.waiting} late and waiting): {len(found)} violations of "
+        + (f"{broken}; checked: {checked}" if found else checked)
     )
     for reason, frames in sorted(counts.unchecked.items()):
         remark(f"not checked in every respect: {frames} frames: {reason}")
