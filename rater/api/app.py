@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import ssl
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -16,7 +15,7 @@ from contextlib import asynccontextmanager
 from aiohttp import web
 from prometheus_client import CollectorRegistry
 
-from rater.api.credentials import Caller, Credentials, check_exposure
+from rater.api.credentials import Caller, Credentials, check_exposure, tls_context
 from rater.api.faults import RefusalError
 from rater.api.intake import Intake
 from rater.api.metrics import ApiMetrics
@@ -168,7 +167,7 @@ async def serve(api: Api, settings: ApiSettings) -> AsyncIterator[str]:
 
     At the end nothing new is taken, and what was taken is answered.
     """
-    check_exposure(settings)
+    exposure, tls = check_exposure(settings), tls_context(settings)
     host, port = endpoint(settings.listen)
     runner = web.AppRunner(
         api.application(),
@@ -178,7 +177,7 @@ async def serve(api: Api, settings: ApiSettings) -> AsyncIterator[str]:
     )
     await runner.setup()
     try:
-        site = web.TCPSite(runner, host, port, ssl_context=_tls(settings))
+        site = web.TCPSite(runner, host, port, ssl_context=tls)
         try:
             await site.start()
         except OSError as fault:
@@ -186,18 +185,7 @@ async def serve(api: Api, settings: ApiSettings) -> AsyncIterator[str]:
         bound = runner.addresses[0][1]
         shown = f"[{host}]" if ":" in host else host
         url = f"{'https' if settings.certificate_file else 'http'}://{shown}:{bound}"
-        log.info("usage is taken at %s%s; %s", url, PATH, check_exposure(settings))
+        log.info("usage is taken at %s%s; %s", url, PATH, exposure)
         yield url
     finally:
         await runner.cleanup()
-
-
-def _tls(settings: ApiSettings) -> ssl.SSLContext | None:
-    if not settings.certificate_file:
-        return None
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    try:
-        context.load_cert_chain(settings.certificate_file, settings.key_file)
-    except OSError as fault:  # an SSLError is one
-        raise ListenError(f"api.certificate_file and api.key_file cannot be used: {fault}") from fault
-    return context

@@ -1,10 +1,11 @@
-"""Who may push: bearer tokens from a file, each with the scopes and sources that it is limited to.
+"""Who may push: bearer tokens from a file, each with the scopes and sources that it is limited to; and TLS.
 
 Tokens are kept as digests only, and no message, log or error names one.
 """
 
 from __future__ import annotations
 
+import ssl
 from hashlib import sha256
 from pathlib import Path
 from typing import Annotated
@@ -19,9 +20,10 @@ from rater.model.document import DocumentError, load
 from rater.model.errors import RaterError
 from rater.observe import ListenError, endpoint, is_loopback
 
-__all__ = ["Caller", "Credentials", "TokenFileError", "check_exposure"]
+__all__ = ["Caller", "Credentials", "TokenFileError", "check_exposure", "tls_context"]
 
 _LEAST_CHARACTERS = 20
+_FORM = "give a list `tokens:` whose entries are mappings with name and token, and scopes and sources at will"
 
 
 class TokenFileError(RaterError):
@@ -93,6 +95,28 @@ def check_exposure(settings: ApiSettings) -> str:
     return f"{settings.listen} takes usage from anybody (api.insecure)"
 
 
+def tls_context(settings: ApiSettings) -> ssl.SSLContext | None:
+    """What the service shows to prove who it is; None without a certificate. Raises ListenError."""
+    if not settings.certificate_file:
+        return None
+    for name, path in (("certificate_file", settings.certificate_file), ("key_file", settings.key_file)):
+        try:
+            Path(path).read_bytes()
+        except OSError as fault:  # OpenSSL would not say which
+            raise ListenError(f"api.{name} {path} cannot be read: {fault.strerror}") from fault
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    try:
+        # without a password OpenSSL asks at the terminal for that of an encrypted key, and a service would hang there
+        context.load_cert_chain(settings.certificate_file, settings.key_file, password="")
+    except OSError as fault:  # an SSLError is one
+        raise ListenError(
+            f"api.certificate_file {settings.certificate_file} and api.key_file {settings.key_file} cannot be used: "
+            "give a chain of certificates and the private key of the first, both as PEM, the key without a password "
+            f"({fault})"
+        ) from fault
+    return context
+
+
 def _digest(token: str) -> bytes:
     return sha256(token.encode("utf-8", "surrogateescape")).digest()
 
@@ -107,6 +131,8 @@ def _read(path: str) -> dict[bytes, Caller]:
     except DocumentError as fault:
         lines = ", ".join(str(problem.line) for problem in fault.problems)
         raise TokenFileError(f"api.token_file {path} is no YAML: see line {lines}") from None
+    if [name.text for name, _ in tree.entries] != ["tokens"]:  # what stands there is not shown: it may be a token
+        raise TokenFileError(f"api.token_file {path}: {_FORM}")
     reader = SettingsReader(path, {}, "RATER_API_TOKENS_")
     found = reader.struct(TokenFile, tree)
     faults = [f"{fault.where}: {fault.key}: {fault.message}" for fault in reader.faults]

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 
 import pytest
 
-from rater.api.credentials import Credentials, TokenFileError, check_exposure
+from rater.api.credentials import Credentials, TokenFileError, check_exposure, tls_context
 from rater.api.faults import RefusalError
 from rater.api.settings import ApiSettings
 from rater.observe import ListenError
@@ -60,6 +61,10 @@ def test_without_a_file_everybody_is_let_in() -> None:
         ("tokens:\n- {name: a, token: 'sesame sesame sesame sesame'}", "(hidden)"),
         ("tokens:\n- {name: a, tokens: sesame-sesame-sesame-3}", "is no setting"),
         ("{", "is no YAML"),
+        ("sesame-sesame-sesame-3", "give a list `tokens:`"),
+        ("sesame-sesame-sesame-3: [projA]", "give a list `tokens:`"),
+        ("- {name: a, token: sesame-sesame-sesame-3}", "give a list `tokens:`"),
+        ("", "give a list `tokens:`"),
     ],
 )
 def test_a_wrong_file_is_told_without_a_secret(file: Path, text: str, said: str) -> None:
@@ -97,3 +102,28 @@ def test_beyond_loopback_needs_one_or_a_word(listen: str) -> None:
 def test_certificate_and_key_belong_together() -> None:
     with pytest.raises(ValueError, match="belong together"):
         ApiSettings(key_file="k")
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
+    """A certificate and its key, which has a password."""
+    made = tmp_path_factory.mktemp("tls")
+    certificate, key = str(made / "cert.pem"), str(made / "key.pem")
+    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-subj", "/CN=localhost", "-days", "2"]
+    files = ["-keyout", key, "-out", certificate, "-passout", "pass:sesame"]
+    subprocess.run([*command, *files], check=True, capture_output=True)
+    return certificate, key
+
+
+def test_without_a_certificate_there_is_no_tls() -> None:
+    assert tls_context(ApiSettings()) is None
+
+
+def test_a_file_of_tls_that_is_not_there_is_named(pair: tuple[str, str]) -> None:
+    with pytest.raises(ListenError, match=r"api\.key_file /nowhere cannot be read: No such file"):
+        tls_context(ApiSettings(certificate_file=pair[0], key_file="/nowhere"))
+
+
+def test_a_key_with_a_password_is_refused_and_nobody_is_asked_for_it(pair: tuple[str, str]) -> None:
+    with pytest.raises(ListenError, match="the key without a password"):
+        tls_context(ApiSettings(certificate_file=pair[0], key_file=pair[1]))
