@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from rater.config import Config
     from rater.model.errors import RaterError
 
-__all__ = ["COMMANDS", "Session", "cli", "main", "session"]
+__all__ = ["COMMANDS", "Session", "cli", "hint", "main", "session"]
 
 COMMANDS: dict[str, tuple[str, str]] = {
     "up": ("rater.cli.up:up", "Run worker, sink and collector in one process."),
@@ -140,11 +140,11 @@ def _run(arguments: list[str] | None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return exits.OK
     except RaterError as fault:
-        return _end(f"error: {fault}{_hint(fault)}", getattr(fault, "exit_status", exits.FAILED))
+        return _end(f"error: {fault}{hint(fault)}", getattr(fault, "exit_status", exits.FAILED))
     return status if isinstance(status, int) else exits.OK
 
 
-def _hint(fault: RaterError) -> str:
+def hint(fault: RaterError) -> str:
     """What to do where the error, which services log as well, says only what happened."""
     if str(fault).startswith("Kafka at "):
         return "; is Kafka running (`make kafka`, `rater up --with-kafka`), and is kafka.bootstrap right?"

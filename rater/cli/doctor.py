@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from rater.cli import exits
-from rater.cli.app import Session, session
+from rater.cli.app import Session, hint, session
 from rater.cli.work import run
 from rater.model.errors import RaterError
 
@@ -22,7 +22,9 @@ __all__ = ["doctor"]
 @click.command()
 @click.pass_context
 def doctor(context: click.Context) -> int:
-    """Check settings, Kafka, topics, rules, metrics and store. Exit status 1 if something is red.
+    """Check settings, Kafka, topics, rules, metrics, scripts and store, and say how frames are rated again and audited.
+
+    Exit status 1 if something is red.
 
     \b
     Example:
@@ -37,6 +39,8 @@ def doctor(context: click.Context) -> int:
         ("rules", _rules),
         ("scripts", _scripts),
         ("store", _store),
+        ("rework", _rework),
+        ("audit", _audit),
     ]
     if config.settings.api is not None:
         checks.insert(1, ("api", _api))
@@ -55,7 +59,7 @@ def _line(name: str, check: Callable[[], str]) -> bool:
     try:
         text, sound = check(), True
     except RaterError as fault:
-        text, sound = str(fault).replace("\n", f"\n{'':17}"), False
+        text, sound = f"{fault}{hint(fault)}".replace("\n", f"\n{'':17}"), False
     click.echo(click.style("ok  " if sound else "RED ", fg="green" if sound else "red") + f" {name:<10}  {text}")
     return sound
 
@@ -71,11 +75,12 @@ def _metrics(config: Config) -> str:
 
 
 def _api(config: Config) -> str:
-    from rater.api.credentials import Credentials, check_exposure
+    from rater.api.credentials import Credentials, check_exposure, tls_context
 
     settings = config.settings.api
     assert settings is not None, "without the section there is nothing to check"
     Credentials(settings.token_file)
+    tls_context(settings)
     return check_exposure(settings)
 
 
@@ -145,3 +150,21 @@ def _store(config: Config) -> str:
         scopes = view.scopes()
         where = "answers by way of the process that has it open" if isinstance(view, RemoteView) else "answers"
         return f"{config.settings.store.dsn} {where}, {len(scopes)} scopes"
+
+
+def _rework(config: Config) -> str:
+    """From what frames can be rated again, and what happens by itself."""
+    settings = config.settings
+    if not settings.sink.usage:
+        return "usage is not stored (sink.usage: false): no frame can be rated again, and late usage stays out"
+    late = "is rated by itself" if settings.rework.late_usage else "waits for `rater rerate` (rework.late_usage: false)"
+    source = "" if settings.collect is not None else "; `rater reprocess` has no source (section collect is not set)"
+    return f"frames can be rated again from stored usage; late usage {late}{source}"
+
+
+def _audit(config: Config) -> str:
+    """Whether anybody looks."""
+    interval = config.settings.audit.interval
+    if not interval:
+        return "the sink makes none (audit.interval: 0): see `rater audit`"
+    return f"every {interval} s in the sink's process; of everything: `rater audit`"

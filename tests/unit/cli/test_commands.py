@@ -221,3 +221,29 @@ def test_a_reader_that_has_seen_enough_is_no_error(tmp_path: Path) -> None:
     done = subprocess.run(["bash", "-c", work], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "0"
     assert "Traceback" not in done.stderr
+
+
+def test_the_doctor_says_what_to_do_and_knows_of_reworks_audits_and_tls(
+    call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # given
+    monkeypatch.setenv("RATER_KAFKA__BOOTSTRAP", "127.0.0.1:1")
+    (tmp_path / "rater.yaml").write_text("api: {certificate_file: none.pem, key_file: none.pem}\n")
+    # when
+    status, out, _ = call("doctor")
+    # then
+    assert status == exits.FAILED
+    lines = {line[4:].split()[0]: line for line in out.splitlines() if line[:3] in ("ok ", "RED")}
+    assert "is Kafka running" in lines["kafka"]
+    assert lines["api"] == "RED  api         api.certificate_file none.pem cannot be read: No such file or directory"
+    assert lines["rework"].startswith(
+        "ok  rework      frames can be rated again from stored usage; late usage is rated "
+    )
+    assert lines["rework"].endswith("`rater reprocess` has no source (section collect is not set)")
+    assert lines["audit"] == "ok   audit       every 3600 s in the sink's process; of everything: `rater audit`"
+    # given what is switched off
+    (tmp_path / "rater.yaml").write_text("sink: {usage: false}\naudit: {interval: 0}\n")
+    # when / then
+    _, out, _ = call("doctor")
+    assert "no frame can be rated again" in out
+    assert "the sink makes none" in out
