@@ -2,7 +2,15 @@
 
 from rater.reports.months import MonthError, month_interval
 from rater.reports.remote import RemoteView
-from rater.reports.requests import AuditRequest, ExportRequest, RevisionRequest, ReworkRequest, Selection, UsageRequest
+from rater.reports.requests import (
+    AuditRequest,
+    ExportRequest,
+    RevisionRequest,
+    ReworkRequest,
+    ScopeRequest,
+    Selection,
+    UsageRequest,
+)
 from rater.reports.statement import (
     Hole,
     MetricRow,
@@ -28,6 +36,7 @@ __all__ = [
     "ReportRefusedError",
     "RevisionRequest",
     "ReworkRequest",
+    "ScopeRequest",
     "Selection",
     "StoreView",
     "UsageRequest",

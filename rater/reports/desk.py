@@ -21,7 +21,15 @@ from aiohttp import web
 
 from rater.model.errors import RaterError
 from rater.reports._unix import socket_address
-from rater.reports.requests import AuditRequest, ExportRequest, RevisionRequest, ReworkRequest, Selection, UsageRequest
+from rater.reports.requests import (
+    AuditRequest,
+    ExportRequest,
+    RevisionRequest,
+    ReworkRequest,
+    ScopeRequest,
+    Selection,
+    UsageRequest,
+)
 from rater.reports.view import View
 
 __all__ = ["serve_desk"]
@@ -109,6 +117,7 @@ def _application(view: View, threads: Executor) -> web.Application:
         ("frames", Selection, lambda chosen, out: _rows(view.frames(chosen), out)),
         ("lines", Selection, lambda chosen, out: _rows(view.lines(chosen), out)),
         ("usage", UsageRequest, lambda asked, out: _rows(view.usage(asked), out)),
+        ("reused_numbers", ScopeRequest, lambda asked, out: _rows(view.reused_numbers(asked), out)),
         ("gaps", Selection, lambda chosen, out: _rows(view.gaps(chosen), out)),
         ("reworks", ReworkRequest, lambda asked, out: _rows(view.reworks(asked), out)),
         ("frame_at", RevisionRequest, lambda asked, out: _rows(filter(None, [view.frame_at(asked)]), out)),

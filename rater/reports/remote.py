@@ -12,8 +12,17 @@ from typing import BinaryIO, TypeVar
 import msgspec
 
 from rater.reports._unix import socket_address
-from rater.reports.requests import AuditRequest, ExportRequest, RevisionRequest, ReworkRequest, Selection, UsageRequest
+from rater.reports.requests import (
+    AuditRequest,
+    ExportRequest,
+    RevisionRequest,
+    ReworkRequest,
+    ScopeRequest,
+    Selection,
+    UsageRequest,
+)
 from rater.store import (
+    BatchNumber,
     FrameRow,
     GapRow,
     LineRow,
@@ -79,6 +88,10 @@ class RemoteView:
     def usage(self, request: UsageRequest) -> Iterator[UsageRow]:
         """The samples that frames are made of, as they came."""
         return self._rows("usage", request, UsageRow)
+
+    def reused_numbers(self, request: ScopeRequest) -> list[BatchNumber]:
+        """Numbers of producers under which more than one part of a collection of the scope came."""
+        return list(self._rows("reused_numbers", request, BatchNumber))
 
     def gaps(self, selection: Selection) -> Iterator[GapRow]:
         """Gaps by scope and period."""

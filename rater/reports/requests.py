@@ -33,6 +33,12 @@ class UsageRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     end: Instant
 
 
+class ScopeRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One scope, of any time."""
+
+    scope_id: Annotated[str, Meta(max_length=255)]
+
+
 class ReworkRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What became of reworks: of a scope, of periods that begin within `[begin, end)`, of one; None is any."""
 

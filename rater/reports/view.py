@@ -14,9 +14,18 @@ from typing import BinaryIO, Protocol
 
 from rater.model.interval import Interval
 from rater.reports.remote import RemoteView
-from rater.reports.requests import AuditRequest, ExportRequest, RevisionRequest, ReworkRequest, Selection, UsageRequest
+from rater.reports.requests import (
+    AuditRequest,
+    ExportRequest,
+    RevisionRequest,
+    ReworkRequest,
+    ScopeRequest,
+    Selection,
+    UsageRequest,
+)
 from rater.reports.statement import Report, compute
 from rater.store import (
+    BatchNumber,
     EmbeddedTarget,
     FrameRow,
     GapRow,
@@ -34,6 +43,7 @@ from rater.store import (
     gaps,
     lines,
     lines_at,
+    reused_numbers,
     reworks,
     scopes,
     usage,
@@ -68,6 +78,9 @@ class View(Protocol):
 
     def usage(self, request: UsageRequest) -> Iterator[UsageRow]:
         """The samples that frames are made of, as they came."""
+
+    def reused_numbers(self, request: ScopeRequest) -> list[BatchNumber]:
+        """Numbers of producers under which more than one part of a collection of the scope came."""
 
     def gaps(self, selection: Selection) -> Iterator[GapRow]:
         """Gaps by scope and period."""
@@ -120,6 +133,10 @@ class StoreView:
     def usage(self, request: UsageRequest) -> Iterator[UsageRow]:
         """The samples that frames are made of, as they came."""
         return usage(self._store, request.scope_id, request.begin, request.end)
+
+    def reused_numbers(self, request: ScopeRequest) -> list[BatchNumber]:
+        """Numbers of producers under which more than one part of a collection of the scope came."""
+        return reused_numbers(self._store, request.scope_id)
 
     def gaps(self, selection: Selection) -> Iterator[GapRow]:
         """Gaps by scope and period."""

@@ -27,7 +27,7 @@ def bracket_of(
     """
     frame = material.frame
     replaced = frozenset((part.metric, part.source) for part in fresh)
-    stored = stored_collections(frame, material.usage, catalog, wanted.rework_id, replaced)
+    stored = stored_collections(frame, material.usage, catalog, wanted.rework_id, replaced, material.reused)
     if stored.missing:
         return Left(frame.scope_id, frame.period_begin, stored.missing)
     known, remarks = _series_of_lines(material, catalog)

@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from rater.model.interval import Interval, periods_of
-from rater.reports import PERIODS_AT_ONCE, Selection, UsageRequest, View, frames_together, with_lines
+from rater.reports import (
+    PERIODS_AT_ONCE,
+    ScopeRequest,
+    Selection,
+    UsageRequest,
+    View,
+    frames_together,
+    with_lines,
+)
 from rater.rework.values import Material
 from rater.store import FrameRow, UsageRow
 
@@ -18,12 +27,28 @@ def materials(view: View, scope_id: str, begin: int, end: int, period_seconds: i
     Nothing is being read from the store while the caller works.
     """
     step = PERIODS_AT_ONCE * period_seconds
+    reused: frozenset[tuple[str, int]] | None = None
     for first in range(begin, end, step):
         for run in frames_together(list(view.frames(Selection(scope_id, first, min(first + step, end))))):
             frames, lines = with_lines(view, run)
             usage = _usage(view, frames, period_seconds)
             for frame in frames:
-                yield Material(frame, lines.get(frame.period_begin, []), usage.get(frame.period_begin, []))
+                rows = usage.get(frame.period_begin, [])
+                if reused is None and _has_more(frame, rows):
+                    numbers = view.reused_numbers(ScopeRequest(scope_id))
+                    reused = frozenset((number.producer_id, number.sequence) for number in numbers)
+                yield Material(frame, lines.get(frame.period_begin, []), rows, reused or frozenset())
+
+
+def _has_more(frame: FrameRow, rows: Sequence[UsageRow]) -> bool:
+    """Whether some metric has more samples of the period in the store than were rated: late ones, or refused ones."""
+    rated: Counter[tuple[str, str]] = Counter()
+    stored: Counter[tuple[str, str]] = Counter()
+    for entry in frame.coverage:
+        rated[entry.metric, entry.source] += sum(one.samples for one in entry.collections)
+    for row in rows:
+        stored[row.metric, row.source] += sum(frame.period_begin <= begin < frame.period_end for begin in row.begins)
+    return not stored <= rated
 
 
 def _usage(view: View, frames: Sequence[FrameRow], period_seconds: int) -> dict[int, list[UsageRow]]:

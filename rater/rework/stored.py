@@ -34,10 +34,12 @@ def stored_collections(
     catalog: Catalog,
     rework_id: str,
     replaced: frozenset[tuple[str, str]] = frozenset(),
+    reused: frozenset[tuple[str, int]] = frozenset(),
 ) -> Stored:
     """The collections of the frame's period. `rows` are in the store's order.
 
-    `replaced` are (metric, source) that are collected anew: what the frame was made of need not be there.
+    `replaced` are (metric, source) that are collected anew: what the frame was made of need not be there. `reused` are
+    producers and numbers that came more than once for the scope: but for one, the engine refused them.
     """
     period = Interval(frame.period_begin, frame.period_end)
     parts: list[Collection] = []
@@ -56,7 +58,7 @@ def stored_collections(
             parts.append(part)
             origins.append((whole[0].producer_id, whole[0].sequence))
     pushed = {name for name in {part.metric for part in parts} if _is_pushed(catalog.get(name))}
-    parts, doubt = _without_reused(frame, parts, origins, pushed)
+    parts, doubt = _without_reused(frame, parts, origins, pushed, reused)
     missing = doubt or _missing(frame, parts, pushed, replaced)
     remarks = [f"{count} part(s) left out: {fault}" for fault, count in sorted(left_out.items())]
     return Stored(_newest(parts, pushed), remarks, missing)
@@ -165,7 +167,11 @@ def _newest(parts: Sequence[Collection], pushed: set[str]) -> list[Collection]:
 
 
 def _without_reused(
-    frame: FrameRow, parts: list[Collection], origins: Sequence[tuple[str, int]], pushed: set[str]
+    frame: FrameRow,
+    parts: list[Collection],
+    origins: Sequence[tuple[str, int]],
+    pushed: set[str],
+    elsewhere: frozenset[tuple[str, int]],
 ) -> tuple[list[Collection], str]:
     """Without parts that used a number of their producer which another one had: the engine took only the first.
 
@@ -177,6 +183,7 @@ def _without_reused(
         if not any(_is_cut_of_same(parts[number], parts[other]) for other in of_origin):
             of_origin.add(number)
     reused = {number for numbers in users.values() if len(numbers) > 1 for number in numbers}
+    reused.update(n for n, origin in enumerate(origins) if parts[n].metric in pushed and origin in elsewhere)
     if not reused:
         return parts, ""
     named = _named(frame)

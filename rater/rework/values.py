@@ -37,6 +37,10 @@ class Material(msgspec.Struct, frozen=True):
     """Of exactly that revision."""
     usage: list[UsageRow]
     """What was collected of its period, whether it was rated or not."""
+    reused: frozenset[tuple[str, int]] = frozenset()
+    """Producers and numbers under which more than one part came for the scope, of whatever period. Known only where
+    there are more samples than were rated.
+    """
 
     @property
     def key(self) -> FrameKey:

@@ -22,6 +22,7 @@ from rater.store.queries import (
     gaps,
     lines,
     lines_at,
+    reused_numbers,
     revision_of,
     reworks,
     scopes,
@@ -29,6 +30,7 @@ from rater.store.queries import (
     usage,
 )
 from rater.store.rows import (
+    BatchNumber,
     FrameRow,
     GapRow,
     LineRow,
@@ -46,6 +48,7 @@ from rater.store.writer import Batch, write
 __all__ = [
     "Assembly",
     "Batch",
+    "BatchNumber",
     "Column",
     "EmbeddedTarget",
     "ExportForm",
@@ -88,6 +91,7 @@ __all__ = [
     "missing_migrations",
     "newest_rule_version",
     "plain_text",
+    "reused_numbers",
     "revision_of",
     "reworks",
     "scopes",

@@ -63,6 +63,15 @@ LIMIT 1 BY scope_id, metric, source, range_begin, range_end, attempt, collection
 """
 # Rows of one key are equal, as those of LINES_OF are.
 
+REUSED_NUMBERS = """
+SELECT producer_id, sequence
+FROM usage
+WHERE scope_id = {scope_id:String}
+GROUP BY producer_id, sequence
+HAVING uniqExact(metric, source, range_begin, range_end, attempt, collection_id, part) > 1
+ORDER BY producer_id, sequence
+"""
+
 FRAMES_AT = """
 SELECT scope_id, toUInt32(period_begin), toUInt32(period_end), revision, status, closed_by, weak,
     rule_version, toUInt32(closed_at), toUInt32(expected_until), line_count, totals.metric, totals.unit,

@@ -21,7 +21,7 @@ from rater.store import _statements as _sql
 from rater.store.blocks import LAST_INSTANT
 from rater.store.client import Store
 from rater.store.errors import ReadConflictError
-from rater.store.rows import FrameRow, GapRow, LineRow, ReworkRow, ScopeRow, TotalRow, UsageRow
+from rater.store.rows import BatchNumber, FrameRow, GapRow, LineRow, ReworkRow, ScopeRow, TotalRow, UsageRow
 
 __all__ = [
     "counts",
@@ -31,6 +31,7 @@ __all__ = [
     "line_columns",
     "lines",
     "lines_at",
+    "reused_numbers",
     "revision_of",
     "reworks",
     "scopes",
@@ -118,6 +119,14 @@ def usage(store: Store, scope_id: str, begin: int, end: int) -> Iterator[UsageRo
         values[18] = _covers(row[18]) if row[18] else []
         values[20] = _items(row[20]) if row[20] else []
         yield UsageRow(*values)
+
+
+def reused_numbers(store: Store, scope_id: str) -> list[BatchNumber]:
+    """Numbers of producers under which more than one part of a collection of the scope came, ever.
+
+    The engine takes the first; it takes others only if the number was not used for a week.
+    """
+    return [BatchNumber(*row) for row in store.rows(_sql.REUSED_NUMBERS, {"scope_id": scope_id})]
 
 
 def gaps(

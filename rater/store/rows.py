@@ -12,6 +12,7 @@ from rater.model.rated import ClosedBy, FrameStatus, Gap, MetricCoverage, Metric
 from rater.model.usage import QuarantinedItem, ReworkKind
 
 __all__ = [
+    "BatchNumber",
     "FrameRow",
     "GapRow",
     "LineRow",
@@ -98,6 +99,13 @@ class UsageRow(msgspec.Struct, frozen=True):
     covers: list[Interval] = []
     note: str = ""
     quarantined: list[QuarantinedItem] = []
+
+
+class BatchNumber(msgspec.Struct, frozen=True):
+    """The number under which a part of a collection came."""
+
+    producer_id: str
+    sequence: int
 
 
 class GapRow(msgspec.Struct, frozen=True):

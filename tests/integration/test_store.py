@@ -31,6 +31,7 @@ from rater.store import (
     migrate,
     migrations,
     missing_migrations,
+    reused_numbers,
     revision_of,
     reworks,
     scopes,
@@ -476,6 +477,22 @@ def test_a_replaced_revision_can_be_read_as_long_as_it_is_there(store: Store) ->
     merged(store)
     assert frame_at(store, "alpha", JANUARY, 0) is None
     assert frame_at(store, "alpha", JANUARY, 1) == newest
+
+
+def test_numbers_that_were_used_for_two_batches_of_a_scope_are_found(store: Store) -> None:
+    # given a batch of several rows that is written twice, one of another hour under its number, and one of its own
+    first = a_collection(producer_id="p", sequence=4, samples=3)
+    other = msgspec.structs.replace(first, begin=JANUARY + HOUR, end=JANUARY + 2 * HOUR, collection_id="other")
+    own = msgspec.structs.replace(first, sequence=5, collection_id="own")
+    elsewhere = msgspec.structs.replace(own, scope_id="beta", collection_id="beta's")
+    for part in (first, first, other, own, elsewhere):
+        batch = Batch()
+        batch.add_collection(part)
+        write(store, batch)
+
+    # when, then
+    assert [(n.producer_id, n.sequence) for n in reused_numbers(store, "alpha")] == [("p", 4)]
+    assert reused_numbers(store, "beta") == []
 
 
 def test_usage_is_read_back_as_it_was_collected(store: Store) -> None:

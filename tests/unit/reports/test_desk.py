@@ -18,6 +18,7 @@ from rater.reports import (
     RemoteView,
     RevisionRequest,
     ReworkRequest,
+    ScopeRequest,
     Selection,
     StoreView,
     month_interval,
@@ -107,6 +108,7 @@ async def test_the_holder_answers_as_the_store_itself(store: Store, remote: Remo
     assert await asyncio.to_thread(remote.frame_at, unknown) is None
     assert await asyncio.to_thread(lambda: list(remote.lines_at(asked))) == list(direct.lines_at(asked))
     assert await asyncio.to_thread(lambda: list(remote.reworks(ReworkRequest()))) == []
+    assert await asyncio.to_thread(remote.reused_numbers, ScopeRequest("projA")) == []
     # an export of many blocks
     answers = [io.BytesIO(), io.BytesIO()]
     request = ExportRequest("lines", "jsonl")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from decimal import Decimal
+from typing import cast
 
 import msgspec
 import pytest
@@ -13,11 +15,12 @@ from rater.model import labels
 from rater.model.codec import decode_alert
 from rater.model.interval import Interval
 from rater.model.rated import CollectionRef
-from rater.model.usage import QuarantinedItem, ReworkEnded, Sample, Series
-from rater.rework import Bracket, Left, Material, Wanted, bracket_of
+from rater.model.usage import Collection, QuarantinedItem, ReworkEnded, Sample, Series
+from rater.reports import ScopeRequest, Selection, UsageRequest, View
+from rater.rework import Bracket, Left, Material, Wanted, bracket_of, materials
 from rater.rework.late import late_id
 from rater.rework.stored import stored_collections
-from rater.store import LineRow
+from rater.store import BatchNumber, FrameRow, LineRow, UsageRow
 from tests.unit.rework.builders import CATALOG, HOUR, T, a_frame_row, a_part, a_reference, stored
 
 WANTED = Wanted("r1", "rerate", "ann", "why")
@@ -140,6 +143,52 @@ def test_of_pushes_that_share_a_number_only_one_was_taken() -> None:
     refused = a_part(collection_id="c2", attempt=2)
     found = stored_collections(named, stored(a_part(), refused), CATALOG, "r1")
     assert [part.collection_id for part in found.collections] == ["c1"]
+
+
+def test_pushed_samples_that_were_refused_and_sent_again_do_not_count_twice() -> None:
+    # given a batch that was refused, since its number was used for another hour, and came again under a new one
+    refused, again = push(0, 1), msgspec.structs.replace(push(7, 1, producer_id="q"), collection_id="again")
+    frame = a_frame_row(("net", a_reference(1, collection_id="", attempt=0)))
+    material = Material(frame, [], stored(refused, again), frozenset({("p", 0)}))
+    # then the store does not say which one was taken, and the frame is left
+    left = bracket_of(material, WANTED, CATALOG)
+    assert isinstance(left, Left)
+    assert "used sequence 0 twice" in left.reason
+    # where the frame counts both, both were taken
+    both = a_frame_row(("net", a_reference(2, collection_id="", attempt=0)))
+    made = bracket_of(msgspec.structs.replace(material, frame=both), WANTED, CATALOG)
+    assert isinstance(made, Bracket)
+    assert len(made.collections) == 2
+
+
+class OnlyUsage:
+    """A store of one frame; it counts how often it is asked for numbers."""
+
+    def __init__(self, frame: FrameRow, *parts: Collection) -> None:
+        self.frame = frame
+        self.rows = stored(*parts)
+        self.asked = 0
+
+    def frames(self, _: Selection) -> Iterator[FrameRow]:
+        return iter([self.frame])
+
+    def lines(self, _: Selection) -> Iterator[LineRow]:
+        return iter([])
+
+    def usage(self, _: UsageRequest) -> Iterator[UsageRow]:
+        return iter(self.rows)
+
+    def reused_numbers(self, request: ScopeRequest) -> list[BatchNumber]:
+        assert request.scope_id == "A"
+        self.asked += 1
+        return [BatchNumber("p", 0)]
+
+
+def test_reused_numbers_are_looked_for_where_there_is_more_than_was_rated() -> None:
+    frame = a_frame_row(("net", a_reference(1, collection_id="", attempt=0)))
+    more, all_rated = OnlyUsage(frame, push(0, 1), push(1, 2)), OnlyUsage(frame, push(0, 1))
+    found = [next(materials(cast(View, view), "A", T, T + 1, HOUR)).reused for view in (more, all_rated)]
+    assert (found, more.asked, all_rated.asked) == ([{("p", 0)}, frozenset()], 1, 0)
 
 
 def a_line_row(metric: str, series: Series, line_id: str = "") -> LineRow:
