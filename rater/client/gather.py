@@ -179,6 +179,7 @@ def encoded(item: PushedSample | PushedCollection | PushedPlan) -> bytes:
 
 def normal_sample(sample: PushedSample) -> PushedSample:
     """The sample with its times in seconds. Raises InvalidItemError."""
+    _check_kind(sample, PushedSample, "Sample")
     begin, end = _times(sample)
     _check_value(sample, begin, end)
     return msgspec.structs.replace(sample, begin=begin, end=None if sample.end is None else end)
@@ -186,6 +187,7 @@ def normal_sample(sample: PushedSample) -> PushedSample:
 
 def normal_collection(collection: PushedCollection) -> PushedCollection:
     """The collection with its times in seconds. Raises InvalidItemError."""
+    _check_kind(collection, PushedCollection, "Collection")
     begin, end = _seconds(collection.begin, "begin"), _seconds(collection.end, "end")
     if begin >= end:
         raise InvalidItemError(f"the collection's range [{begin}, {end}) holds no time")
@@ -195,6 +197,7 @@ def normal_collection(collection: PushedCollection) -> PushedCollection:
             raise InvalidItemError(f"covers [{first}, {last}) does not lie within the range [{begin}, {end})")
     values = []
     for value in collection.samples:
+        _check_kind(value, PushedValue, "Value")
         value_begin, value_end = _times(value)
         _check_value(value, value_begin, value_end)
         if not begin <= value_begin < end:
@@ -205,10 +208,16 @@ def normal_collection(collection: PushedCollection) -> PushedCollection:
 
 def normal_plan(plan: PushedPlan) -> PushedPlan:
     """The plan with its times in seconds. Raises InvalidItemError."""
+    _check_kind(plan, PushedPlan, "Plan")
     begin, until = _seconds(plan.begin, "begin"), None if plan.until is None else _seconds(plan.until, "until")
     if until is not None and begin >= until:
         raise InvalidItemError(f"the plan's range [{begin}, {until}) holds no time")
     return msgspec.structs.replace(plan, begin=begin, until=until)
+
+
+def _check_kind(item: object, kind: type, name: str) -> None:
+    if not isinstance(item, kind):
+        raise InvalidItemError(f"{_shown(item)}: is no {name}: give a rater.client.{name}")
 
 
 def _times(item: PushedSample | PushedValue) -> tuple[int, int]:

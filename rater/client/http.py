@@ -57,7 +57,7 @@ class Connection:
         except TimeoutError:
             return Again(f"{self._url} did not answer in time")
         except (aiohttp.ClientError, OSError) as fault:
-            return Again(f"{self._url} cannot be reached: {fault!r}")
+            return Again(f"{self._url} cannot be reached: {_said(fault)}")
         if answer.status == 202:
             return self._check(batch, body)
         problem = _problem(body)
@@ -77,6 +77,12 @@ class Connection:
         if counted != wanted:
             return Again(f"{self._url} counts {counted} where this library counts {wanted}: update the older of them")
         return None
+
+
+def _said(fault: Exception) -> str:
+    if isinstance(fault, aiohttp.ClientConnectorCertificateError):
+        return f"its certificate is not trusted ({fault.certificate_error}): give tls=, a context that knows its issuer"
+    return str(fault) or repr(fault)
 
 
 def _problem(body: bytes) -> Problem | None:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
+import subprocess
 import threading
+from contextlib import suppress
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -168,6 +171,44 @@ async def test_a_bad_sample_is_told_at_once_and_spoils_no_other() -> None:
             with pytest.raises(InvalidItemError, match="qty must be a Decimal"):
                 await pusher.push([*samples(2), Sample("A", "net", T, 1.5)])  # type: ignore[arg-type]  # that is the test
         assert [Service.taken(body).samples for body in service.bodies] == [2]
+
+
+async def test_what_is_no_item_at_all_is_told() -> None:
+    async with Service().running() as service, client(service.url) as pusher:
+        with pytest.raises(InvalidItemError, match=r"'scope_id': is no Sample: give a rater\.client\.Sample"):
+            await pusher.push({"scope_id": "A"})  # type: ignore[arg-type]  # that is the test
+        with pytest.raises(InvalidItemError, match="is no Collection"):
+            await pusher.push_collection(samples(1)[0])  # type: ignore[arg-type]
+        with pytest.raises(InvalidItemError, match="is no Value"):
+            await pusher.push_collection(Collection("A", "cpu", T, T + 60, [], samples=samples(1)))  # type: ignore[arg-type]
+        with pytest.raises(InvalidItemError, match="is no Plan"):
+            await pusher.push_plan("A")  # type: ignore[arg-type]
+
+
+async def test_trouble_with_the_connection_reads_like_a_sentence(tmp_path: Path) -> None:
+    # given a service whose certificate nobody here knows
+    files = ["-keyout", str(tmp_path / "key"), "-out", str(tmp_path / "cert")]
+    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=localhost", "-days", "2"]
+    subprocess.run([*command, *files], check=True, capture_output=True)
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(tmp_path / "cert", tmp_path / "key")
+    server = await asyncio.start_server(lambda _reader, writer: writer.close(), "127.0.0.1", 0, ssl=context)
+    port = server.sockets[0].getsockname()[1]
+    # when / then
+    async with server:
+        for url, said in (
+            (f"https://127.0.0.1:{port}", "its certificate is not trusted ([SSL: CERTIFICATE_VERIFY_FAILED] "),
+            (NOWHERE, "cannot be reached: Cannot connect to host "),
+        ):
+            pusher = client(url, close_seconds=0.1)
+            await pusher.start()
+            await pusher.push(samples(1))
+            with pytest.raises(NotAcknowledgedError) as told:
+                await pusher.flush(0.5)
+            with suppress(NotAcknowledgedError):
+                await pusher.close()
+            assert said in str(told.value)
+            assert "ConnectionKey" not in str(told.value)
 
 
 async def test_order_and_kinds() -> None:
