@@ -144,7 +144,7 @@ def _materials(view: View, config: Config, spans: Iterable[tuple[str, int, int]]
 
     period = config.settings.engine.period
     for scope_id, begin, end in spans:
-        yield from materials(view, scope_id, begin - begin % period, end, period)
+        yield from materials(view, scope_id, -(-begin // period) * period, end, period)
 
 
 async def _work(
