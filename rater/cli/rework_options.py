@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from rater.model.rated import Alert, MetricTotal
     from rater.model.usage import ReworkKind
     from rater.reports import View
-    from rater.rework import Bracket, Finished, FrameKey, Left, Material, Wanted
+    from rater.rework import Bracket, Finished, FrameKey, Left, Material, Runner, Wanted
 
 __all__ = [
     "Make",
@@ -40,7 +40,8 @@ F = TypeVar("F", bound=Callable[..., Any])
 Make: TypeAlias = "Callable[[Material], Awaitable[Bracket | Left]]"
 Maker: TypeAlias = "Callable[[Wanted], AbstractAsyncContextManager[Make]]"
 
-SHOWN_FAULTS = 20
+SHOWN_REMARKS = 20
+SHOWN_RUNS = 200  # lines on stderr; a run is neighbouring frames of a scope with the same reason
 _DIFFERENCES = [
     Column("scope_id", "Scope"),
     Column("metric", "Metric"),
@@ -135,8 +136,26 @@ def perform(config: Config, request: Request, maker: Maker) -> int:
         spans = span_of(view, request)
         if request.dry_run:
             return run(_plan(view, config, wanted, spans, maker, request.out))
-        finished = run(_work(view, thread, config, wanted, spans, maker))
-    return _show(finished, wanted, request.out)
+        runners: list[Runner] = []
+        try:
+            finished = run(_work(view, thread, config, wanted, spans, maker, runners))
+        except (KeyboardInterrupt, RaterError):
+            _tell_broken_off(wanted, runners)
+            raise
+    return _show(finished, wanted, request.out, config.settings.engine.period)
+
+
+def _tell_broken_off(wanted: Wanted, runners: Iterable[Runner]) -> None:
+    """What stands and what to do, if anything was sent before a rework broke off."""
+    for runner in runners:
+        answered, sent = len(runner.answers), len(runner.answers) + len(runner.unanswered)
+        if sent:
+            remark(
+                f"rework {wanted.rework_id} broke off: {sent} frames were sent, {answered} of them are answered, and "
+                "that stands. The others are rated yet, or given up after 15 minutes and left as they are; "
+                f"`rater rework list --id {wanted.rework_id}` shows what was done. To go on, ask again for the same: of "
+                "frames that were done, nothing changes"
+            )
 
 
 def _materials(view: View, config: Config, spans: Iterable[tuple[str, int, int]]) -> Iterable[Material]:
@@ -154,7 +173,9 @@ async def _work(
     wanted: Wanted,
     spans: Sequence[tuple[str, int, int]],
     maker: Maker,
+    runners: list[Runner],
 ) -> Finished:
+    """`runners` gets the one that sends, so that what it did is known even if it breaks off."""
     from rater.rework import Runner, run_rework
     from rater.stream.rework_log import open_rework_log
 
@@ -168,6 +189,7 @@ async def _work(
     with progress("rating again", "frames") as advance:
         async with open_rework_log(config.settings.kafka) as log, maker(wanted) as make:
             runner = Runner(wanted, log, on_answer=lambda count: advance(count, total))
+            runners.append(runner)
             return await run_rework(view, thread, runner, wanted, _materials(view, config, spans), again, make)
 
 
@@ -207,21 +229,35 @@ async def _plan(
             for text in made.remarks:
                 remarks[text] = remarks.get(text, 0) + 1
     rows(out, _PLANNED, [(scope_id, *counts) for scope_id, counts in sorted(counted.items())])
-    _show_left(left, remarks)
+    _show_left(left, remarks, config.settings.engine.period)
     remark("nothing was sent: --dry-run")
     return exits.FAILED if left else exits.OK
 
 
-def _show_left(left: Sequence[Left], remarks: dict[str, int]) -> None:
-    for one in left[:SHOWN_FAULTS]:
-        remark(f"left as it is: {one.scope_id} {instant(one.period_begin)}: {one.reason}")
-    if len(left) > SHOWN_FAULTS:
-        remark(f"and {len(left) - SHOWN_FAULTS} more frames are left as they are")
-    for text, count in sorted(remarks.items())[:SHOWN_FAULTS]:
+def _show_left(left: Iterable[Left], remarks: dict[str, int], period: int) -> None:
+    _show_runs("left as it is", [(one.scope_id, one.period_begin, one.reason) for one in left], period)
+    for text, count in sorted(remarks.items())[:SHOWN_REMARKS]:
         remark(f"in {count} frame(s): {text}")
 
 
-def _show(finished: Finished, wanted: Wanted, out: str) -> int:
+def _show_runs(what: str, frames: Iterable[tuple[str, int, str]], period: int) -> None:
+    """A line for each frame, neighbours with the same reason in one: scope, begin of the period, reason."""
+    runs: list[tuple[str, int, int, str]] = []
+    for scope_id, begin, reason in sorted(frames):
+        if runs and (runs[-1][0], runs[-1][2], runs[-1][3]) == (scope_id, begin, reason):
+            runs[-1] = scope_id, runs[-1][1], begin + period, reason
+        else:
+            runs.append((scope_id, begin, begin + period, reason))
+    for scope_id, begin, end, reason in runs[:SHOWN_RUNS]:
+        count = (end - begin) // period
+        span = instant(begin) if count == 1 else f"{instant(begin)} to {instant(end)} ({count} frames)"
+        remark(f"{what}: {scope_id} {span}{f': {reason}' if reason else ''}")
+    rest = sum((end - begin) // period for _, begin, end, _ in runs[SHOWN_RUNS:])
+    if rest:
+        remark(f"{what}: and {rest} more frames; ask for less time or fewer scopes to see them")
+
+
+def _show(finished: Finished, wanted: Wanted, out: str, period: int) -> int:
     """Prints the difference in price per scope and metric, and what became of the frames."""
     from rater.model.rated import AlertKind
 
@@ -239,11 +275,11 @@ def _show(finished: Finished, wanted: Wanted, out: str) -> int:
     }
     said = ", ".join(f"{count} {name}" for name, count in counts.items() if count or name == "done")
     remark(f"rework {wanted.rework_id}: {said}")
-    for alert in [*refused, *abandoned][:SHOWN_FAULTS]:
-        verb = alert.kind.value.removeprefix("rework_")
-        remark(f"{verb}: {alert.scope_id} {instant(alert.period_begin)}: {alert.reason}")
-    _show_left(finished.left, finished.remarks)
+    for what, alerts in (("refused", refused), ("abandoned", abandoned)):
+        _show_runs(what, [(alert.scope_id, alert.period_begin, alert.reason) for alert in alerts], period)
+    _show_left(finished.left, finished.remarks, period)
     if finished.unanswered:
+        _show_runs("no answer", [(*key, "") for key in finished.unanswered], period)
         remark("no answer came: is a worker running? What was sent stays in topic usage: see `rater rework list` later")
     if not finished.stored:
         remark("the sink has not stored all of it yet: reports may still show what was before")
