@@ -153,8 +153,8 @@ def _tell_broken_off(wanted: Wanted, runners: Iterable[Runner]) -> None:
             remark(
                 f"rework {wanted.rework_id} broke off: {sent} frames were sent, {answered} of them are answered, and "
                 "that stands. The others are rated yet, or given up after 15 minutes and left as they are; "
-                f"`rater rework list --id {wanted.rework_id}` shows what was done. To go on, ask again for the same: of "
-                "frames that were done, nothing changes"
+                f"`rater rework list --id {wanted.rework_id}` shows what was done. To go on, ask again for the same: "
+                "of frames that were done, nothing changes"
             )
 
 
