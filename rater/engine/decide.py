@@ -29,6 +29,10 @@ _TOO_LATE = (
     "the graduated prices of {} later periods were made without this usage, and their frames have left the state: "
     "`rater rerate` of the rest of the month makes them again"
 )
+_FORGOTTEN = (
+    "what was used of its graduated prices earlier in the month is no longer counted (engine.gap_horizon_periods after "
+    "the month's end): they begin anew with what comes since"
+)
 PART_BYTES = 900_000  # of lines in one message: well under the topic's limit of 4 MiB, with the frame's head added
 LINE_BYTES = 200  # of a line without its labels
 MONTH_AND_MORE = 32 * 24 * 3600  # after the begin of a month: in the next one
@@ -276,7 +280,8 @@ def _used_before(scope: Scope, frame: Frame) -> dict[str, Decimal]:
 def _recount(scope: Scope, frame: Frame, used: dict[str, Decimal], rules: Chain) -> list[tuple[str, str]]:
     """Has the later frames of the month rated again whose count this frame moves.
 
-    Those that have left the state cannot be: they are named, as suspicions (metric, reason).
+    Those that have left the state cannot be: they are named, as suspicions (metric, reason). So is a first frame of a
+    month whose counts are forgotten.
     """
     moved = {key for key in {*used, *frame.used} if used.get(key) != frame.used.get(key)}
     if not moved or not rules.has_tiers:
@@ -286,7 +291,7 @@ def _recount(scope: Scope, frame: Frame, used: dict[str, Decimal], rules: Chain)
         if later.is_closed and later.period_begin > frame.period_begin and month_begin(later.period_begin) == month:
             later.dirty = later.dirty or not moved.isdisjoint(later.used)
     gone = scope.months[month].used if month in scope.months else {}
-    named = []
+    named = [(tier_metric(key), _FORGOTTEN) for key in sorted(used) if month in scope.forgotten]
     for key in sorted(moved):
         count = sum(period_begin > frame.period_begin for period_begin in gone.get(key, ()))
         if count:

@@ -540,6 +540,26 @@ def test_a_month_whose_graduated_prices_are_forgotten_is_not_rated_again() -> No
     assert "graduated prices" in only(bench.alerts()).reason
 
 
+def test_a_new_hour_of_a_month_whose_graduated_prices_are_forgotten_says_so() -> None:
+    # given a month of which the cheap part was reached, long ago
+    bench = Bench(Chain(rules()), late_horizon_periods=0, gap_horizon_periods=0)
+    bench.take(plan("cpu", until=T + HOUR), hour(0, "10"))
+    for day in (1, 32, 33, 64, 65):
+        bench.decide(T + day * 24 * HOUR)
+    assert bench.state.scopes["A"].forgotten == [T]
+    bench.alerts()
+
+    # when an hour of it is planned and collected for the first time
+    now = T + 65 * 24 * HOUR
+    bench.take(plan("cpu", begin=T + 5 * HOUR, until=T + 6 * HOUR), hour(5), at=now)
+
+    # then its price may be wrong, and that is told
+    assert said(bench.decide(now)) == [(5, 0, 4)]
+    suspicion = only(bench.alerts())
+    assert (suspicion.kind, suspicion.metric) == (AlertKind.SUSPICION, "cpu")
+    assert "no longer counted" in suspicion.reason
+
+
 def test_a_rework_under_way_survives_a_restart() -> None:
     # given
     bench, frame = gone_bench()
