@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 from prometheus_client import CollectorRegistry
 
 from rater.api.credentials import Caller, Credentials, check_exposure, tls_context
@@ -36,6 +37,22 @@ BODY_SECONDS = 30.0
 """In which a body has to arrive: who sends slower holds a place that others need."""
 PROBLEM = "application/problem+json"
 _GRACE_SECONDS = 5.0
+
+
+class _NoTraceback(logging.Filter):
+    """What is no HTTP is the fault of whoever sent it: a line as of every refusal, where aiohttp logs a traceback."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether the record is logged as it is."""
+        fault = record.exc_info[1] if record.exc_info else None
+        if not isinstance(fault, HttpProcessingError):
+            return True
+        log.info("refused: status=%d, this is no HTTP: %r", fault.code, fault.message)
+        return False
+
+
+_server_log = logging.getLogger("rater.api.server")
+_server_log.addFilter(_NoTraceback())
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -172,6 +189,7 @@ async def serve(api: Api, settings: ApiSettings) -> AsyncIterator[str]:
     runner = web.AppRunner(
         api.application(),
         access_log=None,
+        logger=_server_log,
         auto_decompress=False,  # aiohttp's own goes on through a bomb while it drains what it refused
         shutdown_timeout=settings.confirm_seconds + _GRACE_SECONDS,
     )

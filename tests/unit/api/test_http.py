@@ -157,3 +157,17 @@ async def test_bodies_are_bounded_and_need_a_type(monkeypatch: pytest.MonkeyPatc
         assert (await ask(f"{url}/v3/usage", data=b"x", headers={**form, "Content-Encoding": "br"}))[0] == 415
         assert (await ask(f"{url}/v3/usage", data=b"x", headers=form))[0] == 400
         assert (await ask(f"{url}/v3/usage", data=b"{}", headers=form))[0] == 422
+
+
+async def test_what_is_no_http_is_one_line_of_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    async with served() as url:
+        reader, writer = await asyncio.open_connection("127.0.0.1", int(url.rpartition(":")[2]))
+        writer.write(b"POST /v3/usage HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: a\r\nContent-Type: b\r\n\r\n")
+        answer = await reader.readline()
+        writer.close()
+
+    assert answer.startswith(b"HTTP/1.0 400 ")
+    [told] = [record for record in caplog.records if "no HTTP" in record.getMessage()]
+    assert (told.levelname, told.exc_info) == ("INFO", None)
+    assert "Traceback" not in caplog.text
