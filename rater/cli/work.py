@@ -42,7 +42,7 @@ listen_option = click.option(
     type=_Address(),
     help="Where /healthz, /readyz and /metrics are. Default: observe.listen.",
 )
-_CLIENTS = ("aiokafka", "kafka", "faust", "mode", "asyncio")
+_CLIENTS = ("aiokafka", "kafka", "faust", "mode", "asyncio", "urllib3")
 
 
 def run(work: Coroutine[Any, Any, T]) -> T:

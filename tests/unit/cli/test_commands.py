@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import logging
 import os
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import pytest
 
 from rater.cli import exits
 from rater.cli.app import COMMANDS, _run
+from rater.cli.work import run
 
 RULES = Path(__file__).parents[3] / "rater" / "demo" / "data" / "rules.yaml"
 Call = Callable[..., tuple[int, str, str]]
@@ -175,6 +177,22 @@ def test_a_wrong_store_is_one_line_without_the_password(
     assert expected in err
     assert "hunter2" not in err
     assert err.count("\n") == 1
+
+
+def test_trouble_with_the_store_is_one_line_also_after_work_with_kafka(
+    call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RATER_STORE__DSN", "http://127.0.0.1:1/rater")
+
+    async def nothing() -> None: ...
+
+    run(nothing())
+    status, out, err = call("audit")
+
+    assert (status, out) == (exits.FAILED, "")
+    assert err.startswith("error: ClickHouse at http://127.0.0.1:1/rater cannot be reached")
+    assert err.count("\n") == 1
+    assert logging.getLogger("urllib3").level == logging.CRITICAL
 
 
 def test_every_fault_of_the_settings_is_told(call: Call, tmp_path: Path) -> None:
