@@ -70,6 +70,9 @@ def take_begun(state: PartitionState, record: Record, begun: ReworkBegun) -> Non
         frame.rule_version,
         frame.totals,
     )
+    for metric, sources in frame.slices.items() if not reopened else ():
+        for source, slices in sources.items():
+            _count(frame.rework, metric, source, -sum(held.samples for held in slices if held.parts == 0))
     scope.dirty = True
 
 
@@ -192,13 +195,20 @@ def take_reworked(state: PartitionState, record: Record, part: Collection, conte
     if is_repetition(scope, part, record, says_nothing_new=target is None):
         return
     rework.records += 1
-    if target is None or (spec.proof is Coverage.SAMPLES and not rework.reopened):
-        return  # the frame has it: pushed samples would be added a second time
+    if target is None:
+        return  # the frame has it
     if rework.reopened:
         _put_in(state, scope, frame, part, target, series, spec)
         touch(scope, period, record.timestamp_ms)
+    elif spec.proof is Coverage.SAMPLES:  # the frame has them: they would be added a second time
+        _count(rework, part.metric, part.source, len(part.samples))
     else:
         rework.held.append(part)
+
+
+def _count(rework: Rework, metric: str, source: str, samples: int) -> None:
+    of_metric = rework.surplus.setdefault(metric, {})
+    of_metric[source] = of_metric.get(source, 0) + samples
 
 
 def _put_in(
@@ -238,6 +248,11 @@ def take_ended(state: PartitionState, record: Record, ended: ReworkEnded, contex
     if rework.records != ended.records:
         reason = (
             f"{rework.records} of {ended.records} records were taken: topic rejected has the others, with the reason"
+        )
+    elif more := sum(samples for of in rework.surplus.values() for samples in of.values() if samples > 0):
+        reason = (
+            f"{more} pushed samples are not in the frame, which is in the state: they came while it was not, and which "
+            "they are cannot be told. Ask again when it has left"
         )
     elif rework.held:
         try:

@@ -105,6 +105,8 @@ class Rework(msgspec.Struct, array_like=True):
     """All of them came."""
     held: list[Collection] = []
     """Of a frame that is in the state: what its collections say that is new, until all of them came."""
+    surplus: dict[str, dict[str, int]] = {}
+    """Of such a frame by metric and source: pushed samples that came in the rework, less those that it had before."""
 
 
 class Frame(msgspec.Struct, array_like=True):

@@ -210,6 +210,29 @@ def test_pushed_samples_come_again_into_a_frame_that_was_forgotten() -> None:
     assert quantities(bench.one(T + 5 * HOUR)) == {"vm1": 3}
 
 
+def test_pushed_samples_that_a_frame_in_the_state_does_not_have_are_not_passed_over() -> None:
+    # given a frame that had left when a batch came for it, and that a rework without that batch has brought back
+    bench = Bench(late_horizon_periods=0, expect={"push": "planned"})
+    first, late = push(sample(T, "1", T + HOUR), producer_id="q"), push(sample(T, "2", T + HOUR))
+    bench.take(plan("net", until=T + HOUR, source="push"), first, at=T + HOUR)
+    frame = bench.one(T + GRACE)
+    net = ReworkLines("r1", "A", T, "net", [VM1])
+    bench.take(late, plan("cpu", until=T + HOUR))
+    bench.take(begun(frame), net, again(first), ended(frame, 2), at=T + 5 * HOUR)
+    partial = bench.one(T + 5 * HOUR)
+    assert partial.status is FrameStatus.PARTIAL
+    bench.alerts()
+
+    # when all that the store has of it is sent
+    both = [again(first, "r2"), again(late, "r2")]
+    bench.take(begun(partial, "r2"), *both, ended(partial, 2, "r2"))
+
+    # then nobody is told that it was done
+    assert bench.decide(T + 5 * HOUR) == []
+    alert = only(bench.alerts())
+    assert (alert.kind, alert.reason[:17]) == (ABANDONED, "1 pushed samples ")
+
+
 def test_a_frame_in_the_state_is_rated_by_the_rules_of_now_and_nothing_counts_twice() -> None:
     # given a closed frame of collected and pushed usage
     bench = Bench(expect={"push": "planned"})
