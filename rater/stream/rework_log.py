@@ -183,7 +183,7 @@ async def read_revisions(
     Reads the scope's partition from the end of the period on. Raises TopicsError, StreamUnavailableError.
     """
     wanted = set(revisions)
-    counts = await _counts(settings, Topic.RATED)
+    counts = await _counts(settings, Topic.USAGE, Topic.RATED)
     parts: dict[int, dict[int, RatedFrame]] = {}
     key = scope_id.encode()
 
@@ -197,7 +197,8 @@ async def read_revisions(
         if frame.period_begin == period_begin and frame.revision in wanted:
             parts.setdefault(frame.revision, {})[frame.part] = frame
 
-    await _read(settings, Topic.RATED, [partition_of(key, counts[Topic.RATED])], period_begin * 1000, take)
+    # `rated` may have more partitions than `usage`, whose number it is that the worker writes to
+    await _read(settings, Topic.RATED, [partition_of(key, counts[Topic.USAGE])], period_begin * 1000, take)
     return {
         revision: [found[number] for number in sorted(found)]
         for revision, found in sorted(parts.items())
