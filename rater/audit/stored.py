@@ -161,11 +161,12 @@ def store_is_best_of_rated(rated: RatedLog, stored: Stored, *, at_rest: bool = T
 
 _HEAD = ("status", "closed_by", "weak", "rule_version", "closed_at", "expected_until", "totals", "coverage", "gaps",
          "quarantined", "failure", "period_end")  # fmt: skip
+_SINCE_REWORKS = ("digest", "rework_id")  # a sink from before they were columns has left both empty
 LAST_INSTANT = 2**32 - 1  # of a column of times: stands for no end
 
 
 def _same_head(best: RatedFrame, row: RatedFrame) -> Iterator[Violation]:
-    for name in _HEAD:
+    for name in (*_HEAD, *_SINCE_REWORKS) if row.digest else _HEAD:
         said, there = getattr(best, name), getattr(row, name)
         if name == "expected_until" and said is not None and said >= LAST_INSTANT:
             said = None

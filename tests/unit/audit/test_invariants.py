@@ -356,6 +356,8 @@ BARE = StoredFrame(frame(T, 1, lines=[]), 2, 0, 0)
         (Invariant.STORE_IS_BEST_OF_RATED, "lines", _with_lines(price=Decimal(9))),
         (Invariant.STORE_IS_BEST_OF_RATED, "lines", _with_lines(metadata={"flavor": "huge"})),
         (Invariant.STORE_IS_BEST_OF_RATED, "frames", _with_frames(closed_by=ClosedBy.FORCED)),
+        (Invariant.STORE_IS_BEST_OF_RATED, "frames", _with_frames(digest="ab" * 16)),
+        (Invariant.STORE_IS_BEST_OF_RATED, "frames", _with_frames(digest="ab" * 16, rework_id="r1")),
         (Invariant.STORE_IS_BEST_OF_RATED, "frames", _with_frames(BARE)),
         (Invariant.NO_FRAME_MISSING, "frames", lambda rows: msgspec.structs.replace(rows, frames=rows.frames[1:])),
         (Invariant.ONE_PAYLOAD, "frames", _with_frames(AGAIN)),
