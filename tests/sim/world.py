@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import importlib
 import logging
 import random
 import uuid
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 from unittest import mock
@@ -44,6 +45,7 @@ from tests.sim.truth import PERIOD
 BEGIN = 1_767_225_600  # 2026-01-01T00:00:00Z
 STEPS = 120
 STEP_SECONDS = 400.0
+SMALL_PART_BYTES = 200  # a line or two
 SKEW = 3600.0
 CATALOG = Catalog(
     [
@@ -512,12 +514,18 @@ def _deterministic(rng: random.Random) -> Iterator[None]:
         yield
 
 
+def _in_parts(seed: int) -> AbstractContextManager[object]:
+    """Every third seed has frames that are published in several parts; else only frames of thousands of lines are."""
+    module = importlib.import_module("rater.engine.decide")  # the package gives the function of that name
+    return mock.patch.object(module, "PART_BYTES", SMALL_PART_BYTES if seed % 3 == 2 else module.PART_BYTES)
+
+
 def run(seed: int, steps: int = STEPS) -> Outcome:
     """Simulates one seed."""
     logging.disable(logging.CRITICAL)
     loop = SimLoop(seed, BEGIN)
     try:
-        with _deterministic(loop.rng), running(loop):
+        with _deterministic(loop.rng), _in_parts(seed), running(loop):
             world = World(loop, seed, steps)
             loop.run_until_complete(world.run())
             outcome = world.outcome
