@@ -60,6 +60,7 @@ def refusals(logs: Logs) -> tuple[Counter[str], list[str]]:
     wrong: list[str] = []
     reasons: dict[tuple[int, int], tuple[bytes, bytes]] = {}
     horizon = int(ENGINE["late_horizon_periods"]) * PERIOD
+    repeated = _repeated(logs)
     for origin, record in logs.refused():
         headers = dict(record.headers)
         said = headers["reason"], record.value
@@ -69,8 +70,11 @@ def refusals(logs: Logs) -> tuple[Counter[str], list[str]]:
         reasons[origin] = said
         if record.value.startswith(POISON):
             continue
-        counts["late"] += 1
         reason = headers["reason"].decode()
+        if "too long ago to tell" in reason and origin in repeated:
+            counts["repeated long after"] += 1
+            continue
+        counts["late"] += 1
         begins = [begin for (scope, begin) in closed if scope.encode() == record.key and f" {begin} " in reason]
         if not reason.startswith("late:") or not begins:
             wrong.append(f"usage {origin} was refused: {reason[:200]}")
@@ -80,6 +84,18 @@ def refusals(logs: Logs) -> tuple[Counter[str], list[str]]:
     counts["unreadable"] = len(unread)
     wrong += [f"usage {origin} cannot be read, and was not refused" for origin in unread - reasons.keys()]
     return counts, wrong
+
+
+def _repeated(logs: Logs) -> set[tuple[int, int]]:
+    """Records of `usage` whose very bytes stand before them."""
+    seen: set[tuple[int, bytes]] = set()
+    found: set[tuple[int, int]] = set()
+    for record in sorted(logs[Topic.USAGE], key=lambda record: (record.partition, record.offset)):
+        bytes_of = record.partition, record.value
+        if bytes_of in seen:
+            found.add((record.partition, record.offset))
+        seen.add(bytes_of)
+    return found
 
 
 def _closed_at(logs: Logs) -> dict[tuple[str, int], int]:
