@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from rater.model.errors import RaterError
+
 if TYPE_CHECKING:
     from rater.config import Config
 
@@ -50,7 +52,16 @@ def run(work: Coroutine[Any, Any, T]) -> T:
     logging.basicConfig(level=logging.WARNING, format="warning: %(message)s")
     for name in _CLIENTS:
         logging.getLogger(name).setLevel(logging.CRITICAL)
-    return asyncio.run(work)
+    try:
+        return asyncio.run(work)
+    except asyncio.CancelledError as fault:
+        # When Kafka is gone, aiokafka's stop() raises this in place of the error that made us stop.
+        earlier = fault.__context__
+        while earlier is not None and not isinstance(earlier, RaterError):
+            earlier = earlier.__context__
+        if earlier is None:
+            raise
+        raise earlier from None
 
 
 def until_signal(service: Callable[[asyncio.Event], Awaitable[None]]) -> None:

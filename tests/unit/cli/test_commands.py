@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib
 import logging
 import os
@@ -16,6 +17,7 @@ import pytest
 from rater.cli import exits
 from rater.cli.app import COMMANDS, _run
 from rater.cli.work import run
+from rater.stream.interfaces import StreamUnavailableError
 
 RULES = Path(__file__).parents[3] / "rater" / "demo" / "data" / "rules.yaml"
 Call = Callable[..., tuple[int, str, str]]
@@ -193,6 +195,25 @@ def test_trouble_with_the_store_is_one_line_also_after_work_with_kafka(
     assert err.startswith("error: ClickHouse at http://127.0.0.1:1/rater cannot be reached")
     assert err.count("\n") == 1
     assert logging.getLogger("urllib3").level == logging.CRITICAL
+
+
+def test_an_error_is_told_also_if_a_client_ends_as_if_it_were_cancelled() -> None:
+    async def hung() -> None:
+        task = asyncio.create_task(asyncio.sleep(60))
+        await asyncio.sleep(0)
+        task.cancel()
+        await task
+
+    async def work() -> None:
+        try:
+            raise StreamUnavailableError("Kafka at x is away")
+        finally:
+            await hung()
+
+    with pytest.raises(StreamUnavailableError, match="Kafka at x is away"):
+        run(work())
+    with pytest.raises(asyncio.CancelledError):
+        run(hung())
 
 
 def test_every_fault_of_the_settings_is_told(call: Call, tmp_path: Path) -> None:
