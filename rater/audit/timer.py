@@ -136,16 +136,21 @@ class _Metrics:
         for invariant in IN_STORE:
             self.violations.labels(invariant.value).set(0)
         self.last = Gauge(
-            "rater_audit_last_run_timestamp", "When the last whole audit began, 0: none", registry=registry
+            "rater_audit_last_run_timestamp",
+            "When the last whole audit began, in seconds since the epoch; 0: none yet",
+            registry=registry,
         )
-        self.duration = Gauge("rater_audit_duration_seconds", "How long it took", registry=registry)
-        self.frames = Counter("rater_audit_frames", "Frames looked at", registry=registry)
+        self.duration = Gauge("rater_audit_duration_seconds", "How long the last whole audit took", registry=registry)
+        self.frames = Counter("rater_audit_frames", "Frames that audits looked at", registry=registry)
         self.failures = Counter("rater_audit_failures", "Audits that the store broke off", registry=registry)
         self.waiting = Gauge(
             "rater_audit_waiting_samples", "Samples that came late and wait for a rework", registry=registry
         )
         self.unchecked = Gauge(
-            "rater_audit_unchecked_frames", "Frames not compared in every respect", ["reason"], registry=registry
+            "rater_audit_unchecked_frames",
+            "Frames of the last audit that could not be compared in every respect",
+            ["reason"],
+            registry=registry,
         )
 
     def set(self, found: list[Violation], auditor: Auditor, began: float, seconds: float) -> None:
