@@ -547,6 +547,19 @@ def test_graduated_prices_go_on_from_what_came_before_the_frame() -> None:
     assert used == {T: 4, T + HOUR: 4, T + 2 * HOUR: 5}
 
 
+def test_an_hour_that_used_nothing_of_graduated_prices_is_opened_again() -> None:
+    # given an hour of usage and one without, which have left
+    bench = bench_of(hour(0), hour(1, None), late_horizon_periods=0, gap_horizon_periods=0)
+    _, empty = bench.decide(T + 2 * HOUR)
+    bench.alerts()
+
+    # when the empty one turns out not to be
+    bench.take(begun(empty), again(hour(1, "8", attempt=2)), ended(empty, 1), at=T + 2 * HOUR)
+
+    # then it counts from 4 on: 6 at 1, 2 at 0.1
+    assert said(bench.decide(T + 2 * HOUR)) == [(1, 1, Decimal("6.2"))]
+
+
 def test_a_month_whose_graduated_prices_are_forgotten_is_not_rated_again() -> None:
     # given
     bench = bench_of(hour(0), late_horizon_periods=0, gap_horizon_periods=0)
