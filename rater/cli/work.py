@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
+import threading
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from rater.cli.output import remark
 from rater.model.errors import RaterError
 
 if TYPE_CHECKING:
@@ -19,6 +21,7 @@ __all__ = ["listen_option", "observed", "run", "until_signal"]
 
 T = TypeVar("T")
 
+ENDING_SECONDS = 2.0
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -52,9 +55,12 @@ def run(work: Coroutine[Any, Any, T]) -> T:
     logging.basicConfig(level=logging.WARNING, format="warning: %(message)s")
     for name in _CLIENTS:
         logging.getLogger(name).setLevel(logging.CRITICAL)
+    interrupted: list[bool] = []
     try:
-        return asyncio.run(work)
+        return asyncio.run(_ending_on_ctrl_c(work, interrupted))
     except asyncio.CancelledError as fault:
+        if interrupted:
+            raise KeyboardInterrupt from None
         # When Kafka is gone, aiokafka's stop() raises this in place of the error that made us stop.
         earlier = fault.__context__
         while earlier is not None and not isinstance(earlier, RaterError):
@@ -62,6 +68,26 @@ def run(work: Coroutine[Any, Any, T]) -> T:
         if earlier is None:
             raise
         raise earlier from None
+
+
+async def _ending_on_ctrl_c(work: Coroutine[Any, Any, T], interrupted: list[bool]) -> T:
+    """Cancels the work at the first Ctrl-C, as asyncio does, and says that a second one ends it at once.
+
+    Clients of a Kafka that is gone wait long for what they have not sent.
+    """
+    loop, task = asyncio.get_running_loop(), asyncio.current_task()
+    assert task is not None, "a coroutine runs in a task"
+
+    def end() -> None:
+        interrupted.append(True)
+        loop.remove_signal_handler(signal.SIGINT)  # the next one is a KeyboardInterrupt
+        loop.call_later(ENDING_SECONDS, remark, "ending what is under way; Ctrl-C again ends it at once")
+        task.cancel()
+
+    in_foreground = threading.current_thread() is threading.main_thread()
+    if in_foreground and signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+        loop.add_signal_handler(signal.SIGINT, end)
+    return await work
 
 
 def until_signal(service: Callable[[asyncio.Event], Awaitable[None]]) -> None:
