@@ -75,6 +75,7 @@ class Request(NamedTuple):
     author: str
     dry_run: bool
     out: str
+    takes_late: bool
 
 
 def rework_options(command: F) -> F:
@@ -82,6 +83,7 @@ def rework_options(command: F) -> F:
     for option in (
         out_option,
         click.option("--dry-run", is_flag=True, help="Only say which frames would be sent, and which would be left."),
+        click.option("--take-late", is_flag=True, help="Rate stored pushes too that a frame was not made of."),
         click.option("--author", help="Who decides this. Default: your user name."),
         click.option("--reason", required=True, help="Why; kept with the record of each frame."),
         click.option("--to", "end", type=Instant(), help="Periods that begin before this time (UTC)."),
@@ -104,7 +106,17 @@ def request_of(kind: ReworkKind, chosen: dict[str, Any]) -> Request:
     if not chosen["reason"].strip():
         raise click.UsageError("--reason must say why: it is what the record will tell later")
     author = chosen["author"] or getpass.getuser()
-    return Request(kind, chosen["scopes"], begin, end, chosen["reason"], author, chosen["dry_run"], chosen["out"])
+    return Request(
+        kind,
+        chosen["scopes"],
+        begin,
+        end,
+        chosen["reason"],
+        author,
+        chosen["dry_run"],
+        chosen["out"],
+        chosen["take_late"],
+    )
 
 
 def span_of(view: View, request: Request) -> list[tuple[str, int, int]]:
@@ -131,7 +143,7 @@ def perform(config: Config, request: Request, maker: Maker) -> int:
     from rater.reports import open_view
     from rater.rework import Wanted
 
-    wanted = Wanted(uuid.uuid4().hex, request.kind, request.author, request.reason)
+    wanted = Wanted(uuid.uuid4().hex, request.kind, request.author, request.reason, request.takes_late)
     with open_view(config.settings.store) as view, ThreadPoolExecutor(1, "rework") as thread:
         spans = span_of(view, request)
         if request.dry_run:

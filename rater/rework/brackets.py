@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from rater.model.codec import encode_msgpack
 from rater.model.labels import canonical_series, line_id, series_labels
@@ -19,15 +19,24 @@ RUN_SERIES = 10_000
 
 
 def bracket_of(
-    material: Material, wanted: Wanted, catalog: Catalog, fresh: Sequence[Collection] = ()
+    material: Material,
+    wanted: Wanted,
+    catalog: Catalog,
+    fresh: Sequence[Collection] = (),
+    late: Mapping[tuple[str, str], int] | None = None,
 ) -> Bracket | Left:
     """All that is to be sent for one frame, or why it is left as it is.
 
-    `fresh` are collections that were made now: they replace what is stored of their metric and source.
+    `fresh` are collections that were made now: they replace what is stored of their metric and source. `late` says by
+    metric and source how many pushed samples are known to have come late; without it none are, unless they are wanted.
     """
     frame = material.frame
     replaced = frozenset((part.metric, part.source) for part in fresh)
     stored = stored_collections(frame, material.usage, catalog, wanted.rework_id, replaced, material.reused)
+    if not stored.missing and not wanted.takes_late:
+        for (metric, source), count in sorted(stored.surplus.items()):
+            if count != (late or {}).get((metric, source), 0):
+                return Left(frame.scope_id, frame.period_begin, _surplus(metric, source, count))
     if stored.missing:
         return Left(frame.scope_id, frame.period_begin, stored.missing)
     known, remarks = _series_of_lines(material, catalog)
@@ -46,6 +55,14 @@ def bracket_of(
         for run in _runs(series)
     ]
     return Bracket(begun, lines, [*stored.collections, *fresh], [*stored.left_out, *remarks])
+
+
+def _surplus(metric: str, source: str, count: int) -> str:
+    return (
+        f"{count} pushed samples of metric {metric!r} from {source} are stored that the frame was not made of: they "
+        "came late and wait for `rework.late_usage`, or the engine refused them (topic rejected has the reason). Ask "
+        "with --take-late to have them rated"
+    )
 
 
 def _base(frame: FrameRow) -> FrameBase:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import uuid
+from collections import Counter
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager
@@ -190,7 +191,8 @@ class LateFollower:
         if all(_holds(material, row) for row in rows):
             del self._pending[key]
             return ""
-        bracket = bracket_of(material, self._wanted(rework_id, _reason(pending, open_ids)), self._catalog)
+        wanted = self._wanted(rework_id, _reason(pending, open_ids))
+        bracket = bracket_of(material, wanted, self._catalog, late=_samples(material, rows))
         if isinstance(bracket, Left):
             return bracket.reason
         if not await runner.send(bracket):
@@ -237,6 +239,15 @@ def _holds(material: Material, row: UsageRow) -> bool:
         for entry in material.frame.coverage
         for reference in entry.collections
     )
+
+
+def _samples(material: Material, rows: Iterable[UsageRow]) -> Counter[tuple[str, str]]:
+    """How many samples of the frame's period these rows have, by metric and source."""
+    frame = material.frame
+    found: Counter[tuple[str, str]] = Counter()
+    for row in rows:
+        found[row.metric, row.source] += sum(frame.period_begin <= begin < frame.period_end for begin in row.begins)
+    return found
 
 
 def _reason(pending: _Pending, identities: list[str]) -> str:

@@ -26,6 +26,8 @@ class Stored(msgspec.Struct, frozen=True):
     """What the engine refused when it came, and would refuse again."""
     missing: str
     """Why it is not all that the frame was made of; empty if it is."""
+    surplus: dict[tuple[str, str], int]
+    """By metric and source: pushed samples that the frame was not made of. Which they are cannot be told."""
 
 
 def stored_collections(
@@ -61,7 +63,7 @@ def stored_collections(
     parts, doubt = _without_reused(frame, parts, origins, pushed, reused)
     missing = doubt or _missing(frame, parts, pushed, replaced)
     remarks = [f"{count} part(s) left out: {fault}" for fault, count in sorted(left_out.items())]
-    return Stored(_newest(parts, pushed), remarks, missing)
+    return Stored(_newest(parts, pushed), remarks, missing, _surplus(frame, parts, pushed))
 
 
 def _part_of(row: UsageRow) -> tuple[str, str, int, int, int, str, int]:
@@ -221,6 +223,14 @@ def _counts(parts: Sequence[Collection], pushed: set[str]) -> dict[tuple[str, st
         if part.metric in pushed:
             found[part.metric, part.source] = found.get((part.metric, part.source), 0) + len(part.samples)
     return found
+
+
+def _surplus(frame: FrameRow, parts: Sequence[Collection], pushed: set[str]) -> dict[tuple[str, str], int]:
+    more = _counts(parts, pushed)
+    for entry, reference in _references(frame):
+        if (entry.metric, entry.source) in more:
+            more[entry.metric, entry.source] -= reference.samples
+    return {key: count for key, count in more.items() if count > 0}
 
 
 def _missing(

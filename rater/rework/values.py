@@ -27,6 +27,8 @@ class Wanted(msgspec.Struct, frozen=True):
     kind: ReworkKind
     author: str
     reason: str
+    takes_late: bool = False
+    """Whether pushed samples that a frame was not made of are rated too: they came late, or the engine refused them."""
 
 
 class Material(msgspec.Struct, frozen=True):

@@ -42,7 +42,8 @@ def bracket(tables: Tables, rng: random.Random, rework_id: str, catalog: Catalog
         for _, row in sorted(tables.rows["usage"].items())
         if row["scope_id"] == scope_id and row["range_begin"] < frame.period_end and row["range_end"] > begin
     ]
-    return bracket_of(Material(frame, lines, usage), Wanted(rework_id, "rerate", "operator", "again"), catalog)
+    wanted = Wanted(rework_id, "rerate", "operator", "again", takes_late=True)
+    return bracket_of(Material(frame, lines, usage), wanted, catalog)
 
 
 async def send(broker: Broker, wire: Wire, made: Bracket) -> bool:

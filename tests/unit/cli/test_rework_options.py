@@ -87,7 +87,7 @@ def test_what_broke_off_says_what_stands(
     monkeypatch.setattr(rework_options, "_work", broken)
     monkeypatch.setattr(rework_options, "span_of", lambda *_: [("A", T, T + HOUR)])
     monkeypatch.setattr(reports, "open_view", lambda _: nullcontext())
-    request = Request("rerate", ("A",), T, T + HOUR, "because", "ann", dry_run=False, out="table")
+    request = Request("rerate", ("A",), T, T + HOUR, "because", "ann", dry_run=False, out="table", takes_late=False)
     # when
     with pytest.raises(type(fault)):
         perform(cast("Any", SimpleNamespace(settings=SimpleNamespace(store=None))), request, cast("Any", None))

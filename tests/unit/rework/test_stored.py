@@ -131,6 +131,25 @@ def test_pushed_samples_that_came_late_are_sent_with_those_that_were_rated() -> 
     assert "the store has 0" in stored_collections(frame, [], CATALOG, "r1").missing
 
 
+def test_pushed_samples_that_nobody_told_late_are_taken_only_if_that_is_wanted() -> None:
+    # given a frame of one pushed sample, and two in the store: one may have been refused and sent again
+    frame = a_frame_row(("net", a_reference(1, collection_id="", attempt=0)))
+    material = Material(frame, [], stored(push(0, 1), push(1, 2)))
+    # then it is left, also if another number of them is known to have come late
+    for late in (None, {("net", "test"): 2}):
+        left = bracket_of(material, WANTED, CATALOG, late=late)
+        assert isinstance(left, Left)
+        assert "1 pushed samples of metric 'net'" in left.reason
+    # unless it is wanted, or an alert told of it
+    wanted = msgspec.structs.replace(WANTED, takes_late=True)
+    for made in (
+        bracket_of(material, wanted, CATALOG),
+        bracket_of(material, WANTED, CATALOG, late={("net", "test"): 1}),
+    ):
+        assert isinstance(made, Bracket)
+        assert made.samples == 2
+
+
 def test_of_pushes_that_share_a_number_only_one_was_taken() -> None:
     # given two batches with one number: the engine took the first and refused the second, the store has both
     rows = stored(push(0, 1), push(0, 2))
