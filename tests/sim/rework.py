@@ -11,15 +11,17 @@ import msgspec
 
 from rater.model.codec import CONTENT_TYPE, MSGPACK, encode_msgpack
 from rater.model.interval import Interval
+from rater.model.labels import series_labels
 from rater.model.metric import Catalog
 from rater.model.rated import ClosedBy, FrameStatus, Gap, MetricCoverage, MetricTotal, QuarantinedPoint
-from rater.model.usage import QuarantinedItem
+from rater.model.usage import Collection, QuarantinedItem, Sample, Series
 from rater.rework.brackets import bracket_of
 from rater.rework.values import Bracket, Left, Material, Wanted
 from rater.store import FrameRow, LineRow, UsageRow
 from rater.store.blocks import LAST_INSTANT
 from tests.sim.broker import Broker, LostError, Wire
 from tests.sim.store import Tables
+from tests.sim.truth import PUSHED
 
 _coverage = msgspec.json.Decoder(list[MetricCoverage]).decode
 _gaps = msgspec.json.Decoder(list[Gap]).decode
@@ -29,8 +31,13 @@ _spans = msgspec.json.Decoder(list[Interval]).decode
 _HEADERS = ((CONTENT_TYPE, MSGPACK.encode()),)
 
 
-def bracket(tables: Tables, rng: random.Random, rework_id: str, catalog: Catalog, oldest: int) -> Bracket | Left | None:
-    """A bracket for one of the frames in the store that begin at `oldest` or later; None if there is none."""
+def bracket(
+    tables: Tables, rng: random.Random, rework_id: str, catalog: Catalog, oldest: int, asked_again: random.Random | None
+) -> Bracket | Left | None:
+    """A bracket for one of the frames in the store that begin at `oldest` or later; None if there is none.
+
+    By `asked_again` its source answers anew, as in a reprocess.
+    """
     keys = sorted(key for key in tables.rows["frames"] if key[1] >= oldest)
     if not keys:
         return None
@@ -42,8 +49,48 @@ def bracket(tables: Tables, rng: random.Random, rework_id: str, catalog: Catalog
         for _, row in sorted(tables.rows["usage"].items())
         if row["scope_id"] == scope_id and row["range_begin"] < frame.period_end and row["range_end"] > begin
     ]
-    wanted = Wanted(rework_id, "rerate", "operator", "again", takes_late=True)
-    return bracket_of(Material(frame, lines, usage), wanted, catalog)
+    fresh = [] if asked_again is None else _answers(frame, usage, rework_id, catalog, asked_again)
+    wanted = Wanted(rework_id, "reprocess" if fresh else "rerate", "operator", "again", takes_late=True)
+    return bracket_of(Material(frame, lines, usage), wanted, catalog, fresh)
+
+
+def _answers(
+    frame: FrameRow, usage: list[UsageRow], rework_id: str, catalog: Catalog, rng: random.Random
+) -> list[Collection]:
+    """What a source says now of some of the frame's metrics: all of the period, half of it or nothing is proven."""
+    fresh: list[Collection] = []
+    begin, end = frame.period_begin, frame.period_end
+    for entry in frame.coverage:
+        spec = catalog.get(entry.metric)
+        if spec is None or entry.metric in PUSHED or rng.random() < 0.5:
+            continue
+        known = sorted({row.series for row in usage if row.metric == entry.metric and row.series})[:2]
+        series = [Series(*series_labels(text.encode())) for text in known] or [Series({"id": "fresh"})]
+        covers = rng.choice([[Interval(begin, end)], [Interval(begin, (begin + end) // 2)], []])
+        parts = rng.choice([1, 1, 2])
+        for part in range(parts):
+            moments = [begin + 60 * (number + 5 * part) for number in range(len(series))]
+            fresh.append(
+                Collection(
+                    source=entry.source,
+                    scope_id=frame.scope_id,
+                    metric=entry.metric,
+                    begin=begin,
+                    end=end,
+                    attempt=2**50 + int(rework_id[1:]),  # later than whatever was collected before
+                    collection_id=f"{rework_id}/{entry.metric}/{begin}",
+                    producer_id=rework_id,
+                    sequence=0,
+                    unit=spec.unit,
+                    part=part,
+                    parts=parts,
+                    covers=covers,
+                    series=series,
+                    samples=[Sample(n, at, at, Decimal(rng.randint(1, 9))) for n, at in enumerate(moments)],
+                    rework_id=rework_id,
+                )
+            )
+    return fresh
 
 
 async def send(broker: Broker, wire: Wire, made: Bracket) -> bool:

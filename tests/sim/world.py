@@ -375,12 +375,14 @@ class World:
 
     def _do_rework(self) -> None:
         oldest = self.loop.time() - self.rng.choice([4, 20]) * PERIOD
-        made = rework.bracket(self.tables, self.rng, f"r{len(self.reworks)}", CATALOG, int(oldest))
+        number, seed = len(self.reworks), self.outcome.seed
+        asked_again = random.Random(f"{seed}/again/{number}") if seed % 5 in (1, 4) and number % 2 else None
+        made = rework.bracket(self.tables, self.rng, f"r{number}", CATALOG, int(oldest), asked_again)
         if isinstance(made, Left):
             self.count("rework left")
             self.tell(f"no rework: {made.reason}")
         elif made is not None:
-            self.count("rework")
+            self.count("rework" if made.begun.kind == "rerate" else "rework with other answers")
             self.tell(f"rework {made.begun.rework_id} of {made.key} on revision {made.begun.base.revision}")
             self.reworks.append(made.begun.rework_id)
             self.author.pending += 1
