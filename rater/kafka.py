@@ -82,6 +82,11 @@ class KafkaSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return self.prefix + topic.value
 
 
+METADATA_MS = 15_000
+"""How old a consumer's knowledge of partitions may be. Of a broker that just came back a group's leader may see none,
+and would give none to anybody until it looks again; the library's default is five minutes."""
+
+
 def client_options(settings: KafkaSettings) -> dict[str, Any]:
     """Keyword arguments that every aiokafka client takes: where the broker is and who we are.
 

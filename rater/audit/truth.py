@@ -71,7 +71,7 @@ class Cut(msgspec.Struct):
     attempt: int
     collection_id: str
     pushed: bool
-    pieces: dict[tuple[str, int], Piece] = {}
+    pieces: dict[tuple[str, int, str], Piece] = {}
     """By part number; pushed ones by producer and sequence."""
     period: Span = (0, 0)
 
@@ -281,7 +281,8 @@ def cuts_of(parts: Iterable[Piece], period: Span, setup: Setup) -> dict[tuple[st
         cut = of_source.get(ref)
         if cut is None:
             cut = of_source[ref] = Cut(part.metric, part.source, begin, end, ref[1], ref[0], pushed, {}, period)
-        number = (part.producer_id, part.sequence) if pushed else ("", part.part)
+        # other content under a used number was refused: which one was cannot be told from the store, so it has both
+        number = (part.producer_id, part.sequence, part.collection_id) if pushed else ("", part.part, "")
         if number not in cut.pieces or (cut.pieces[number].late and not piece.late):
             cut.pieces[number] = piece
     return {key: list(of_source.values()) for key, of_source in cuts.items()}

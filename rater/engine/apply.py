@@ -42,6 +42,8 @@ from rater.model.usage import (
 
 __all__ = ["LogGapError", "apply"]
 
+AHEAD_SECONDS = 24 * 3600  # usage may lie so far ahead of the broker's clock: a producer in another time zone, at worst
+
 
 class LogGapError(RaterError):
     """Records of the log are missing between the state and the next record: going on would lose usage."""
@@ -119,6 +121,7 @@ def _take_collection(state: PartitionState, record: Record, part: Collection, co
     spec, series = check_part(part, state.period, context)
     periods = spans(Interval(part.begin, part.end), state.period)
     _check_begin(state, record, part, context)
+    _check_end(record, part)
     scope = scope_of(state, part.scope_id)
     check_source(scope, part.source)
     late = [period for period in periods if is_gone(scope, period)]
@@ -153,6 +156,15 @@ def _check_begin(state: PartitionState, record: Record, part: Collection, contex
         raise RejectedError(
             f"source {part.source!r} has no plan and would owe everything since {part.begin}, more than {MAX_PERIODS} "
             "periods: correct the date, or send a plan for this time first"
+        )
+
+
+def _check_end(record: Record, part: Collection) -> None:
+    """What was not yet cannot have been measured: of a wrong year nobody would ever hear, in no bill and no alert."""
+    if part.end > record.timestamp_ms // 1000 + AHEAD_SECONDS:
+        raise RejectedError(
+            f"range [{part.begin}, {part.end}) ends more than {AHEAD_SECONDS // 3600} hours after it came: correct the "
+            "date, or the clock"
         )
 
 

@@ -22,6 +22,8 @@ from rater.rework.values import Bracket, Left, Material, Wanted
 
 __all__ = ["Asking"]
 
+SILENT_FRAMES = 5  # without an answer, one after the other: the rest is left, for each would wait for the timeout
+
 
 class Asking:
     """The source, asked period by period. `make` is what `run_rework` calls for each frame."""
@@ -46,6 +48,7 @@ class Asking:
         self._clock = clock
         self._accept_less = accept_less
         self._oldest: int | None = None
+        self._silent = 0
         self._session: tuple[Interval, PeriodSession] | None = None
 
     async def make(self, material: Material) -> Bracket | Left:
@@ -55,6 +58,8 @@ class Asking:
         entries = [entry for entry in frame.coverage if self._is_asked(entry)]
         if not entries:
             return self._left(material, f"nothing of it comes from source {self._name!r} by collections: use rerate")
+        if self._silent >= SILENT_FRAMES:
+            return self._left(material, f"source {self._name!r} gave no answer to {SILENT_FRAMES} frames in a row")
         try:
             if self._oldest is None:
                 self._oldest = await self._source.oldest(int(self._clock()))
@@ -68,7 +73,9 @@ class Asking:
                 if less and not self._accept_less:
                     return self._left(material, f"metric {entry.metric!r}: {less}")
                 fresh += _collections(material, self._name, metric, answer, self._wanted, now)
+            self._silent = 0
         except SourceError as fault:
+            self._silent += 1
             return self._left(material, f"source {self._name!r} gave no answer: {fault}")
         except (OversizedError, RejectedError) as fault:
             return self._left(material, f"the answer of source {self._name!r} cannot be sent: {fault}")

@@ -13,7 +13,7 @@ from typing import Any
 import faust
 from faust.types.auth import AuthProtocol
 
-from rater.kafka import MAX_MESSAGE_BYTES, KafkaSettings, Topic, client_options
+from rater.kafka import MAX_MESSAGE_BYTES, METADATA_MS, KafkaSettings, Topic, client_options
 from rater.stream.settings import WorkerSettings
 
 __all__ = ["Message", "make_app"]
@@ -44,6 +44,7 @@ def make_app(kafka: KafkaSettings, settings: WorkerSettings, consume: Callable[[
         broker_commit_interval=3600.0,  # it has nothing to commit
         consumer_group_instance_id=settings.instance_id or None,
         consumer_auto_offset_reset="earliest",
+        consumer_metadata_max_age_ms=METADATA_MS,
         consumer_max_fetch_size=2 * MAX_MESSAGE_BYTES,
         producer_acks=-1,
         producer_request_timeout=60.0,  # Faust's default is 1200

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import TypeAlias
 
 import msgspec
@@ -24,6 +24,7 @@ __all__ = ["KafkaReworkLog", "OpenRework", "open_rework_log", "open_reworks", "r
 OPEN_SECONDS = 900  # after its begin a rework without an end is given up by the engine
 CONFIRM_SECONDS = 120.0
 READ_SECONDS = 300.0
+STOP_SECONDS = 5.0
 BATCH_BYTES = 256 * 1024  # several records in one request
 _HEADERS = [(CONTENT_TYPE, MSGPACK.encode())]
 _ANSWERS = frozenset({AlertKind.REWORK_DONE, AlertKind.REWORK_REFUSED, AlertKind.REWORK_ABANDONED})
@@ -112,8 +113,10 @@ async def open_rework_log(settings: KafkaSettings) -> AsyncIterator[KafkaReworkL
     except KafkaError as fault:
         raise _unavailable(settings, "cannot be used", fault) from fault
     finally:
-        await consumer.stop()
-        await producer.stop()
+        for stop in (consumer.stop, producer.stop):  # a producer waits for a broker that hangs as long as it hangs
+            with suppress(TimeoutError):
+                async with asyncio.timeout(STOP_SECONDS):
+                    await stop()
 
 
 class _Begun(msgspec.Struct, frozen=True, tag_field="type", tag="rework_begun"):

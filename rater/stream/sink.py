@@ -17,7 +17,15 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.abc import ConsumerRebalanceListener
 from prometheus_client import CollectorRegistry
 
-from rater.kafka import REJECTED_MESSAGE_BYTES, KafkaSettings, Topic, TopicsError, client_options, partitions_of
+from rater.kafka import (
+    METADATA_MS,
+    REJECTED_MESSAGE_BYTES,
+    KafkaSettings,
+    Topic,
+    TopicsError,
+    client_options,
+    partitions_of,
+)
 from rater.model.codec import content_type, rejected_headers
 from rater.model.rated import RejectedHeaders
 from rater.store import Batch, Store, delete_superseded, migrate, revision_of, write
@@ -137,6 +145,7 @@ class _Services:
             auto_offset_reset="earliest",
             session_timeout_ms=SESSION_MS,
             max_poll_interval_ms=POLL_INTERVAL_MS,
+            metadata_max_age_ms=METADATA_MS,
             max_partition_fetch_bytes=REJECTED_MESSAGE_BYTES,
         )
         consumer.subscribe([self._kafka.topic(topic) for topic in topics], listener=listener)

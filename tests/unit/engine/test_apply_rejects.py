@@ -294,7 +294,7 @@ def test_a_scope_of_another_partition_is_refused() -> None:
     value = encode_json(collection())
 
     # when
-    apply(state, Record(5, 0, b"A", value), context())
+    apply(state, Record(5, T * 1000, b"A", value), context())
 
     # then
     (item,) = state.outbox
@@ -309,7 +309,7 @@ def test_a_scope_of_another_partition_is_refused() -> None:
 
 def test_a_scope_of_this_partition_is_taken() -> None:
     state = PartitionState(partition_of(b"A", 2), 2, HOUR)
-    apply(state, Record(5, 0, b"A", encode_json(collection())), context())
+    apply(state, Record(5, T * 1000, b"A", encode_json(collection())), context())
     assert (list(state.scopes), state.outbox) == (["A"], [])
 
 
@@ -376,3 +376,15 @@ def test_a_frame_is_partial_for_a_quarantined_item_but_nothing_is_refused() -> N
     bench.take(collection(series=[VM1], quarantined=[not_a_number()]))
     assert bench.rejected() == []
     assert bench.one(T + HOUR).status.value == "partial"
+
+
+def test_usage_of_a_time_to_come_is_refused() -> None:
+    # given a clock that is a day ahead, at most
+    bench = Bench()
+    bench.take(collection(T + 23 * HOUR, T + 24 * HOUR), at=T)
+    assert bench.rejected() == []
+    # when the year is wrong
+    bench.take(collection(T + 24 * HOUR, T + 25 * HOUR), at=T)
+    # then
+    (reason,) = bench.rejected()
+    assert "ends more than 24 hours after it came" in str(reason)

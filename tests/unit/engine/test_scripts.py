@@ -129,7 +129,7 @@ def test_only_so_many_frames_wait_at_once() -> None:
     # given more frames than that
     bench, runner = bench_with(lambda _: None)
     for hour in range(MAX_PENDING + 6):
-        bench.take(collection(T + hour * HOUR, T + (hour + 1) * HOUR))
+        bench.take(collection(T + hour * HOUR, T + (hour + 1) * HOUR), at=T + hour * HOUR)
     now = T + (MAX_PENDING + 6) * HOUR
 
     # when they are due, then not all are asked for, and none is lost
@@ -262,7 +262,7 @@ def test_frames_without_scripts_do_not_wait_for_those_that_have_some() -> None:
     bench = Bench(Chain(rules))
     bench.context = msgspec.structs.replace(bench.context, scripts=Runner(lambda _: None))
     for number in range(MAX_PENDING + 3):
-        bench.take(collection(T + number * HOUR, T + (number + 1) * HOUR))
+        bench.take(collection(T + number * HOUR, T + (number + 1) * HOUR), at=T + number * HOUR)
 
     # then those after it are decided
     now = T + (MAX_PENDING + 3) * HOUR

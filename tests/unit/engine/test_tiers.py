@@ -71,7 +71,7 @@ def test_the_count_begins_anew_with_the_month() -> None:
     # given the last hour of January and the first of February
     bench = Bench(Chain(rules()))
     end = T + 31 * DAY
-    bench.take(collection(end - HOUR, end, "20"), collection(end, end + HOUR, "3"))
+    bench.take(collection(end - HOUR, end, "20"), collection(end, end + HOUR, "3"), at=end)
     assert [line.price for frame in bench.decide(end + HOUR) for line in frame.lines] == [11, 3]
 
 
@@ -198,7 +198,7 @@ def test_only_hours_of_the_same_month_wait_for_scripts() -> None:
     script = ScriptCreated(Script(UID.format(3), "slow", "data"))
     bench = Bench(Chain(rules(script, ModuleSet("pyscripts", True))))
     bench.context = msgspec.structs.replace(bench.context, scripts=Slow())
-    bench.take(collection(end - HOUR, end, "20"), collection(end, end + HOUR, "3"))
+    bench.take(collection(end - HOUR, end, "20"), collection(end, end + HOUR, "3"), at=end)
     assert [frame.period_begin for frame in bench.decide(end + HOUR)] == [end]
 
 
