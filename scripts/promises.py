@@ -191,8 +191,7 @@ DEFECTS = (
         (
             Edit(
                 "rater/store/assembly.py",
-                "        return min((waiting.first_offset for waiting in self._unfinished.values()), "
-                "default=self.next_offset)\n",
+                "        return min(needed, default=self.next_offset)\n",
                 "        return self.next_offset\n",
             ),
         ),

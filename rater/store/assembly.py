@@ -30,6 +30,8 @@ class _Unfinished(msgspec.Struct):
     """A revision of which not all parts have been seen."""
 
     first_offset: int
+    is_stored: bool
+    """It is a repetition. One that breaks off, since a worker that was thought dead began it, never ends."""
     next_part: int = 0
     line_count: int = 0
     reported: bool = False
@@ -49,13 +51,14 @@ class Assembly:
 
     @property
     def unfinished(self) -> int:
-        """How many revisions wait for parts."""
-        return len(self._unfinished)
+        """How many revisions wait for parts and are not in the store."""
+        return sum(not waiting.is_stored for waiting in self._unfinished.values())
 
     @property
     def safe_offset(self) -> int:
         """From here on the partition has to be read again if this object is lost, once its batch is written."""
-        return min((waiting.first_offset for waiting in self._unfinished.values()), default=self.next_offset)
+        needed = (waiting.first_offset for waiting in self._unfinished.values() if not waiting.is_stored)
+        return min(needed, default=self.next_offset)
 
     def written(self) -> None:
         """Notes that the batches so far are stored."""
@@ -79,12 +82,12 @@ class Assembly:
             self.skip(offset)
             raise UnstorableError("an earlier part of this frame was refused")
         waiting = self._unfinished.get(revision)
-        if waiting is None and frame.part and self._is_stored(frame):
-            self.skip(offset)
-            return
+        is_stored = waiting is None and frame.parts > 1 and self._is_stored(frame)
         self.skip(offset)
+        if waiting is None and frame.part and is_stored:
+            return
         if waiting is None:
-            waiting = self._unfinished[revision] = _Unfinished(offset)
+            waiting = self._unfinished[revision] = _Unfinished(offset, is_stored)
         if frame.part == waiting.next_part:
             self._add(frame, waiting, batch)
         elif frame.part > waiting.next_part and not waiting.reported:
@@ -101,7 +104,7 @@ class Assembly:
             )
 
     def _is_stored(self, frame: RatedFrame) -> bool:
-        """Whether a part other than the first one is the tail of a repetition."""
+        """Whether the part is of a repetition."""
         if ((frame.scope_id, frame.period_begin), frame.revision) in self._finished:
             return True
         newest = self._stored(frame.scope_id, frame.period_begin)

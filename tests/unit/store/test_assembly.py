@@ -172,3 +172,24 @@ def test_a_store_that_does_not_answer_leaves_everything_to_be_repeated() -> None
         assembly.take(5, part, Batch())
 
     assert (assembly.next_offset, assembly.safe_offset) == (5, 5)
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+def test_a_repetition_that_breaks_off_holds_nothing_up(*, restarted: bool) -> None:
+    # given a whole revision, in the batch or in the store
+    first, second = parts_of(a_frame(lines=TEN), 2)
+    stored: list[int] = []
+    assembly, batch = Assembly(lambda *_: max(stored, default=None)), Batch()
+    assembly.take(1, first, batch)
+    assembly.take(2, second, batch)
+    if restarted:
+        stored.append(first.revision)
+        assembly.written()
+
+    # when a worker that was thought dead repeats its first part and no other
+    assembly.take(3, first, batch)
+
+    # then nobody waits for the rest, which may come all the same
+    assert (assembly.safe_offset, assembly.unfinished) == (4, 0)
+    assembly.take(4, second, batch)
+    assert (assembly.safe_offset, assembly.unfinished) == (5, 0)
