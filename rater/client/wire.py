@@ -91,8 +91,9 @@ class PushedCollection(msgspec.Struct, frozen=True, omit_defaults=True, forbid_u
     end: Time
     covers: Annotated[list[tuple[Time, Time]], Meta(max_length=10_000)]
     """The parts of the range that are known whole, as [begin, end); what they leave out becomes a gap."""
+    attempt: Count
+    """Counts up when the same range is measured again: the higher one holds. The time of asking will do."""
     source: Name | None = None
-    attempt: Count = 0
     proof: Literal["proven", "weak"] = "proven"
     unit: Name | None = None
     samples: list[PushedValue] = []

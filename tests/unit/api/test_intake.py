@@ -31,7 +31,8 @@ def sample(scope_id: str = "A", **changes: Any) -> dict[str, Any]:
 
 
 def collection(**changes: Any) -> dict[str, Any]:
-    return {"scope_id": "A", "metric": "cpu", "begin": T, "end": T + HOUR, "covers": [[T, T + HOUR]], **changes}
+    whole = {"scope_id": "A", "metric": "cpu", "begin": T, "end": T + HOUR, "covers": [[T, T + HOUR]], "attempt": 1}
+    return {**whole, **changes}
 
 
 def take(body: dict[str, Any], key: str = "", allowed: bool = True, intake: Intake = INTAKE) -> Taken:

@@ -85,7 +85,7 @@ def test_every_fault_has_its_place(encode) -> None:  # type: ignore[no-untyped-d
         "sauce": "m",
         "sequences": {"A": -1},
         "samples": [good, {**good, "qty": "lots", "begin": "x" * 50, "colour": 1}, 7, {"scope_id": ""}],
-        "collections": [{**good, "samples": [{"begin": 1.5}]}],
+        "collections": [{**good, "attempt": 1, "samples": [{"begin": 1.5}]}],
         "plans": {},
     }
     # when

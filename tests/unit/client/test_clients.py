@@ -180,7 +180,7 @@ async def test_what_is_no_item_at_all_is_told() -> None:
         with pytest.raises(InvalidItemError, match="is no Collection"):
             await pusher.push_collection(samples(1)[0])  # type: ignore[arg-type]
         with pytest.raises(InvalidItemError, match="is no Value"):
-            await pusher.push_collection(Collection("A", "cpu", T, T + 60, [], samples=samples(1)))  # type: ignore[arg-type]
+            await pusher.push_collection(Collection("A", "cpu", T, T + 60, [], 1, samples=samples(1)))  # type: ignore[arg-type]
         with pytest.raises(InvalidItemError, match="is no Plan"):
             await pusher.push_plan("A")  # type: ignore[arg-type]
 
@@ -216,7 +216,7 @@ async def test_order_and_kinds() -> None:
         async with client(service.url) as pusher:
             await pusher.push_plan(Plan("A", T, T + 3600, ["net", "cpu"]))
             await pusher.push(samples(3))
-            await pusher.push_collection(Collection("A", "cpu", T, T + 3600, [(T, T + 3600)]))
+            await pusher.push_collection(Collection("A", "cpu", T, T + 3600, [(T, T + 3600)], 1))
             await pusher.push_plan(Plan("A", T + 3600))
         kinds = [Service.taken(body) for body in service.bodies]
     assert [(one.plans, one.samples, one.collections) for one in kinds] == [
@@ -285,7 +285,7 @@ async def test_the_synchronous_client_from_many_threads() -> None:
                     thread.start()
                 for thread in threads:
                     thread.join()
-                pusher.push_collection(Collection("A", "cpu", T, T + 3600, []))
+                pusher.push_collection(Collection("A", "cpu", T, T + 3600, [], 1))
                 pusher.flush(20)
                 assert pusher.unacknowledged() == []
                 assert pusher.trouble == ""

@@ -75,7 +75,7 @@ def test_the_service_counts_as_the_library(seed: int) -> None:
         batches += add(found, sample)
         if number % 100 == 50:
             values = [Value(T, Decimal(1))] * chance.choice([0, 1, 1001])
-            collection = Collection("A", "cpu", T, T + 3600, [], samples=values)
+            collection = Collection("A", "cpu", T, T + 3600, [], 1, samples=values)
             batches += found.collection(collection, encoded(collection))
     batches += found.ripe()
 
@@ -142,7 +142,7 @@ def test_times_may_be_text() -> None:
     ],
 )
 def test_a_collection_that_no_service_would_take(changes: dict[str, Any]) -> None:
-    fields: dict[str, Any] = {"scope_id": "A", "metric": "cpu", "begin": T, "end": T + 3600, "covers": []}
+    fields: dict[str, Any] = {"scope_id": "A", "metric": "cpu", "begin": T, "end": T + 3600, "covers": [], "attempt": 1}
 
     with pytest.raises(InvalidItemError):
         encoded(normal_collection(Collection(**{**fields, **changes})))
@@ -150,7 +150,7 @@ def test_a_collection_that_no_service_would_take(changes: dict[str, Any]) -> Non
 
 def test_a_collection_that_is_too_large_takes_no_number() -> None:
     found = gatherer()
-    huge = Collection("A", "cpu", T, T + 3600, [], samples=[Value(T, Decimal(1))] * 16_001)
+    huge = Collection("A", "cpu", T, T + 3600, [], 1, samples=[Value(T, Decimal(1))] * 16_001)
 
     with pytest.raises(InvalidItemError, match="shorter ranges"):
         found.collection(huge, b"")
