@@ -255,6 +255,8 @@ class Group:
         """As if its heartbeats had not come for a session; it learns of it with the next one."""
         member = self._members.pop(member_id, None)
         if member is not None:
+            if member.joining is not None and not member.joining.done():
+                member.joining.set_exception(LostError())  # the answer: no such member
             self._tell(member)
             self._gather()
             self._complete_if_all()

@@ -18,6 +18,7 @@ from tests.sim.world import run
         (75, 120, "a fault of the membership beside another one was logged as never retrieved"),
         (28, 120, "simulator: a worker that joined twice while it restored held partitions that nobody read"),
         (37, 120, "simulator: a request to join that arrived after its sender had left kept its partitions"),
+        (459, 120, "simulator: whoever was thrown out while he waited for his group to form was never answered"),
     ],
 )
 def test_seed_that_failed(seed: int, steps: int, what: str) -> None:
