@@ -214,7 +214,7 @@ def test_tiers_that_came_in_the_middle_of_the_month(tmp_path: Path, call: Call) 
     frames = World(Store(StoreSettings(dsn=f"chdb://{tmp_path / 'store'}")), book_from(TIERS))
     with frames.store:
         for begin in (T + 5 * HOUR, T + 32 * 24 * HOUR):
-            frames.take(measured("cpu", "4", begin=begin))
+            frames.take(measured("cpu", "4", begin=begin), at=begin)
             [frame] = [one for one in frames.bench.decide(begin + HOUR) if one.lines]
             frames.keep([msgspec.structs.replace(frame, rule_version=2)])
     # then: what they counted is not known by the document
