@@ -240,7 +240,8 @@ def test_graduated_prices_count_what_the_month_used_before() -> None:
                 made.take(
                     measured(
                         "cpu", "4", "4", begin=begin, groupby=labels, source=region, collection_id=f"{begin}{region}"
-                    )
+                    ),
+                    at=begin,
                 )
             made.close(begin + HOUR)
         # when
