@@ -142,7 +142,8 @@ def _with_late_usage(config: Config, store: Store, sink: Service, registry: Coll
     )
     waiting = Gauge("rater_rework_late_frames", "Frames to be rated again for late usage", registry=registry)
     waiting.set_function(lambda: follower.waiting)
-    given_up = Gauge("rater_rework_late_given_up", "Those left after many tries, since the start", registry=registry)
+    what = "Frames of late usage left as they are after many tries"
+    given_up = Gauge("rater_rework_late_given_up", what, registry=registry)
     given_up.set_function(lambda: follower.given_up)
 
     async def run(stop: asyncio.Event) -> None:

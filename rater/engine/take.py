@@ -137,7 +137,7 @@ def is_repetition(scope: Scope, part: Collection, record: Record, *, says_nothin
         what = "for other content" if part.sequence in producer.recent else "too long ago to tell whether for this"
         raise RejectedError(
             f"sequence {part.sequence} of producer {part.producer_id!r} was used before {what}: count up by one for "
-            "each batch, and take a new producer_id when the count is lost"
+            "each batch, and take a new producer_id (over HTTP: or Idempotency-Key) for what is not a repetition"
         )
     producer.last_ms = record.timestamp_ms
     producer.recent[part.sequence] = checksum

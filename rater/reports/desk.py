@@ -183,6 +183,9 @@ def _handler(kind: Any, answer: Callable[[Any, Any], None], threads: Executor) -
         work = loop.run_in_executor(threads, _run, answer, asked, pipe)
         try:
             return await _stream(request, pipe, work)
+        except ConnectionResetError:  # the reader has all it wanted; there is nobody to answer
+            log.debug("a reader hung up")
+            return web.Response()
         finally:
             pipe.hang_up()
             await asyncio.gather(work, return_exceptions=True)

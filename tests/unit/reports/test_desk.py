@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import io
+import logging
 import stat
 from collections.abc import AsyncIterator, Iterator
 from decimal import Decimal
@@ -31,6 +32,7 @@ from rater.reports.desk import serve_desk
 from rater.store import (
     Batch,
     FrameRow,
+    LineRow,
     Store,
     StoreError,
     StoreLockedError,
@@ -158,6 +160,24 @@ class _Broken(StoreView):
             if number == 500:
                 raise StoreUnavailableError("the disk is gone")
             yield row
+
+
+class _Large(StoreView):
+    def lines(self, selection: Selection) -> Iterator[LineRow]:
+        for row in super().lines(selection):
+            yield from [row] * 50_000  # more than sockets hold
+
+
+async def test_a_reader_that_hangs_up_is_no_error(
+    store: Store, directory: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    # given an answer of many blocks, of which the reader wants one row
+    async with serve_desk(_Large(store), socket_of(directory)):
+        rows = RemoteView(socket_of(directory)).lines(Selection())
+        await asyncio.to_thread(next, rows)
+        await asyncio.to_thread(rows.close)  # type: ignore[attr-defined]  # a generator
+    # then nobody is told of a fault
+    assert [record.message for record in caplog.records if record.levelno >= logging.WARNING] == []
 
 
 async def test_an_answer_that_breaks_off_is_never_taken_for_whole(store: Store, directory: Path) -> None:
