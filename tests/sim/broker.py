@@ -207,7 +207,10 @@ class Group:
     # --- membership
 
     def join(self, member_id: str, client: Client) -> tuple[str, asyncio.Future[Any]]:
-        """Joins, or joins again. The future has (generation, partitions) when the group is complete."""
+        """Joins, or joins again. The future has (generation, partitions) when the group is complete.
+
+        Or None, if the member is thrown out before.
+        """
         if member_id not in self._members:
             self._made += 1
             member_id = f"{client.host.name}-{self._made}"
@@ -256,7 +259,7 @@ class Group:
         member = self._members.pop(member_id, None)
         if member is not None:
             if member.joining is not None and not member.joining.done():
-                member.joining.set_exception(LostError())  # the answer: no such member
+                member.joining.set_result(None)  # the answer: no such member
             self._tell(member)
             self._gather()
             self._complete_if_all()

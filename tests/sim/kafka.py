@@ -58,7 +58,10 @@ class Member:
         known = self.member_id if self.group.is_member(self.member_id) else ""
         self.changed.clear()
         self.member_id, joined = await self.wire.call("join", lambda: self.group.join(known, self), reliable=True)
-        self.generation, self.places = await joined
+        answer = await joined
+        if answer is None:
+            raise LostError
+        self.generation, self.places = answer
 
     def leave(self) -> None:
         """Tells the group, if we are still there to do so. A request to join may still be under way."""
