@@ -27,7 +27,7 @@ def test_a_month_with_late_and_repeated_usage_and_three_outages_is_billed_to_the
     # given
     month = Month.of(100_000, SEED)
     # when: whatever is not as it must be raises
-    outcome = asyncio.run(run_month(tmp_path, month, Pace(workers=2, settle=15, checkpoint=1.0), unseen))
+    outcome = asyncio.run(run_month(tmp_path, month, Pace(workers=2, checkpoint=1.0), unseen))
     # then there was something of everything in it
     manifest = outcome.manifest
     assert manifest.samples > 90_000
