@@ -9,7 +9,7 @@ UV_COMPILE = $(BIN)/uv pip compile pyproject.toml --quiet --universal --python-v
 
 # What `make test` runs, in order, each with the seconds after which it is ended and counts as failed.
 TEST_STEPS = lint:120 types:300 imports:60 schemas-check:60 unit:600 tools:600 integration:900 conformance:600 sim:300 chaos:1500 e2e:600
-TEST_MINUTES = 36
+TEST_MINUTES = 38
 
 # Programs that `make tools` fetched, for the tests that start them.
 export PATH := $(PATH):$(CURDIR)/.cache/prometheus/bin

@@ -209,13 +209,30 @@ def _close(current: _Pass, scope_id: str, scope: Scope, frame: Frame, closed_by:
         return True
     if frame.is_closed and seen.holes:
         closed_by = ClosedBy.GRACE
+    _publish(current, scope_id, frame, rating, closed_by, digest, until, recounted)
+    scope.series.update(rating.series)
+    return True
+
+
+def _publish(
+    current: _Pass,
+    scope_id: str,
+    frame: Frame,
+    rating: Rating,
+    closed_by: ClosedBy,
+    digest: bytes,
+    until: int,
+    recounted: list[tuple[str, str]],
+) -> None:
+    """The next revision of the frame, with what it has to tell. `recounted` are suspicions (metric, reason)."""
+    state = current.state
     revision = frame.revision + 1
     gaps = open_gaps(scope_id, frame, rating, revision)
     known, still = {gap.gap_id for gap in frame.gaps}, {gap.gap_id for gap in gaps}
     head = RatedFrame(
         scope_id=scope_id,
         period_begin=frame.period_begin,
-        period_end=period_end,
+        period_end=frame.period_begin + state.period,
         revision=revision,
         status=rating.status,
         closed_by=closed_by,
@@ -245,9 +262,7 @@ def _close(current: _Pass, scope_id: str, scope: Scope, frame: Frame, closed_by:
     frame.expected_until, frame.failed = until, bool(rating.failure)
     frame.totals, frame.rule_version = rating.totals, current.rules.version
     _answer_rework(current, scope_id, frame, f"revision {revision} replaces the one before")
-    scope.series.update(rating.series)
     current.revisions += 1
-    return True
 
 
 def _answer_rework(current: _Pass, scope_id: str, frame: Frame, what: str) -> None:
