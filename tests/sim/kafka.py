@@ -187,7 +187,11 @@ class WorkerMembership:
     async def _stay(self, earlier: asyncio.Task[None] | None) -> None:
         generation = self._member.generation
         if earlier is not None:  # the signals of Faust come one after the other
-            await asyncio.wait([earlier])
+            try:
+                await asyncio.wait([earlier])
+            except asyncio.CancelledError:  # an app that is stopped takes all of its tasks with it
+                earlier.cancel()
+                raise
         await self._shell.assigned(self)
         places = list(self._member.places)
         await self._member.wire.call("seek", lambda: None, reliable=True)
