@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 
 import msgspec
 
-from collectors.errors import OversizedError, SourceError
+from collectors.errors import NotSettledError, OversizedError, SourceError
 from collectors.metrics_yml import Metric
 from collectors.parts import CollectionDraft, encode_parts
 from collectors.source import Answer, PeriodSession, Source
@@ -59,7 +59,10 @@ class Asking:
         if not entries:
             return self._left(material, f"nothing of it comes from source {self._name!r} by collections: use rerate")
         if self._silent >= SILENT_FRAMES:
-            return self._left(material, f"source {self._name!r} gave no answer to {SILENT_FRAMES} frames in a row")
+            return self._left(
+                material,
+                f"source {self._name!r} gave no whole answer to {SILENT_FRAMES} frames in a row: ask again later",
+            )
         try:
             if self._oldest is None:
                 self._oldest = await self._source.oldest(int(self._clock()))
@@ -75,7 +78,7 @@ class Asking:
                 fresh += _collections(material, self._name, metric, answer, self._wanted, now)
             self._silent = 0
         except SourceError as fault:
-            self._silent += 1
+            self._silent += not isinstance(fault, NotSettledError)
             return self._left(material, f"source {self._name!r} gave no answer: {fault}")
         except (OversizedError, RejectedError) as fault:
             return self._left(material, f"the answer of source {self._name!r} cannot be sent: {fault}")

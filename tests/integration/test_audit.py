@@ -315,6 +315,19 @@ def test_pushes_that_came_after_the_frame_wait(world: World) -> None:
     assert asked.counts.waiting == 1
 
 
+def test_other_content_under_a_used_number_is_no_violation(world: World) -> None:
+    # given what the engine refused: it stands in table usage beside what it took, under the same number
+    number, producer = world.store.rows(
+        "SELECT any(sequence), any(producer_id) FROM usage FINAL WHERE collection_id = 'push-0'"
+    )[0]
+    batch = Batch()
+    other = push(sample(T + 60, "9"), begin=T, end=T + HOUR, collection_id="other")
+    batch.add_collection(msgspec.structs.replace(other, producer_id=producer, sequence=number))
+    write(world.store, batch)
+    # then which of them was taken cannot be told, and nothing is said to be wrong
+    assert audit(world) == []
+
+
 def test_without_stored_usage_the_rest_is_checked_and_it_is_said(world: World) -> None:
     # given
     world.store.command(f"ALTER TABLE lines UPDATE qty = qty + 1 WHERE {A_LINE} {SAME}")

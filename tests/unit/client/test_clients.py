@@ -178,11 +178,11 @@ async def test_what_is_no_item_at_all_is_told() -> None:
         with pytest.raises(InvalidItemError, match=r"'scope_id': is no Sample: give a rater\.client\.Sample"):
             await pusher.push({"scope_id": "A"})  # type: ignore[arg-type]  # that is the test
         with pytest.raises(InvalidItemError, match="is no Collection"):
-            await pusher.push_collection(samples(1)[0])  # type: ignore[arg-type]
+            await pusher.push_collection(samples(1)[0])  # type: ignore[arg-type]  # the test
         with pytest.raises(InvalidItemError, match="is no Value"):
-            await pusher.push_collection(Collection("A", "cpu", T, T + 60, [], 1, samples=samples(1)))  # type: ignore[arg-type]
+            await pusher.push_collection(Collection("A", "cpu", T, T + 60, [], 1, samples=samples(1)))  # type: ignore[arg-type]  # the test
         with pytest.raises(InvalidItemError, match="is no Plan"):
-            await pusher.push_plan("A")  # type: ignore[arg-type]
+            await pusher.push_plan("A")  # type: ignore[arg-type]  # the test
 
 
 async def test_trouble_with_the_connection_reads_like_a_sentence(tmp_path: Path) -> None:
