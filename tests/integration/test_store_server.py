@@ -142,7 +142,10 @@ def test_a_server_that_falls_silent_is_given_up() -> None:
     # given something that takes connections and says nothing
     with socket.create_server(("127.0.0.1", 0)) as silent:
         dsn = f"http://127.0.0.1:{silent.getsockname()[1]}/rater"
-        with Store(StoreSettings(dsn, answer_timeout=1)) as store:
+        settings, given_up = (
+            StoreSettings(dsn, answer_timeout=1),
+            pytest.raises(StoreUnavailableError, match="timeout=1"),
+        )
+        with Store(settings) as store, given_up:
             # when / then
-            with pytest.raises(StoreUnavailableError, match="timeout=1"):
-                store.rows("SELECT 1")
+            store.rows("SELECT 1")
