@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import random
 from collections.abc import AsyncIterator
@@ -25,7 +26,12 @@ MINUTES = float(os.environ.get("RATER_CHAOS_MINUTES", "3"))
 
 @pytest.mark.kafka
 @pytest.mark.slow
-async def test_nothing_is_lost_doubled_or_unnamed_whatever_fails(tmp_path: Path) -> None:
+async def test_nothing_is_lost_doubled_or_unnamed_whatever_fails(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    # a thousand times that the broker is away would hide what is wrong
+    caplog.set_level(logging.CRITICAL, logger="aiokafka")
+
     # given every part of rater in a process of its own; when faults come for some minutes
     outcome = await run(tmp_path / "run", MINUTES, SEED, print)
 

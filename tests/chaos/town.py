@@ -137,6 +137,7 @@ class Town:
     async def broker_up(self) -> None:
         """Starts the broker if it does not run."""
         if not self.broker.running:
+            self.broker.port = None  # a free one: while it was down another program may have taken the last
             await asyncio.to_thread(self.broker.start, 120)
         assert self.broker.port is not None, "it runs"
         self.kafka_link.target = self.broker.port
@@ -155,6 +156,7 @@ class Town:
         """Starts ClickHouse if it does not run."""
         if not self.store.pid:
             self.store.kill()
+            self.store.port = 0
             await asyncio.to_thread(self.store.start)
         self.store_link.target = self.store.port
 
@@ -167,6 +169,7 @@ class Town:
     async def prometheus_up(self) -> None:
         """Starts Prometheus if it does not run."""
         if not self.prometheus.running:
+            self.prometheus.port = 0
             await asyncio.to_thread(self.prometheus.start)
         self.prometheus_link.target = self.prometheus.port
 

@@ -167,9 +167,10 @@ class Server:
         self._directory = directory
         self._process: subprocess.Popen[str] | None = None
         self.port = 0
+        """Where it listens, and will again when it is started again; 0: on a free port."""
 
     def start(self) -> None:
-        """Starts it, on the port that it had before, and waits until it listens."""
+        """Starts it on `port` and waits until it listens."""
         command = [sys.executable, "-m", "tests.integration.clickhouse_http"]
         self._process = subprocess.Popen(
             [*command, str(self.port), str(self._directory), USER, PASSWORD], stdout=subprocess.PIPE, text=True

@@ -38,19 +38,15 @@ class LaptopPrometheus:
         self._data = directory / "data"
         self._log = directory / "prometheus.log"
         self._process: subprocess.Popen[bytes] | None = None
-        self._port = 0
+        self.port = 0
+        """Where it listens, and will again when it is started again; 0: on a free port."""
         self._data.mkdir(parents=True)
         (directory / "prometheus.yml").write_text("global: {scrape_interval: 1m}\n")
 
     @property
     def url(self) -> str:
         """What a client is configured with."""
-        return f"http://127.0.0.1:{self._port}/api/v1"
-
-    @property
-    def port(self) -> int:
-        """Where it listens; 0 before its first start."""
-        return self._port
+        return f"http://127.0.0.1:{self.port}/api/v1"
 
     @property
     def running(self) -> bool:
@@ -65,7 +61,7 @@ class LaptopPrometheus:
         self.stop()
 
     def start(self) -> None:
-        """Start, on the port it had before if it ran before, and wait until it answers."""
+        """Start on `port` and wait until it answers."""
         self._log.write_bytes(b"")
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
@@ -74,7 +70,7 @@ class LaptopPrometheus:
                     f"--config.file={self.directory / 'prometheus.yml'}",
                     f"--storage.tsdb.path={self._data}",
                     "--storage.tsdb.retention.time=100y",
-                    f"--web.listen-address=127.0.0.1:{self._port}",
+                    f"--web.listen-address=127.0.0.1:{self.port}",
                 ],
                 stdout=log,
                 stderr=log,
@@ -89,9 +85,9 @@ class LaptopPrometheus:
         found = _LISTENING.search(self._log.read_text())
         if found is None:
             return False
-        self._port = int(found.group(1))
+        self.port = int(found.group(1))
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self._port}/-/ready", timeout=5) as answer:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/-/ready", timeout=5) as answer:
                 return answer.status == 200
         except (urllib.error.URLError, ConnectionError, TimeoutError):
             return False
