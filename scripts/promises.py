@@ -40,6 +40,12 @@ class Defect(NamedTuple):
 
 DEFECTS = (
     Defect(
+        "a plan that comes late is told to nobody",
+        (Edit("rater/engine/apply.py", "for left in union([*scope.evicted, *reopened]):", "for left in reopened:"),),
+        "unit",
+        ("tests/unit/engine/test_late_plans.py",),
+    ),
+    Defect(
         "fence off: commits under whatever membership is current",
         (
             Edit(

@@ -13,7 +13,7 @@ from rater.model.interval import Interval, clip, subtract
 from rater.model.rated import Alert, AlertKind, Gap, RatedFrame, ReworkResult
 from rater.model.usage import Collection
 
-__all__ = ["JSON_HEADERS", "batches_lost", "frame_alerts", "gap_id", "late_usage", "rework_alert"]
+__all__ = ["JSON_HEADERS", "batches_lost", "frame_alerts", "gap_id", "late_plan", "late_usage", "rework_alert"]
 
 JSON_HEADERS: Headers = ((CONTENT_TYPE, JSON.encode()),)
 
@@ -47,6 +47,26 @@ def late_usage(part: Collection, late: list[Interval], record: Record) -> Outbox
             revision=-1,
             raised_at=record.timestamp_ms // 1000,
             reason=f"{len(part.samples)} samples came after their frames had left the state; they are in `rejected`",
+        )
+    )
+
+
+def late_plan(scope_id: str, source: str, metric: str, span: Interval, period_begin: int, record: Record) -> OutboxItem:
+    """It is said only now what is expected in `span`, whose frames have left the state."""
+    return _item(
+        Alert(
+            alert_id=_identity("plan", scope_id, metric, source, span, record.offset),
+            kind=AlertKind.LATE_PLAN,
+            scope_id=scope_id,
+            metric=metric,
+            source=source,
+            period_begin=period_begin,
+            begin=span.begin,
+            end=span.end,
+            revision=-1,
+            raised_at=record.timestamp_ms // 1000,
+            reason="what is expected here changed after the frames had left the state: rated again (by itself with "
+            "`rework.late_usage`, else by `rater rerate`) they name what is missing",
         )
     )
 

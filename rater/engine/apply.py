@@ -5,7 +5,7 @@ A record is taken as a whole or goes as a whole to `rejected`, with the reason; 
 
 from __future__ import annotations
 
-from rater.engine.alerts import late_usage
+from rater.engine.alerts import late_plan, late_usage
 from rater.engine.coverage import expectations
 from rater.engine.rework import take_begun, take_ended, take_lines, take_reworked
 from rater.engine.settings import EngineContext
@@ -28,7 +28,7 @@ from rater.engine.take import (
 )
 from rater.model.codec import content_type, decode_usage, rejected_headers
 from rater.model.errors import RaterError, RejectedError
-from rater.model.interval import Interval, overlaps, period_of, subtract, union
+from rater.model.interval import Interval, clip, overlaps, period_of, subtract, union
 from rater.model.rated import RejectedHeaders
 from rater.model.usage import (
     Collection,
@@ -138,7 +138,7 @@ def _take_collection(state: PartitionState, record: Record, part: Collection, co
         if target is not None:
             frame = touch(scope, period, record.timestamp_ms)
             add_part(frame, part, target, by_period.get(period.begin, []), ids, spec)
-    _expect_seen(scope, part, context, state.period, record.timestamp_ms)
+    _expect_seen(state, scope, part, context, record)
     if late:
         state.outbox.append(late_usage(part, late, record))
         raise RejectedError(
@@ -168,15 +168,16 @@ def _check_end(record: Record, part: Collection) -> None:
         )
 
 
-def _expect_seen(
-    scope: Scope, part: Collection, context: EngineContext, period_seconds: int, timestamp_ms: int
-) -> None:
+def _expect_seen(state: PartitionState, scope: Scope, part: Collection, context: EngineContext, record: Record) -> None:
     if part.source in scope.plans or not context.expects_seen(part.source):
         return
     since = scope.seen.setdefault(part.source, {})
-    if part.begin < since.get(part.metric, FOREVER):
+    before = since.get(part.metric, FOREVER)
+    if part.begin < before:
         since[part.metric] = part.begin
-        _expectations_changed(scope, Interval(part.begin, FOREVER), period_seconds, timestamp_ms)
+        _expectations_changed(scope, Interval(part.begin, FOREVER), state.period, record.timestamp_ms)
+        # of the part's own range there is an alert of late usage
+        _tell_late(state, part.scope_id, part.source, part.metric, [Interval(part.end, before)], record)
 
 
 # --- plans, failures, force
@@ -191,6 +192,25 @@ def _expectations_changed(scope: Scope, window: Interval, period_seconds: int, t
             frame.dirty = True
 
 
+def _tell_late(
+    state: PartitionState, scope_id: str, source: str, metric: str, changed: list[Interval], record: Record
+) -> None:
+    """Frames that have left the state cannot say what is expected of them now; somebody has to have them rated again.
+
+    So have those that are there for a rework only: it may be abandoned.
+    """
+    scope = state.scopes[scope_id]
+    reopened = [
+        Interval(frame.period_begin, frame.period_begin + state.period)
+        for frame in scope.frames.values()
+        if frame.rework is not None and frame.rework.reopened
+    ]
+    for left in union([*scope.evicted, *reopened]):
+        for span in clip(changed, left):
+            first = period_of(span.begin, state.period).begin
+            state.outbox.append(late_plan(scope_id, source, metric, span, first, record))
+
+
 def _take_plan(state: PartitionState, record: Record, plan: ScopePlan, context: EngineContext) -> None:
     for name in plan.metrics:
         metric_of(name, context)
@@ -201,6 +221,7 @@ def _take_plan(state: PartitionState, record: Record, plan: ScopePlan, context: 
     check_source(scope, plan.source)
     before = scope.plans.get(plan.source, {})
     seen = scope.seen.pop(plan.source, {})
+    owed = {metric: [Interval(since, FOREVER)] for metric, since in seen.items()} or dict(before)
     for metric, since in seen.items():  # what was owed for being seen stays owed until the first plan begins
         before[metric] = union([Interval(since, plan.begin)])
     after = {metric: left for metric, held in before.items() if (left := subtract(held, [window]))}
@@ -211,11 +232,18 @@ def _take_plan(state: PartitionState, record: Record, plan: ScopePlan, context: 
     scope.plans[plan.source] = after
     changed = Interval(window.begin, FOREVER if seen else window.end)
     _expectations_changed(scope, changed, state.period, record.timestamp_ms)
+    for metric in sorted({*owed, *after}):
+        was, now = owed.get(metric, []), after.get(metric, [])
+        _tell_late(state, plan.scope_id, plan.source, metric, subtract([*was, *now], _both(was, now)), record)
     if scope.frames:
         scope.frames[max(scope.frames)].dirty = True  # it says until when the scope is expected
     for period in finite:
         if plan.metrics and not is_gone(scope, period):
             touch(scope, period, record.timestamp_ms)
+
+
+def _both(some: list[Interval], others: list[Interval]) -> list[Interval]:
+    return [part for other in others for part in clip(some, other)]
 
 
 def _take_failure(state: PartitionState, record: Record, failed: CollectionFailed, context: EngineContext) -> None:

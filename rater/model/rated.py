@@ -155,6 +155,7 @@ class AlertKind(Enum):
     GAP_OPENED = "gap_opened"
     GAP_RESOLVED = "gap_resolved"
     LATE_USAGE = "late_usage"  # usage for a frame that has left the state: it lies whole in `rejected`
+    LATE_PLAN = "late_plan"  # a plan changed what is expected of frames that have left the state: they do not say so
     QUARANTINED = "quarantined"
     RATING_FAILED = "rating_failed"  # a script or module failed: nothing of the frame is rated
     RATING_REPAIRED = "rating_repaired"  # and the next revision of that frame is rated; same alert_id

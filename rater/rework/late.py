@@ -1,4 +1,4 @@
-"""Has frames rated again when usage came after they had left the engine, by itself: each LATE_USAGE alert is followed.
+"""Has frames rated again when usage or a plan came after they had left the engine, by itself: each alert is followed.
 
 It keeps nothing but the place in topic `alerts`: what was done for an alert is seen in the frame, which names its
 collections, and in table `reworks`, whose reasons name the alerts.
@@ -49,14 +49,14 @@ class LateAlerts(Protocol):
     """Topic `alerts` as the follower reads it."""
 
     async def late(self, seconds: float) -> list[Alert]:
-        """The LATE_USAGE alerts after the last call; waits this long for the first. Raises RaterError."""
+        """The LATE_USAGE and LATE_PLAN alerts after the last call; waits this long for the first. Raises RaterError."""
 
     async def done(self) -> None:
         """Whatever `late` gave so far need not be given again, not even to a successor. Raises RaterError."""
 
 
 class _Pending(msgspec.Struct):
-    """A frame that late usage came for."""
+    """A frame that late usage or a late plan came for."""
 
     alerts: dict[str, Alert] = {}
     """By alert_id."""
@@ -96,12 +96,12 @@ class LateFollower:
         """Frames that were left after many tries since the start."""
 
     def red(self) -> str:
-        """Why late usage is not followed; empty if it is."""
+        """Why the alerts are not followed; empty if they are."""
         return self._trouble
 
     @property
     def waiting(self) -> int:
-        """Frames that late usage came for and that are not rated again yet."""
+        """Frames that something came late for and that are not rated again yet."""
         return len(self._pending)
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -125,8 +125,8 @@ class LateFollower:
                     await self._follow(alerts)
             except RaterError as fault:  # Kafka or the store is away: what was not done is read again
                 if not self._trouble:
-                    log.warning("late usage waits: %s", fault)
-                self._trouble = f"late usage: {fault}"
+                    log.warning("what came late waits: %s", fault)
+                self._trouble = f"what came late waits: {fault}"
                 self._pending.clear()
                 await asyncio.sleep(RETRY_SECONDS)
 
@@ -158,7 +158,7 @@ class LateFollower:
     async def _rate_again(self, due: Iterable[FrameKey]) -> None:
         rework_id = f"late-{uuid.uuid4().hex}"
         async with self._open_log() as rework_log:
-            runner = Runner(self._wanted(rework_id, "usage came late"), rework_log)
+            runner = Runner(self._wanted(rework_id, "it came late"), rework_log)
             for key in due:
                 trouble = await self._send(runner, key, rework_id)
                 if trouble:
@@ -183,12 +183,13 @@ class LateFollower:
             return "the frame is not in the store yet"
         material, told = found
         open_ids = [identity for identity in pending.alerts if identity[:12] not in told]
+        usage_ids = [identity for identity in open_ids if pending.alerts[identity].kind is AlertKind.LATE_USAGE]
         there = {identity for row in material.usage if (identity := late_id(row)) in pending.alerts}
-        absent = [identity for identity in open_ids if identity not in there]
+        absent = [identity for identity in usage_ids if identity not in there]
         if absent:
             return f"the usage of {len(absent)} alert(s) is not in the store yet (is `sink.usage` on?)"
-        rows = [row for row in material.usage if late_id(row) in open_ids]
-        if all(_holds(material, row) for row in rows):
+        rows = [row for row in material.usage if late_id(row) in usage_ids]
+        if usage_ids == open_ids and all(_holds(material, row) for row in rows):
             del self._pending[key]
             return ""
         wanted = self._wanted(rework_id, _reason(pending, open_ids))
@@ -217,13 +218,13 @@ class LateFollower:
     def _try_later(self, key: FrameKey, trouble: str) -> None:
         pending = self._pending[key]
         if trouble != pending.trouble:
-            log.info("late usage of %s in %s: tried again later: %s", *key, trouble)
+            log.info("what came late for %s in %s is tried again later: %s", *key, trouble)
         pending.trouble = trouble
         pending.due_at = asyncio.get_running_loop().time() + PAUSES[min(pending.tries, len(PAUSES) - 1)]
         pending.tries += 1
         if pending.tries >= TRIES:
             log.error(
-                "late usage of scope %s in the period from %s is not rated: %s. Rate it by hand: rater rerate",
+                "what came late for scope %s in the period from %s is not rated: %s. Rate it by hand: rater rerate",
                 *key,
                 trouble,
             )
@@ -253,7 +254,15 @@ def _samples(material: Material, rows: Iterable[UsageRow]) -> Counter[tuple[str,
 def _reason(pending: _Pending, identities: list[str]) -> str:
     """Why the frame is rated again, for its record: what came, and the alerts by which a successor sees it was done."""
     alerts = [pending.alerts[identity] for identity in identities]
-    what = sorted({f"{alert.metric} from {alert.source}" for alert in alerts})
-    shown = ", ".join(what[:5]) + (" and others" if len(what) > 5 else "")
+    came = [
+        f"{what} came late: {_shown(of_kind)[:600]}"
+        for kind, what in ((AlertKind.LATE_USAGE, "usage"), (AlertKind.LATE_PLAN, "plan"))
+        if (of_kind := [alert for alert in alerts if alert.kind is kind])
+    ]
     named = ", ".join(identity[:12] for identity in sorted(identities)[:NAMED])
-    return f"usage came late: {shown[:1200]}; alerts {named}"
+    return f"{'; '.join(came)}; alerts {named}"
+
+
+def _shown(alerts: list[Alert]) -> str:
+    what = sorted({f"{alert.metric} from {alert.source}" for alert in alerts})
+    return ", ".join(what[:5]) + (" and others" if len(what) > 5 else "")

@@ -1,4 +1,4 @@
-"""The alerts of usage that came too late, read by the sinks' processes together: each goes to one of them."""
+"""The alerts of usage and plans that came too late, read by the sinks' processes together: each goes to one of them."""
 
 from __future__ import annotations
 
@@ -29,7 +29,10 @@ class KafkaLateAlerts:
         self._consumer = consumer
 
     async def late(self, seconds: float) -> list[Alert]:
-        """The LATE_USAGE alerts after the last call; waits this long for the first. Raises StreamUnavailableError."""
+        """The LATE_USAGE and LATE_PLAN alerts after the last call; waits this long for the first.
+
+        Raises StreamUnavailableError.
+        """
         try:
             found = await self._consumer.getmany(timeout_ms=int(seconds * 1000))
         except KafkaError as fault:
@@ -41,7 +44,7 @@ class KafkaLateAlerts:
                     alert = decode_alert(record.value or b"", content_type(record.headers))
                 except RejectedError:
                     continue  # the sink has said so
-                if alert.kind is AlertKind.LATE_USAGE:
+                if alert.kind in (AlertKind.LATE_USAGE, AlertKind.LATE_PLAN):
                     late.append(alert)
         return late
 

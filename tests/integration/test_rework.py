@@ -16,7 +16,7 @@ from rater.cli import exits
 from rater.kafka import Topic
 from rater.model.codec import JSON, decode_rated
 from rater.model.interval import Interval
-from rater.model.rated import AlertKind
+from rater.model.rated import AlertKind, FrameStatus
 from rater.model.usage import Collection, FrameBase, ReworkBegun, ReworkEnded, Sample, ScopePlan, Series
 from rater.reports import ReworkRequest
 from rater.rework import (
@@ -161,6 +161,31 @@ async def test_usage_that_comes_too_late_is_in_the_next_revision_by_itself(
         await send(topics, hour(0, "9", attempt=9, collection_id="later"))
         await until(lambda: [frame.revision for frame in running.frames()] == [2, 1, 1])
         assert len(list(running.view.reworks(ReworkRequest("A")))) == 4
+
+
+async def test_a_plan_that_comes_too_late_opens_its_gaps_by_itself(kafka: LaptopKafka, tmp_path: Path) -> None:
+    # given frames that have left the state, one of them with usage that nobody expected
+    config = write_settings(kafka, tmp_path)
+    topics = config.settings.kafka
+    async with cloud(config, tmp_path, rules=CHEAP) as running:
+        pushed = collection(metric="net", samples=[Sample(0, T, T + HOUR, Decimal(7))], covers=[])
+        await send(topics, a_plan(), pushed, *(hour(n) for n in range(3)))
+        await until(lambda: [frame.status for frame in running.frames()] == [FrameStatus.RATED] * 3)
+        await until(lambda: running.store.rows("SELECT count() FROM usage") == [(4,)])
+
+        # when a plan says that net was expected from the middle of the second hour on, and in the first
+        first, rest = Interval(T, T + HOUR), Interval(T + HOUR + HOUR // 2, T + 3 * HOUR)
+        await send(topics, *(ScopePlan("test", "A", *span, ["cpu", "net"]) for span in (first, rest)))
+
+        # then the frames that lack it say so, to the minute, and the one that has it says that it was expected
+        await until(lambda: [frame.revision for frame in running.frames()] == [1, 1, 1])
+        gaps = [[(gap.metric, gap.begin, gap.end) for gap in frame.gaps] for frame in running.frames()]
+        assert gaps == [[], [("net", rest.begin, T + 2 * HOUR)], [("net", T + 2 * HOUR, T + 3 * HOUR)]]
+        assert prices(running.lines()) == {0: Decimal("0.07"), 1: Decimal(3), 2: Decimal(3)}
+        await until(lambda: len(list(running.view.reworks(ReworkRequest("A")))) >= 3)
+        records = list(running.view.reworks(ReworkRequest("A")))
+        assert [(r.author, r.outcome, r.base_revision, r.revision) for r in records] == [("rater", "done", 0, 1)] * 3
+        assert records[0].requested.startswith("plan came late: net from test; alerts ")
 
 
 async def test_a_line_that_vanishes_is_said_with_zero(kafka: LaptopKafka, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections import defaultdict
 from collections.abc import Callable
 from decimal import Decimal
@@ -40,6 +41,8 @@ class Author:
         self.open: dict[str, bool] = {}
         """Scopes of `script` that are there; whether one plan holds without end."""
         self.pushers = ["p0"] if self.rng.random() < 0.6 else []
+        self.late_plans: random.Random | None = None
+        """By which plans are changed long after their hour; None: they are not."""
         self.pending = 0
         self._horizon = horizon
         self._count = count
@@ -66,12 +69,22 @@ class Author:
                 self.say(ScopePlan("script", scope, begin, begin + PERIOD, list(METRICS)))
             for metric in METRICS:
                 self._collect_somehow(scope, metric, begin)
+            if self.late_plans is not None and self.late_plans.random() < 0.1:
+                self._plan_late(self.late_plans, scope, begin)
         for scope in self.pushers:
             for minute in sorted(self.rng.sample(range(60), self.rng.randrange(1, 6))):
                 self._push(scope, begin + minute * MINUTE)
         if self.rng.random() < 0.05:
             self._count("nonsense sent")
             self._send(b"nonsense", b"s0", self.rng.expovariate(1 / 300))
+
+    def _plan_late(self, rng: random.Random, scope: str, begin: int) -> None:
+        """Of some of the hour another set of metrics is expected, which is said around the horizon."""
+        self._count("plan late")
+        metrics = rng.choice([[], ["cpu"], ["vm", *METRICS], ["vm"]])
+        minutes = sorted(rng.sample(range(-30, 91), 2)) if rng.random() < 0.5 else [0, 60]
+        window = Interval(*(begin + minute * MINUTE for minute in minutes))
+        self.say(ScopePlan("script", scope, *window, metrics), (self._horizon + rng.uniform(-1, 5)) * PERIOD)
 
     # --- one metric of one hour
 

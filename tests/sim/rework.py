@@ -41,7 +41,15 @@ def bracket(
     keys = sorted(key for key in tables.rows["frames"] if key[1] >= oldest)
     if not keys:
         return None
-    scope_id, begin = rng.choice(keys)
+    wanted = Wanted(rework_id, "rerate" if asked_again is None else "reprocess", "operator", "again", takes_late=True)
+    return bracket_for(tables, rng.choice(keys), wanted, catalog, asked_again)
+
+
+def bracket_for(
+    tables: Tables, key: tuple[str, int], wanted: Wanted, catalog: Catalog, asked_again: random.Random | None = None
+) -> Bracket | Left:
+    """A bracket for this frame, which is in the store."""
+    scope_id, begin = key
     frame = _frame(tables.rows["frames"][scope_id, begin])
     lines = [_line(row) for key, row in tables.rows["lines"].items() if key[:3] == (scope_id, begin, frame.revision)]
     usage = [
@@ -49,8 +57,7 @@ def bracket(
         for _, row in sorted(tables.rows["usage"].items())
         if row["scope_id"] == scope_id and row["range_begin"] < frame.period_end and row["range_end"] > begin
     ]
-    fresh = [] if asked_again is None else _answers(frame, usage, rework_id, catalog, asked_again)
-    wanted = Wanted(rework_id, "reprocess" if fresh else "rerate", "operator", "again", takes_late=True)
+    fresh = [] if asked_again is None else _answers(frame, usage, wanted.rework_id, catalog, asked_again)
     return bracket_of(Material(frame, lines, usage), wanted, catalog, fresh)
 
 
@@ -93,14 +100,14 @@ def _answers(
     return fresh
 
 
-async def send(broker: Broker, wire: Wire, made: Bracket) -> bool:
+async def send(broker: Broker, wire: Wire, made: Bracket, *, may_give_up: bool = True) -> bool:
     """Sends a bracket; False if it was given up halfway.
 
     As the idempotent producer of production, a record that was not confirmed is sent again, and there once.
     """
     key = made.begun.scope_id.encode()
     partition, rng = broker.home(key), broker.loop.rng
-    gives_up = rng.random() < 0.1
+    gives_up = may_give_up and rng.random() < 0.1
     for record in made.records(f"rework-{made.begun.rework_id}", 0):
         value = encode_msgpack(record)
         offsets: list[int] = []

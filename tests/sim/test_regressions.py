@@ -19,6 +19,7 @@ from tests.sim.world import run
         (28, 120, "simulator: a worker that joined twice while it restored held partitions that nobody read"),
         (37, 120, "simulator: a request to join that arrived after its sender had left kept its partitions"),
         (459, 120, "simulator: whoever was thrown out while he waited for his group to form was never answered"),
+        (4317, 120, "a plan that came after its frame had left the state opened no gap in it, and nobody was told"),
     ],
 )
 def test_seed_that_failed(seed: int, steps: int, what: str) -> None:

@@ -25,10 +25,12 @@ from collectors.settings import CollectorSettings
 from rater.engine import EngineContext, EngineSettings, Expect
 from rater.kafka import Topic
 from rater.model.codec import content_type
+from rater.model.interval import Interval, periods_of
 from rater.model.metric import Aggregation, Catalog, Coverage, MetricSpec
+from rater.model.rated import AlertKind
 from rater.model.usage import FrameForced
 from rater.rating import Chain
-from rater.rework.values import Bracket, Left
+from rater.rework.values import Bracket, Left, Wanted
 from rater.stream.keeper import Keeper
 from rater.stream.shell import Shell
 from rater.stream.sink_reader import Reader, SinkSettings
@@ -47,6 +49,7 @@ STEPS = 120
 STEP_SECONDS = 400.0
 SMALL_PART_BYTES = 200  # a line or two
 SKEW = 3600.0
+FOLLOWER = "rater"
 CATALOG = Catalog(
     [
         MetricSpec("cpu"),
@@ -129,6 +132,7 @@ class World:
         self.watch = Watch(self.broker, self.settings.settle)
         self.broker.on_append = self.watch.saw
         self.reworks: list[str] = []
+        self._followed = 0
 
     def _horizon(self) -> int:
         return self.settings.wait_periods + max(self.settings.late_horizon_periods, 5)
@@ -272,6 +276,8 @@ class World:
         for number in range(rng.choice([1, 1, 2])):
             self.spawn(f"sink-{number}")
         self.spawn("collector-0")
+        if self.outcome.seed % 4 == 1:
+            self.author.late_plans = random.Random(f"{self.outcome.seed}/plans")
         for number in range(rng.randrange(1, 4)):
             self.author.appear(f"s{number}", BEGIN)
         self.cloud.scopes = {f"c{number}" for number in range(rng.randrange(1, 3))}
@@ -388,6 +394,32 @@ class World:
             self.author.pending += 1
             self.outside.start(self._rework(made))
 
+    async def _follow_late_plans(self) -> bool:
+        """Has frames rated again whose plans came late, as the sink's process does; False if there are none left."""
+        told = {
+            (alert.scope_id, period.begin)
+            for alert in self.watch.alerts
+            if alert.kind is AlertKind.LATE_PLAN
+            for period in periods_of(Interval(alert.begin, alert.end), PERIOD)
+        }
+        followed = {
+            (alert.scope_id, alert.period_begin)
+            for alert in self.watch.alerts
+            if alert.kind is AlertKind.REWORK_DONE and alert.rework and alert.rework.author == FOLLOWER
+        }
+        for key in sorted(told - followed):
+            self._followed += 1
+            made = rework.bracket_for(
+                self.tables, key, Wanted(f"p{self._followed}", "rerate", FOLLOWER, "late"), CATALOG
+            )
+            if isinstance(made, Left):
+                self.wrong(f"a plan came late for {key}, and it cannot be rated again: {made.reason}")
+                continue
+            self.count("rework for a late plan")
+            self.tell(f"rework {made.begun.rework_id} of {key}, whose plan came late")
+            await rework.send(self.broker, Wire(self.broker, self.outside), made, may_give_up=False)
+        return bool(told - followed)
+
     async def _rework(self, made: Bracket) -> None:
         if not await rework.send(self.broker, Wire(self.broker, self.outside), made):
             self.count("rework given up")
@@ -438,8 +470,20 @@ class World:
         began = self.loop.time()
         while self.author.pending:
             await asyncio.sleep(600)
+        await self._quiet(began, (self.settings.wait_periods + 2) * PERIOD)
+        while not self.outcome.violations and await self._follow_late_plans():
+            await self._quiet(began, PERIOD)
+        if self.outcome.violations:
+            return
+        until = self.loop.time() - self.settings.wait_periods * PERIOD - self.settings.settle - 3 * self.interval - 600
+        found = final_check(self, int(until // PERIOD) * PERIOD)
+        for text in found:
+            self.wrong(text)
+
+    async def _quiet(self, began: float, at_least: float) -> None:
+        """Waits until all has been read that there is. The collector ends two hours after all `began` to settle."""
         quiet_since = self.loop.time()
-        while self.loop.time() < quiet_since + (self.settings.wait_periods + 2) * PERIOD or not self._is_quiet():
+        while self.loop.time() < quiet_since + at_least or not self._is_quiet():
             if self.hosts["collector-0"].dead is False and self.loop.time() > began + 2 * PERIOD:
                 self.hosts["collector-0"].kill()
             await asyncio.sleep(300)
@@ -449,10 +493,6 @@ class World:
             if self.loop.time() > quiet_since + 48 * PERIOD:
                 self.wrong(f"does not settle: {self._lags()}")
                 return
-        until = self.loop.time() - self.settings.wait_periods * PERIOD - self.settings.settle - 3 * self.interval - 600
-        found = final_check(self, int(until // PERIOD) * PERIOD)
-        for text in found:
-            self.wrong(text)
 
     def _lags(self) -> dict[str, int]:
         lags: dict[str, int] = {}
