@@ -155,13 +155,13 @@ DEFECTS = (
     ),
     Defect(
         "a line that vanishes is not repeated with zero",
-        (Edit("rater/engine/decide.py", "[*rating.lines, *rating.vanished])", "[*rating.lines])"),),
+        (Edit("rater/engine/closing.py", "[*rating.lines, *rating.vanished])", "[*rating.lines])"),),
         "unit",
         ("tests/unit/engine/test_revisions.py",),
     ),
     Defect(
         "a gap is resolved without coverage",
-        (Edit("rater/engine/decide.py", "resolved = [gap for gap in frame.gaps if gap.gap_id not in still]",
+        (Edit("rater/engine/closing.py", "resolved = [gap for gap in frame.gaps if gap.gap_id not in still]",
               "resolved = list(frame.gaps)"),),
         "unit",
         ("tests/unit/engine/test_revisions.py",),

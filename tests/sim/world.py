@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import importlib
 import logging
 import random
 import uuid
@@ -22,7 +21,7 @@ from collectors.errors import PublishError
 from collectors.history import History
 from collectors.runner import Collector
 from collectors.settings import CollectorSettings
-from rater.engine import EngineContext, EngineSettings, Expect
+from rater.engine import EngineContext, EngineSettings, Expect, closing
 from rater.kafka import Topic
 from rater.model.codec import content_type
 from rater.model.interval import Interval, periods_of
@@ -558,8 +557,7 @@ def _deterministic(rng: random.Random) -> Iterator[None]:
 
 def _in_parts(seed: int) -> AbstractContextManager[object]:
     """Every third seed has frames that are published in several parts; else only frames of thousands of lines are."""
-    module = importlib.import_module("rater.engine.decide")  # the package gives the function of that name
-    return mock.patch.object(module, "PART_BYTES", SMALL_PART_BYTES if seed % 3 == 2 else module.PART_BYTES)
+    return mock.patch.object(closing, "PART_BYTES", SMALL_PART_BYTES if seed % 3 == 2 else closing.PART_BYTES)
 
 
 def run(seed: int, steps: int = STEPS) -> Outcome:

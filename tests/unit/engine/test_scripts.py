@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from rater.engine import decide, decode_snapshot, encode_snapshot, retry_unpriced
-from rater.engine.decide import MAX_PENDING
+from rater.engine.closing import MAX_PENDING
 from rater.model.codec import JSON, decode_rated
 from rater.model.rated import AlertKind, FrameStatus, RatedFrame
 from rater.model.rules import (
