@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from typing import TypeAlias
 
 import msgspec
@@ -113,10 +113,22 @@ async def open_rework_log(settings: KafkaSettings) -> AsyncIterator[KafkaReworkL
     except KafkaError as fault:
         raise _unavailable(settings, "cannot be used", fault) from fault
     finally:
-        for stop in (consumer.stop, producer.stop):  # a producer waits for a broker that hangs as long as it hangs
-            with suppress(TimeoutError):
-                async with asyncio.timeout(STOP_SECONDS):
-                    await stop()
+        ending = {asyncio.create_task(stop()) for stop in (consumer.stop, producer.stop)}
+        _ending.update(ending)
+        for task in ending:
+            task.add_done_callback(_ended)
+        # a producer waits for a broker that hangs until it gives its records up: nobody waits so long with it
+        await asyncio.wait(ending, timeout=STOP_SECONDS)
+
+
+_ending: set[asyncio.Task[None]] = set()
+"""Clients that come to their end by themselves: tasks that nobody refers to may vanish."""
+
+
+def _ended(task: asyncio.Task[None]) -> None:
+    _ending.discard(task)
+    if not task.cancelled():
+        task.exception()  # a broker that is away when we leave is no news; it would be reported as never retrieved
 
 
 class _Begun(msgspec.Struct, frozen=True, tag_field="type", tag="rework_begun"):

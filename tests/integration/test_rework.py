@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack
 from decimal import Decimal
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import pytest
 
 from deploy.local.kafka import LaptopKafka
 from rater.cli import exits
-from rater.kafka import Topic
+from rater.kafka import KafkaSettings, Topic, create_topics
 from rater.model.codec import JSON, decode_rated
 from rater.model.interval import Interval
 from rater.model.rated import AlertKind, FrameStatus
@@ -30,7 +31,7 @@ from rater.rework import (
     materials,
     run_rework,
 )
-from rater.stream.rework_log import open_rework_log
+from rater.stream.rework_log import STOP_SECONDS, open_rework_log
 from tests.integration.reworks import RULES, Cloud, apply_rules, cloud, until, write_settings
 from tests.integration.streams import HOUR, T, collection, read, send
 
@@ -186,6 +187,30 @@ async def test_a_plan_that_comes_too_late_opens_its_gaps_by_itself(kafka: Laptop
         records = list(running.view.reworks(ReworkRequest("A")))
         assert [(r.author, r.outcome, r.base_revision, r.revision) for r in records] == [("rater", "done", 0, 1)] * 3
         assert records[0].requested.startswith("plan came late: net from test; alerts ")
+
+
+async def test_a_broker_that_hangs_does_not_hold_up_the_end(tmp_path: Path) -> None:
+    # given a broker of our own that hangs while a record is on its way
+    with LaptopKafka(tmp_path / "kafka") as broker:
+        topics = KafkaSettings(bootstrap=broker.bootstrap, partitions=1)
+        await create_topics(topics)
+        before = len(asyncio.all_tasks())
+        async with AsyncExitStack() as stack:
+            rework_log = await stack.enter_async_context(open_rework_log(topics))
+            broker.pause()
+            sending = asyncio.create_task(rework_log.send("A", [b"x"]))
+            await asyncio.sleep(0.5)
+            sending.cancel()
+
+            # when the log is closed, then it is closed soon
+            async with asyncio.timeout(3 * STOP_SECONDS):
+                await stack.aclose()
+
+        # and whatever was left of it ends when the broker is back
+        broker.resume()
+        async with asyncio.timeout(60):
+            while len(asyncio.all_tasks()) > before:
+                await asyncio.sleep(0.1)
 
 
 async def test_a_line_that_vanishes_is_said_with_zero(kafka: LaptopKafka, tmp_path: Path) -> None:
