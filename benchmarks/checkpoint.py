@@ -40,7 +40,7 @@ from rater.stream.keeper import Keeper
 
 HOUR = 3600
 START = 1_767_225_600  # 2026-01-01T00:00:00Z
-RESOURCES = 400  # of a scope
+RESOURCES = 400  # of a scope, unless told otherwise, and of a record
 ROOT = Path(__file__).resolve().parents[1]
 HEADERS = ((CONTENT_TYPE, MSGPACK.encode()),)
 CONTEXT = EngineContext(EngineSettings(), Catalog([MetricSpec("cpu", proof=Coverage.SAMPLES)]))
@@ -104,15 +104,15 @@ class Source:
         self.offset = 0
         self._sequences: dict[int, int] = {}
 
-    def push(self, scope: int, begin: int) -> Record:
-        """The next one of that scope."""
+    def push(self, scope: int, begin: int, run: int = 0) -> Record:
+        """The next one of that scope, with the n-th run of its resources."""
         sequence = self._sequences[scope] = self._sequences.get(scope, -1) + 1
         series = [
             Series(
                 {"id": f"7c9e6679-7425-40de-944b-{scope:04d}{number:08d}", "project_id": f"project-{scope}"},
                 {"flavor": f"m1.{number % 5}"},
             )
-            for number in range(RESOURCES)
+            for number in range(run * RESOURCES, (run + 1) * RESOURCES)
         ]
         value = encode_msgpack(
             Collection(
@@ -142,7 +142,7 @@ def rules() -> Chain:
     return Chain(book)
 
 
-async def measure(kafka: KafkaSettings, points: int) -> dict[str, Any]:
+async def measure(kafka: KafkaSettings, points: int, resources: int) -> dict[str, Any]:
     """All figures of one size of state."""
     log, register, ticker, source, chain = KafkaLog(kafka), Register(), Ticker(), Source(), rules()
     now, begin = [START + 600.0], [START]
@@ -150,11 +150,12 @@ async def measure(kafka: KafkaSettings, points: int) -> dict[str, Any]:
     def keeper() -> Keeper:
         return Keeper(0, CONTEXT, log, register, lambda: now[0])
 
-    scopes = points // RESOURCES
+    scopes = points // resources
     kept = keeper()
     await kept.restore(1, PIN)
     for scope in range(scopes):
-        kept.apply(source.push(scope, START))
+        for run in range(resources // RESOURCES):
+            kept.apply(source.push(scope, START, run))
     look_at_all()
     found: dict[str, Any] = {"points": points, "old": old_way(kept)}
     garbage = asyncio.create_task(keep_aside())  # as in a worker
@@ -213,11 +214,11 @@ def old_way(kept: Keeper) -> dict[str, float]:
     }
 
 
-async def one(bootstrap: str, points: int) -> None:
+async def one(bootstrap: str, points: int, resources: int) -> None:
     """Prints the figures of one size; a process of its own, so that sizes do not disturb each other."""
     kafka = KafkaSettings(bootstrap=bootstrap, prefix=f"points-{points}.", partitions=1)
     await create_topics(kafka)
-    print(json.dumps(await measure(kafka, points)))
+    print(json.dumps(await measure(kafka, points, resources)))
 
 
 def show(console: Console, found: list[dict[str, Any]]) -> None:
@@ -249,10 +250,11 @@ async def main() -> None:
     """Each size in a process of its own, one after the other."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--points", type=int, nargs="*", default=[10_000, 100_000, 1_000_000, 2_000_000])
+    parser.add_argument("--resources", type=int, default=RESOURCES, help=f"of a scope, {RESOURCES} times a number")
     parser.add_argument("--child", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.child:
-        await one(arguments.child, arguments.points[0])
+        await one(arguments.child, arguments.points[0], arguments.resources)
         return
     console = Console(width=150)
     console.print(f"{platform.machine()}, Python {platform.python_version()}")
@@ -260,7 +262,7 @@ async def main() -> None:
     with tempfile.TemporaryDirectory() as directory, LaptopKafka(Path(directory)) as broker:
         for points in arguments.points:
             command = [sys.executable, "-m", "benchmarks.checkpoint", "--child", broker.bootstrap]
-            command += ["--points", str(points)]
+            command += ["--points", str(points), "--resources", str(arguments.resources)]
             done = await asyncio.to_thread(
                 subprocess.run, command, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True
             )

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from decimal import Decimal, localcontext
+from heapq import merge as merge_runs
 from operator import attrgetter
 from typing import Literal
 
@@ -40,6 +41,7 @@ MAX_SERIES = 65536  # bytes of a line's labels: whatever sources and modules do,
 MAX_NAMED_BYTES = 500_000
 MAX_INTERVALS = 3000  # of coverage in a frame, all metrics and sources together: each part says it, in 30 to 300 bytes
 LEAST_INTERVALS = 8
+SORTED_AT_ONCE = 20_000  # line ids: 5 ms
 MAX_FAILURE = 2000  # characters, as topic `rated` takes them
 MAX_NAMED = 500  # quarantined points: each part of a frame repeats them, and a message holds 4 MiB
 
@@ -95,6 +97,8 @@ class _Lines(msgspec.Struct):
     used: dict[str, Decimal] = {}
     failure: str = ""
     by_chance: bool = False
+    in_order: bool = True
+    """By metric and line id, as the points were: no module gave them back otherwise."""
 
 
 def look(scope: Scope, frame: Frame, period_seconds: int) -> Look:
@@ -150,7 +154,7 @@ def rate_frame(
     if outcome is None:
         return None
     rated = _lines(scope_id, outcome, points, identities)
-    lines = sorted(rated.by_id.values(), key=_place)
+    lines = list(rated.by_id.values()) if rated.in_order else sorted(rated.by_id.values(), key=_place)
     emitted: dict[str, list[bytes]] = {}
     for line in lines:
         emitted.setdefault(line.metric, []).append(bytes.fromhex(line.line_id))
@@ -210,7 +214,8 @@ def _rating_points(
     refused: list[QuarantinedPoint] = []
     for metric, of_metric in sorted(merged.items()):
         spec = context.metric(metric)
-        for identity, acc in sorted(of_metric.items()):
+        for identity in _in_order(of_metric):
+            acc = of_metric[identity]
             groupby, metadata = series_labels(scope.series[identity])
             qty = quantity(spec.aggregation, acc)
             if not _LEAST <= qty <= MAX_MAGNITUDE:
@@ -226,12 +231,20 @@ def _rating_points(
     return points, identities, refused
 
 
+def _in_order(identities: Iterable[bytes]) -> Iterator[bytes]:
+    """Sorted, in runs: one sort of 400 000 lets no other thread go on for half a second."""
+    left = list(identities)
+    runs = [sorted(left[begin : begin + SORTED_AT_ONCE]) for begin in range(0, len(left), SORTED_AT_ONCE)]
+    return iter(runs[0]) if len(runs) == 1 else merge_runs(*runs)
+
+
 def _lines(scope_id: str, outcome: Rated | Failed, points: list[RatingPoint], identities: list[bytes]) -> _Lines:
     """The lines of what the modules gave back."""
     if isinstance(outcome, Failed):
         return _Lines(failure=outcome.text()[:MAX_FAILURE], by_chance=outcome.by_chance)
     found = _Lines(used=outcome.used, refused=[_unrated(unrated) for unrated in outcome.unrated])
     by_id = found.by_id
+    last = -1
     for point in outcome.points:
         metric, unit, qty, price, groupby, metadata, origin = (
             point.metric, point.unit, point.qty, point.price, point.groupby, point.metadata, point.origin
@@ -243,7 +256,9 @@ def _lines(scope_id: str, outcome: Rated | Failed, points: list[RatingPoint], id
             continue
         if was is not None and was.groupby is groupby and was.metadata is metadata and was.metric == metric:
             identity = identities[origin]
+            found.in_order, last = found.in_order and origin > last, origin
         else:
+            found.in_order = False
             series = canonical_series(groupby, metadata)
             if len(series) > MAX_SERIES:
                 return _Lines(failure=f"a point of metric {metric!r} was changed: {_TOO_LONG.format(len(series))}")

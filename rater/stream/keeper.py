@@ -7,12 +7,15 @@ under the membership of the restore, and only then the outbox is published (docs
 from __future__ import annotations
 
 import asyncio
+from collections import deque
+from collections.abc import Iterator
 
 from rater.engine import (
     EngineContext,
     Limits,
     PartitionState,
     Record,
+    Step,
     apply,
     check_catalog,
     deciding,
@@ -38,14 +41,16 @@ from rater.stream.snapshots import Snapshots
 __all__ = ["Keeper"]
 
 MAX_IDLE_SECONDS = 12 * 3600  # topic checkpoints keeps a week: an idle partition's manifest is renewed long before
-SLICE_LINES = 1_000  # decided in about 10 ms; a scope is decided in one go, however many it has
+SLICE_LINES = 1_000  # decided in about 10 ms; a scope that has many more is decided in a thread
+SLICE_RECORDS = 20  # applied in some milliseconds
 
 
 class Keeper:
     """Owns the state of one partition under one membership. Everything but `apply` may take a while.
 
     `apply` may run between the awaits of a checkpoint: what comes after the cut is left for the next checkpoint, though
-    the cut is encoded in slices. A scope that a record is about to change is encoded before.
+    the cut is encoded in slices. A scope that a record is about to change is encoded before. A scope so large that
+    deciding it would hold up the event loop is decided in a thread; records that come meanwhile wait for it.
     """
 
     def __init__(
@@ -74,6 +79,8 @@ class Keeper:
         self._committed_offset = -1
         self._committed_items = 0
         self._torn = False
+        self._waiting: deque[Record] | None = None
+        """Records that came while a thread is at the state; None if none is."""
         self._lock = asyncio.Lock()
 
     @property
@@ -142,8 +149,15 @@ class Keeper:
     def apply(self, record: Record) -> bool:
         """Takes a record into the state; False if it was there before. Raises LogGapError.
 
-        It changes no scope but that of its key. After any other error no checkpoint is made any more.
+        It changes no scope but that of its key. After any other error no checkpoint is made any more. While a thread is
+        at the state the record waits, and so do those after it: `checkpoint` takes them in, and raises in its place.
         """
+        if self._waiting is not None:
+            self._waiting.append(record)
+            return True
+        return self._apply(record)
+
+    def _apply(self, record: Record) -> bool:
         scope_id = _scope_of(record)
         self.snapshots.before(scope_id)
         self._torn, was_torn = True, self._torn
@@ -194,16 +208,35 @@ class Keeper:
         log_end = self._register.log_end(self.partition)
         caught_up = log_end is not None and self.state.next_offset >= log_end
         steps = deciding(self.state, now, rules, self._context, caught_up=caught_up)
+        is_long = False
         while not self._torn:
             self._torn = True
-            step = next(steps, None)
+            step = await self._in_thread(steps) if is_long else next(steps, None)
             self._torn = was_torn
             if step is None:
                 break
             if step.scope_id is not None:
                 self.snapshots.touch(step.scope_id)
-            await self.pace(step.work / SLICE_LINES)
+            if is_long:
+                await self._take_waiting()
+            is_long = step.next_is_long
+            await self.pace(0 if is_long else step.work / SLICE_LINES)
         self.pace.end()
+
+    async def _in_thread(self, steps: Iterator[Step]) -> Step | None:
+        """The next step. If we are cancelled meanwhile, the state is torn and nobody uses it any more."""
+        self._waiting = deque()
+        self.pace.end()
+        step = await asyncio.to_thread(next, steps, None)
+        self.pace.begin()
+        return step
+
+    async def _take_waiting(self) -> None:
+        """The records that came while the thread was at work, in order; others may come while it is done."""
+        while self._waiting:
+            self._apply(self._waiting.popleft())
+            await self.pace(1 / SLICE_RECORDS)
+        self._waiting = None
 
     async def _commit(self, committed: Committed) -> None:
         assert self._pin is not None

@@ -45,12 +45,14 @@ class _States(Collector):
             (
                 "rater_worker_frames",
                 "Frames in the state",
-                lambda k: sum(len(s.frames) for s in k.state.scopes.values()),
+                lambda k: sum(len(s.frames) for s in list(k.state.scopes.values())),
             ),
             (
                 "rater_worker_unpriced_frames",
                 "Frames of which something has no price: a script failed, or no rule can read a point",
-                lambda k: sum(frame.unpriced for s in k.state.scopes.values() for frame in s.frames.values()),
+                lambda k: sum(
+                    frame.unpriced for s in list(k.state.scopes.values()) for frame in list(s.frames.values())
+                ),
             ),
             ("rater_worker_outbox", "Records decided and not yet published", lambda k: len(k.state.outbox)),
             ("rater_worker_snapshot_bytes", "Size of the last snapshot", lambda k: k.snapshots.written_bytes),

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import importlib
 import logging
 import random
 import uuid
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 from unittest import mock
@@ -555,9 +556,17 @@ def _deterministic(rng: random.Random) -> Iterator[None]:
         yield
 
 
-def _in_parts(seed: int) -> AbstractContextManager[object]:
-    """Every third seed has frames that are published in several parts; else only frames of thousands of lines are."""
-    return mock.patch.object(closing, "PART_BYTES", SMALL_PART_BYTES if seed % 3 == 2 else closing.PART_BYTES)
+@contextmanager
+def _small(seed: int) -> Iterator[None]:
+    """Some seeds have frames as if they had thousands of lines.
+
+    Every third has them published in several parts, every fifth decided in a thread.
+    """
+    decide = importlib.import_module("rater.engine.decide")  # the package gives the function of that name
+    parts = SMALL_PART_BYTES if seed % 3 == 2 else closing.PART_BYTES
+    points = 0 if seed % 5 == 2 else decide.LONG_POINTS
+    with mock.patch.object(closing, "PART_BYTES", parts), mock.patch.object(decide, "LONG_POINTS", points):
+        yield
 
 
 def run(seed: int, steps: int = STEPS) -> Outcome:
@@ -565,7 +574,7 @@ def run(seed: int, steps: int = STEPS) -> Outcome:
     logging.disable(logging.CRITICAL)
     loop = SimLoop(seed, BEGIN)
     try:
-        with _deterministic(loop.rng), _in_parts(seed), running(loop):
+        with _deterministic(loop.rng), _small(seed), running(loop):
             world = World(loop, seed, steps)
             loop.run_until_complete(world.run())
             outcome = world.outcome

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import asyncio
+import importlib
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
@@ -162,6 +164,56 @@ async def test_revisions_go_on_after_a_restart(bench: Bench) -> None:
     # then the next revisions say so, and none is said a second time
     assert bench.kafka.revisions() == [(T, 0), (T, 1), (T, 2)]
     assert len({item.value for item in bench.kafka.published if item.topic == "rated"}) == 3
+
+
+async def test_records_that_come_while_a_thread_decides_wait_for_it(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # given a scope that is decided in a thread, and records that come meanwhile
+    monkeypatch.setattr(importlib.import_module("rater.engine.decide"), "LONG_POINTS", 0)
+    assert bench.keeper is not None
+    state, threads = bench.keeper.state, 0
+
+    async def to_thread(work: Callable[..., Any], *arguments: Any) -> Any:
+        nonlocal threads
+        threads += 1
+        if threads == 1:
+            await bench.take(collection(T + HOUR, T + 2 * HOUR, qty="2"), collection(attempt=2, qty="3"))
+            assert state.next_offset == 2  # nobody touches the state but the thread
+        return await in_thread(work, *arguments)
+
+    in_thread = asyncio.to_thread
+    monkeypatch.setattr(asyncio, "to_thread", to_thread)
+
+    # when
+    await bench.checkpoint()
+
+    # then the thread has rated what there was, and the cut holds what came
+    assert bench.kafka.revisions() == [(T, 0)]
+    assert bench.kafka.committed is not None
+    assert (threads, bench.kafka.committed.offset, state.next_offset) == (1, 4, 4)
+
+    # and the next checkpoint rates that, also after a restart
+    bench.now += HOUR
+    await bench.restart()
+    await bench.checkpoint()
+    assert bench.kafka.revisions() == [(T, 0), (T, 1), (T + HOUR, 0)]
+
+
+async def test_an_error_in_the_thread_ends_all_checkpoints(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    # given
+    monkeypatch.setattr(importlib.import_module("rater.engine.decide"), "LONG_POINTS", 0)
+
+    async def to_thread(work: Callable[..., Any], *arguments: Any) -> Any:
+        raise DiedError
+
+    monkeypatch.setattr(asyncio, "to_thread", to_thread)
+
+    # when, then
+    with pytest.raises(DiedError):
+        await bench.checkpoint()
+    await bench.checkpoint()
+    assert bench.kafka.said == []
 
 
 async def test_who_is_fenced_publishes_nothing(bench: Bench) -> None:
