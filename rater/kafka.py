@@ -6,7 +6,9 @@ The only place that knows how a topic is configured. `aiokafka` clients are made
 
 from __future__ import annotations
 
+import asyncio
 import ssl
+from collections.abc import Iterable
 from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any
@@ -27,10 +29,12 @@ __all__ = [
     "client_options",
     "create_topics",
     "partitions_of",
+    "require_topics",
 ]
 
 MAX_MESSAGE_BYTES = 4 * 1024 * 1024
 REJECTED_MESSAGE_BYTES = MAX_MESSAGE_BYTES + 64 * 1024  # a refused record goes there whole, with headers added
+LOOKS, LOOK_SECONDS = 15, 0.2  # a topic that was just created is not known to every broker at once, nor to the only one
 HOUR_MS = 3600 * 1000
 DAY_MS = 24 * HOUR_MS
 
@@ -176,13 +180,44 @@ async def create_topics(settings: KafkaSettings) -> list[str]:
                 raise TopicsError(
                     f"topic {name} could not be created: {for_code(code).__name__} {rest[0] if rest else ''}"
                 )
-        counts = await _partition_counts(admin, settings)
+        counts = await _seen(admin, settings, Topic)
     except KafkaError as fault:
         raise KafkaUnavailableError(f"Kafka at {settings.bootstrap} cannot be used: {fault}") from fault
     finally:
         await admin.close()
     _check_counts(settings, counts)
     return created
+
+
+async def require_topics(settings: KafkaSettings, *needed: Topic) -> dict[Topic, int]:
+    """The number of partitions of each topic of ours that exists, of those that are needed for certain.
+
+    Raises TopicsError if one of these is missing, KafkaUnavailableError.
+    """
+    admin = AIOKafkaAdminClient(**client_options(settings))
+    try:
+        await admin.start()
+        counts = await _seen(admin, settings, needed)
+    except KafkaError as fault:
+        raise KafkaUnavailableError(f"Kafka at {settings.bootstrap} cannot be used: {fault}") from fault
+    finally:
+        await admin.close()
+    missing = [settings.topic(topic) for topic in needed if topic not in counts]
+    if missing:
+        verb = "topics {} are" if len(missing) > 1 else "topic {} is"
+        raise TopicsError(f"{verb.format(', '.join(missing))} missing: run `rater topics create`")
+    return counts
+
+
+async def _seen(admin: AIOKafkaAdminClient, settings: KafkaSettings, needed: Iterable[Topic]) -> dict[Topic, int]:
+    """The partitions of our topics; waits a little for those that are needed to become known."""
+    wanted, counts = set(needed), await _partition_counts(admin, settings)
+    for _ in range(LOOKS):
+        if wanted <= counts.keys():
+            break
+        await asyncio.sleep(LOOK_SECONDS)
+        counts = await _partition_counts(admin, settings)
+    return counts
 
 
 async def partitions_of(settings: KafkaSettings) -> dict[Topic, int]:

@@ -11,7 +11,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import GroupCoordinatorNotAvailableError, KafkaError
 
 from rater.audit import Commit
-from rater.kafka import REJECTED_MESSAGE_BYTES, KafkaSettings, Topic, TopicsError, client_options, partitions_of
+from rater.kafka import REJECTED_MESSAGE_BYTES, KafkaSettings, Topic, client_options, require_topics
 from rater.model.codec import Headers
 from rater.stream.interfaces import StreamUnavailableError
 
@@ -91,10 +91,7 @@ async def read_part(kafka: KafkaSettings, topic: Topic, partition: int) -> Topic
 
 async def read_positions(kafka: KafkaSettings) -> Positions:
     """How far worker and sink have committed. Raises TopicsError, StreamUnavailableError."""
-    there = await partitions_of(kafka)
-    missing = [kafka.topic(topic) for topic in (Topic.USAGE, Topic.RATED, Topic.ALERTS) if topic not in there]
-    if missing:
-        raise TopicsError(f"topics {', '.join(missing)} are missing: run `rater topics create`")
+    there = await require_topics(kafka, Topic.USAGE, Topic.RATED, Topic.ALERTS)
     admin = AIOKafkaAdminClient(**client_options(kafka))
     consumer = AIOKafkaConsumer(**client_options(kafka), enable_auto_commit=False)
     try:

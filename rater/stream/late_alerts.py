@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from aiokafka import AIOKafkaConsumer
 from aiokafka.errors import KafkaError
 
-from rater.kafka import REJECTED_MESSAGE_BYTES, KafkaSettings, Topic, TopicsError, client_options, partitions_of
+from rater.kafka import REJECTED_MESSAGE_BYTES, KafkaSettings, Topic, client_options, require_topics
 from rater.model.codec import content_type, decode_alert
 from rater.model.errors import RejectedError
 from rater.model.rated import Alert, AlertKind
@@ -62,8 +62,7 @@ class KafkaLateAlerts:
 @asynccontextmanager
 async def open_late_alerts(settings: KafkaSettings) -> AsyncIterator[KafkaLateAlerts]:
     """A member of the group, which goes on where the last one was done. Raises TopicsError, StreamUnavailableError."""
-    if Topic.ALERTS not in await partitions_of(settings):
-        raise TopicsError(f"topic {settings.topic(Topic.ALERTS)} is missing: run `rater topics create`")
+    await require_topics(settings, Topic.ALERTS)
     consumer = AIOKafkaConsumer(
         settings.topic(Topic.ALERTS),
         **client_options(settings),

@@ -7,7 +7,7 @@ import asyncio
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.errors import KafkaError
 
-from rater.kafka import REJECTED_MESSAGE_BYTES, KafkaSettings, Topic, TopicsError, client_options, partitions_of
+from rater.kafka import REJECTED_MESSAGE_BYTES, KafkaSettings, Topic, client_options, require_topics
 from rater.model.codec import CONTENT_TYPE, JSON, encode_json
 from rater.model.partition import partition_of
 from rater.model.usage import FrameForced
@@ -70,7 +70,4 @@ async def read_values(settings: KafkaSettings, topic: Topic) -> list[bytes]:
 
 
 async def _partitions(settings: KafkaSettings, topic: Topic) -> int:
-    count = (await partitions_of(settings)).get(topic)
-    if count is None:
-        raise TopicsError(f"topic {settings.topic(topic)} is missing: run `rater topics create`")
-    return count
+    return (await require_topics(settings, topic))[topic]

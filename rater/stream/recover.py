@@ -18,7 +18,7 @@ from aiokafka.errors import GroupCoordinatorNotAvailableError, KafkaError
 from aiokafka.structs import OffsetAndMetadata
 
 from rater.engine import EngineSettings, Run, SnapshotError, decode_manifest
-from rater.kafka import KafkaSettings, Topic, TopicsError, client_options, partitions_of
+from rater.kafka import KafkaSettings, Topic, client_options, require_topics
 from rater.model.errors import RaterError
 from rater.stream.interfaces import Pointer, RestoreRefusedError, StreamUnavailableError
 from rater.stream.pointer import decode_pointer, encode_pointer
@@ -68,9 +68,7 @@ def _group(kafka: KafkaSettings) -> str:
 
 async def inspect(kafka: KafkaSettings, settings: EngineSettings) -> list[Remains]:
     """Reads every partition of `checkpoints` as a whole. Raises TopicsError, StreamUnavailableError."""
-    count = (await partitions_of(kafka)).get(Topic.USAGE)
-    if count is None:
-        raise TopicsError(f"topic {kafka.topic(Topic.USAGE)} is missing: run `rater topics create`")
+    count = (await require_topics(kafka, Topic.USAGE))[Topic.USAGE]
     admin = AIOKafkaAdminClient(**client_options(kafka))
     reader = AIOKafkaConsumer(**client_options(kafka), enable_auto_commit=False, auto_offset_reset="earliest")
     try:

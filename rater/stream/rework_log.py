@@ -12,7 +12,7 @@ import msgspec
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
 from aiokafka.errors import KafkaError
 
-from rater.kafka import REJECTED_MESSAGE_BYTES, KafkaSettings, Topic, TopicsError, client_options, partitions_of
+from rater.kafka import REJECTED_MESSAGE_BYTES, KafkaSettings, Topic, client_options, require_topics
 from rater.model.codec import CONTENT_TYPE, JSON, MSGPACK, content_type, decode_alert, decode_rated
 from rater.model.errors import RejectedError
 from rater.model.partition import partition_of
@@ -262,11 +262,7 @@ def _consumer(settings: KafkaSettings) -> AIOKafkaConsumer:
 
 
 async def _counts(settings: KafkaSettings, *topics: Topic) -> dict[Topic, int]:
-    there = await partitions_of(settings)
-    missing = [settings.topic(topic) for topic in topics if topic not in there]
-    if missing:
-        raise TopicsError(f"topics {', '.join(missing)} are missing: run `rater topics create`")
-    return there
+    return await require_topics(settings, *topics)
 
 
 def _unavailable(settings: KafkaSettings, doing: str, fault: BaseException) -> StreamUnavailableError:

@@ -15,7 +15,7 @@ import msgspec
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka.errors import KafkaError
 
-from rater.kafka import KafkaSettings, Topic, TopicsError
+from rater.kafka import LOOK_SECONDS, LOOKS, KafkaSettings, Topic, TopicsError
 from rater.model.codec import content_type, decoder
 from rater.model.errors import RejectedError
 from rater.model.rules import RuleEvent
@@ -276,6 +276,11 @@ async def open_rules(settings: KafkaSettings) -> AsyncIterator[RulesReader]:
     """A reader of the topic; call `start` next. Raises TopicsError if the topic is missing, KafkaError."""
     async with consuming(settings) as consumer:
         topics = await consumer.topics()
+        for _ in range(LOOKS):
+            if settings.topic(Topic.RULES) in topics:
+                break
+            await asyncio.sleep(LOOK_SECONDS)
+            topics = await consumer.topics()
         if settings.topic(Topic.RULES) not in topics:
             raise TopicsError(f"topic {settings.topic(Topic.RULES)} is missing: run `rater topics create`")
         yield RulesReader(settings, consumer, settings.topic(Topic.RULEBOOK) in topics)

@@ -22,9 +22,8 @@ from rater.kafka import (
     REJECTED_MESSAGE_BYTES,
     KafkaSettings,
     Topic,
-    TopicsError,
     client_options,
-    partitions_of,
+    require_topics,
 )
 from rater.model.codec import content_type, rejected_headers
 from rater.model.rated import RejectedHeaders
@@ -129,10 +128,7 @@ class _Services:
         return await asyncio.get_running_loop().run_in_executor(self._thread, call)
 
     async def prepare(self) -> None:
-        there = await partitions_of(self._kafka)
-        missing = [self._kafka.topic(topic) for topic in self._needed if topic not in there]
-        if missing:
-            raise TopicsError(f"topics {', '.join(missing)} are missing: run `rater topics create`")
+        await require_topics(self._kafka, *self._needed)
         applied = await self.in_thread(lambda: migrate(self._store))
         if applied:
             log.info("tables brought to migration %d", applied[-1].number)

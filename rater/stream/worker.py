@@ -11,7 +11,7 @@ import faust
 from prometheus_client import CollectorRegistry
 
 from rater.engine import EngineContext, Record
-from rater.kafka import OPTIONAL_TOPICS, KafkaSettings, Topic, TopicsError, partitions_of
+from rater.kafka import OPTIONAL_TOPICS, KafkaSettings, Topic, TopicsError, require_topics
 from rater.rating import Module
 from rater.stream.app import Message, make_app
 from rater.stream.garbage import keep_aside
@@ -94,10 +94,7 @@ class Worker:
         return _FaustMembership(self._kafka, self._settings, self._parts, shell, await self._count_partitions())
 
     async def _count_partitions(self) -> int:
-        counts = await partitions_of(self._kafka)
-        missing = [self._kafka.topic(topic) for topic in Topic if topic not in counts and topic not in OPTIONAL_TOPICS]
-        if missing:
-            raise TopicsError(f"topics {', '.join(missing)} are missing: run `rater topics create`")
+        counts = await require_topics(self._kafka, *(topic for topic in Topic if topic not in OPTIONAL_TOPICS))
         usage = counts[Topic.USAGE]
         for topic in (Topic.RATED, Topic.ALERTS, Topic.CHECKPOINTS, Topic.REJECTED):
             if counts[topic] < usage:
