@@ -5,9 +5,11 @@ Both the class archive's training run (`install.py`) and `LaptopKafka` start the
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import functools
 import os
+import random
 import shutil
 import signal
 import socket
@@ -28,6 +30,7 @@ _DIE_WITH_PARENT = Path(__file__).with_name("_die_with_parent.py")
 _POLL_SECONDS = 0.05
 _STARTED = "Kafka Server started"  # KafkaRaftServer says so after the last listener has opened
 _PORT_ATTEMPTS = 5  # two losses of a free port in a row have not been seen
+_PORTS = range(20_000, 32_000)  # outgoing connections begin at 32 768 on Linux, at 49 152 on macOS
 _LOG_LIMIT_BYTES = 16 * 1024 * 1024  # a laptop's log after months; read from the end anyway
 _TAIL_LINES = 15
 _CAUSES = {
@@ -112,12 +115,14 @@ def explain(log_file: Path, said: str | None = None) -> str:
 def free_port() -> int:
     """A port of 127.0.0.1 that is free now; another process may take it before the broker does.
 
-    Linux gives odd numbers to such a bind and even ones to outgoing connections. So while a broker is down, clients
-    that try again do not by chance connect to themselves from its port and take it away.
+    Below those that systems give to outgoing connections: while a broker is down, a client that tries again and again
+    would sooner or later be given the broker's port for its own end, connect to itself, and take the port away.
     """
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    for port in [*random.sample(_PORTS, _PORT_ATTEMPTS), 0]:
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return int(probe.getsockname()[1])
+    raise LaptopKafkaError("no port of 127.0.0.1 is free")
 
 
 def _require_free(port: int) -> None:
