@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from collectors.errors import UnfitSourceError
 from collectors.metrics_yml import Metric
 from collectors.prom_api import Item, PrometheusApi
+from collectors.prom_batch import Batches
 from collectors.prom_evidence import PrometheusEvidence
-from collectors.promql import PrometheusArgs, is_metric_name, read_extra_args, usage_query
+from collectors.promql import is_metric_name, read_extra_args
 from collectors.quantity import PROMETHEUS_CONTEXT, QuantityError, quantity
 from collectors.settings import CollectorSettings
 from collectors.source import Answer, PeriodSession, Source, SourceContext
@@ -103,7 +104,7 @@ class PrometheusSource:
 
 
 class _Session:
-    """One period; the evidence is asked for once per metric."""
+    """One period; the evidence is asked for once per metric, usage once for many scopes. A `SharingSession`."""
 
     def __init__(
         self,
@@ -118,18 +119,23 @@ class _Session:
         self._evidence = evidence
         self._period = period
         self._version = version
+        self._batches = Batches(api, settings.scope_key, period, {})
+
+    def expect(self, asked: Mapping[str, Sequence[str]]) -> None:
+        """Which scopes will be asked for."""
+        self._batches = Batches(self._api, self._settings.scope_key, self._period, asked)
+
+    async def close(self) -> None:
+        """Nothing more is asked."""
+        await self._batches.close()
 
     async def collect(self, scope_id: str, metric: Metric) -> Answer:
         """CloudKitty's query, and what of the period it proves. Raises SourceError."""
         verdict = (await self._evidence.of(metric)).of(scope_id)
-        args = metric.extra_args
-        assert isinstance(args, PrometheusArgs), "metrics.yml was read for Prometheus"
-        length = self._period.end - self._period.begin
-        query = usage_query(metric, args, self._settings.scope_key, scope_id, length)
         series: list[Series] = []
         samples: list[Sample] = []
         quarantined: list[QuarantinedItem] = []
-        for item in await self._api.query(query, self._period.end):
+        for item in await self._batches.items(scope_id, metric):
             groupby, metadata = self._labels(item, metric, scope_id)
             raw = item.value[1] if item.value is not None else "a histogram"
             try:

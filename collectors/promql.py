@@ -13,6 +13,7 @@ from rater.model.document import Node, Problems
 __all__ = [
     "PrometheusArgs",
     "among",
+    "each_scope_alone",
     "escaped",
     "is_metric_name",
     "names_in",
@@ -26,6 +27,9 @@ AGGREGATIONS = ("avg", "count", "max", "min", "stddev", "stdvar", "sum")
 QUERY_FUNCTIONS = ("abs", "ceil", "exp", "floor", "ln", "log2", "log10", "round", "sqrt")
 RANGE_FUNCTIONS = ("changes", "delta", "deriv", "idelta", "irange", "irate", "rate")
 
+_NUMBER = r"[+-]?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?"
+_BEFORE = re.compile(rf"\s*(?:{_NUMBER}\s*[*+/-]\s*)?")
+_AFTER = re.compile(rf"\s*(?:(?:[*/+%^-]|[<>]=?|[=!]=)\s*{_NUMBER}\s*)*")
 _METRIC_NAME = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*")
 _SPECIAL = re.compile(r"([\\^$.|?*+()\[\]{}\-])")
 
@@ -63,10 +67,15 @@ def read_extra_args(problems: Problems, node: Node | None) -> PrometheusArgs:
     return PrometheusArgs(**read)
 
 
-def usage_query(metric: Metric, args: PrometheusArgs, scope_key: str, scope_id: str, period_seconds: int) -> str:
-    """CloudKitty's query for one scope and period, to be asked as an instant query at the period's end."""
+def usage_query(
+    metric: Metric, args: PrometheusArgs, scope_key: str, scopes: Iterable[str], period_seconds: int
+) -> str:
+    """CloudKitty's query for a period, to be asked as an instant query at its end; for one scope letter by letter.
+
+    For several scopes only if `each_scope_alone`.
+    """
     over = args.range_function or f"{args.aggregation_method}_over_time"
-    inner = f'{over}({metric.metric}{{{scope_key}="{escaped(scope_id)}"}}[{period_seconds}s])'
+    inner = f"{over}({metric.metric}{{{among(scope_key, scopes)}}}[{period_seconds}s])"
     if args.query_function:
         inner = f"{args.query_function}({inner})"
     labels = ", ".join((*metric.grouped_by(scope_key), *metric.metadata))
@@ -76,6 +85,15 @@ def usage_query(metric: Metric, args: PrometheusArgs, scope_key: str, scope_id: 
     if args.query_suffix:
         query = f"{query} {args.query_suffix}"
     return query
+
+
+def each_scope_alone(args: PrometheusArgs) -> bool:
+    """Whether the query treats each series of its aggregation alone, so that many scopes may share one question.
+
+    The scope key is among the labels it aggregates by. A prefix or suffix that is more than arithmetic with a number
+    might mix scopes, or take their label away.
+    """
+    return _BEFORE.fullmatch(args.query_prefix) is not None and _AFTER.fullmatch(args.query_suffix) is not None
 
 
 def scopes_query(metric: str, filters: Mapping[str, str], scope_attribute: str) -> str:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from contextlib import asynccontextmanager
 from functools import partial
 from itertools import groupby
 from typing import NamedTuple
@@ -23,7 +24,8 @@ from collectors.parts import CollectionDraft
 from collectors.publisher import UsageLog
 from collectors.roster import Roster
 from collectors.settings import CollectorSettings, EvidenceSettings
-from collectors.source import Answer, PeriodSession, ScopeFetcher, Source
+from collectors.skipping import without_skipped
+from collectors.source import Answer, PeriodSession, ScopeFetcher, SharingSession, Source
 from collectors.times import iso
 from rater.model.interval import Interval, period_of, seconds, subtract
 from rater.model.usage import CollectionFailed
@@ -50,6 +52,8 @@ class CollectorStatus(msgspec.Struct, frozen=True):
     scopes: int = 0
     published: int = 0
     failed: int = 0
+    skipped: int = 0
+    """Points that a `skip_datapoints_expression` left out of what was published."""
     open_periods: int = 0
     """Periods of a scope and metric that are not proven whole."""
     oldest_open: int = 0
@@ -112,7 +116,7 @@ class Collector:
         self._is_back = False
         self._recalled_at = -_RECALL_SECONDS * 1.0
         self._oldest = 0
-        self._published = self._failed = 0
+        self._published = self._failed = self._skipped = 0
 
     def _is_expected(self, metric: Metric) -> bool:
         return self._settings.completeness.metrics.get(metric.name, EvidenceSettings()).expected
@@ -223,18 +227,35 @@ class Collector:
             now = self._clock()
             if now >= self._fetch_at:
                 break  # a long backlog must not keep new scopes from being seen; the next round goes on from here
-            session = self._source.session(todo[0].period, int(now))
             try:
-                await run_all((partial(self._ask, session, work) for work in todo), self._settings.concurrency)
+                async with self._session(todo, int(now)) as session:
+                    await run_all((partial(self._ask, session, work) for work in todo), self._settings.concurrency)
             except SourceAwayError as away:
                 await self._tell(due, todo, str(away))
                 raise
+
+    @asynccontextmanager
+    async def _session(self, todo: list[_Work], now: int) -> AsyncIterator[PeriodSession]:
+        """A session for what is to be asked of one period."""
+        session = self._source.session(todo[0].period, now)
+        if not isinstance(session, SharingSession):
+            yield session
+            return
+        asked: dict[str, list[str]] = {}
+        for work in todo:
+            asked.setdefault(work.metric.internal_key, []).append(work.scope_id)
+        session.expect(asked)
+        try:
+            yield session
+        finally:
+            await session.close()
 
     async def _ask(self, session: PeriodSession, work: _Work) -> None:
         started = self._clock()
         attempts = self._attempts.setdefault(work.key, _Attempts())
         try:
             answer = await session.collect(work.scope_id, work.metric)
+            answer = without_skipped(answer, work.metric, work.period.begin)
             await self._publish(work, answer, int(started * 1000))
         except NotSettledError as early:
             attempts.again_at = started + _SOON
@@ -268,7 +289,7 @@ class Collector:
         if missing:
             await self._fail(work, answer.note, Interval(missing[0].begin, missing[-1].end))
         known = self._progress.covered(work.scope_id, work.metric.name, work.period)
-        says = bool(answer.covers or answer.samples or answer.quarantined)
+        says = bool(answer.covers or answer.samples or answer.quarantined or answer.skipped)
         is_first = not self._progress.is_known(work.scope_id, work.metric.name, work.period)
         if not (seconds(answer.covers) > seconds(known) or (is_first and says)):
             return
@@ -290,6 +311,7 @@ class Collector:
         await self._usage.publish(draft)
         self._progress.note(work.scope_id, work.metric.name, work.period, attempt, answer.covers)
         self._published += 1
+        self._skipped += answer.skipped
 
     async def _fail(self, work: _Work, reason: str, span: Interval | None = None) -> None:
         """Publishes why there is no answer, or not a whole one; the same reason once."""
@@ -315,6 +337,7 @@ class Collector:
             scopes=len(self._roster.scopes()),
             published=self._published,
             failed=self._failed,
+            skipped=self._skipped,
             open_periods=len(begins),
             oldest_open=min(begins, default=0),
             reached=self._progress.reached,

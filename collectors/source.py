@@ -5,8 +5,9 @@ A source answers for one scope, one metric and one period, and says itself which
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from importlib.metadata import entry_points
-from typing import Literal, Protocol, cast
+from typing import Literal, Protocol, cast, runtime_checkable
 
 import msgspec
 
@@ -22,6 +23,7 @@ __all__ = [
     "FetcherFactory",
     "PeriodSession",
     "ScopeFetcher",
+    "SharingSession",
     "Source",
     "SourceContext",
     "SourceFactory",
@@ -40,6 +42,8 @@ class Answer(msgspec.Struct, frozen=True):
     quarantined: list[QuarantinedItem] = []
     note: str = ""
     """In words: why an empty answer is a true zero, or why something is missing."""
+    skipped: int = 0
+    """Points that the metric's `skip_datapoints_expression` left out; sources need not look at it themselves."""
 
 
 class SourceContext(msgspec.Struct, frozen=True):
@@ -55,6 +59,17 @@ class PeriodSession(Protocol):
 
     async def collect(self, scope_id: str, metric: Metric) -> Answer:
         """The answer. Raises SourceError (SourceAwayError, NotSettledError) if there is none or not a whole one."""
+
+
+@runtime_checkable
+class SharingSession(PeriodSession, Protocol):
+    """A session that can ask one question for many scopes, if it knows of them."""
+
+    def expect(self, asked: Mapping[str, Sequence[str]]) -> None:
+        """Which scopes will be asked for, by internal key of the metric; told once, before the first is."""
+
+    async def close(self) -> None:
+        """Nothing more is asked."""
 
 
 class Source(Protocol):

@@ -17,7 +17,7 @@ def _metric(text: str) -> Metric:
 def _query(text: str, scope_id: str = "P1") -> str:
     metric = _metric(text)
     assert isinstance(metric.extra_args, PrometheusArgs)
-    return usage_query(metric, metric.extra_args, "project_id", scope_id, 3600)
+    return usage_query(metric, metric.extra_args, "project_id", [scope_id], 3600)
 
 
 @pytest.mark.parametrize(

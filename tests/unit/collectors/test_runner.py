@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar
 
 import pytest
 
@@ -102,6 +102,43 @@ async def test_everything_since_the_begin_is_asked_oldest_first(world: World, lo
     ]
     assert {d.attempt for d in log.drafts} == {(T + 3 * P + 600) * 1000}
     assert (collector.status.published, collector.status.open_periods, collector.status.reached) == (6, 0, T + 3 * P)
+
+
+class Sharing(Session):
+    """A session that wants to know what will be asked."""
+
+    told: ClassVar[list[Any]] = []
+
+    def expect(self, asked: Mapping[str, Sequence[str]]) -> None:
+        self.told.append({key: list(scopes) for key, scopes in asked.items()})
+
+    async def close(self) -> None:
+        self.told.append("closed")
+
+
+async def test_a_session_that_shares_questions_knows_all_of_them_before(
+    world: World, log: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # given two scopes, of which one lacks only one metric of the first hour
+    history = History("fake", P)
+    history.plans.take(ScopePlan("fake", "p1", T, T + P, ["m", "n"]))
+    history.plans.take(ScopePlan("fake", "p2", T, T + P, ["m", "n"]))
+    span = Interval(T, T + P)
+    history.progress.take(CollectionHead("fake", "p2", "m", *span, 1, "c", covers=[span]))
+    world.scopes = set()
+    monkeypatch.setattr(Sharing, "told", [])
+    monkeypatch.setattr(World, "session", lambda self, period, now: Sharing(self, period))
+
+    # when, then
+    await _collector(world, log, history).round()
+    assert Sharing.told == [{"m": ["p1"], "n": ["p1", "p2"]}, "closed"]
+
+    # and it is closed as well when the source goes away
+    world.answer = _raise(SourceAwayError("away"))
+    Sharing.told.clear()
+    history.plans.take(ScopePlan("fake", "p1", T + P, T + 2 * P, ["m", "n"]))
+    await _collector(world, log, history).round()
+    assert Sharing.told == [{"m": ["p1"], "n": ["p1"]}, "closed"]
 
 
 async def test_a_period_that_is_just_over_is_left_in_peace(world: World, log: Any) -> None:
