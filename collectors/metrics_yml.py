@@ -2,7 +2,8 @@
 
 Both sides read the same file: the collectors what to ask a source for, the worker (`MetricsFile.specs`) which metrics
 there are and in which unit. Three things that CloudKitty takes and then gets wrong are refused: two metrics with one
-public name (it loses one of them), MAP without a map and text as key of a map (both price every item as 0).
+public name (it loses one of them), MAP without a map and text as key of a map (both price every item as 0). So is a
+`skip_datapoints_expression` that collectors/skip_expression.py does not know how to evaluate.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import TypeAlias
 
 import msgspec
 
+from collectors.skip_expression import Skip, skip_fault
 from rater.model.document import DocumentError, Node, Problem, Problems, plain
 from rater.model.document import load as load_document
 from rater.model.metric import MetricSpec
@@ -51,7 +53,7 @@ class Number(msgspec.Struct, frozen=True):
 
     exact: Fraction
     binary: Decimal
-    """Of a fraction or a number with a point: the nearest binary float, all of its digits."""
+    """Of all but a bare integer the nearest binary float, all of its digits."""
 
 
 class MapEntry(msgspec.Struct, frozen=True):
@@ -74,6 +76,8 @@ class Metric(msgspec.Struct, frozen=True):
     groupby: tuple[str, ...]
     metadata: tuple[str, ...]
     description: str
+    skip: Skip | None
+    """What says of a point that it is left out; None if nothing does, or if it never would."""
     extra_args: object
     """What the ExtraReader made of `extra_args`; without a reader the plain mapping."""
 
@@ -97,25 +101,31 @@ class MetricsFile(msgspec.Struct, frozen=True):
         return [MetricSpec(metric.name, metric.unit, description=metric.description) for metric in self.metrics]
 
 
-def load(path: Path | str, extra_args: ExtraReader | None = None) -> MetricsFile:
-    """The metrics of a file. Raises DocumentError with all faults, also if the file cannot be read."""
+def load(path: Path | str, extra_args: ExtraReader | None = None, skip: str = "") -> MetricsFile:
+    """The metrics of a file; `skip` is the expression of those that have none of their own.
+
+    Raises DocumentError with all faults, also if the file cannot be read.
+    """
     try:
         text = Path(path).read_text(encoding="utf-8")
     except OSError as fault:
         raise DocumentError(str(path), [Problem("", 1, f"cannot be read: {fault.strerror}")]) from fault
     except UnicodeDecodeError as fault:
         raise DocumentError(str(path), [Problem("", 1, f"is not text in UTF-8: {fault.reason}")]) from fault
-    return read(text, str(path), extra_args)
+    return read(text, str(path), extra_args, skip)
 
 
-def read(text: str, name: str, extra_args: ExtraReader | None = None) -> MetricsFile:
-    """The metrics of a text; `name` is the file name that errors show. Raises DocumentError with all faults."""
+def read(text: str, name: str, extra_args: ExtraReader | None = None, skip: str = "") -> MetricsFile:
+    """The metrics of a text; `name` is the file name that errors show, `skip` as `load` has it.
+
+    Raises DocumentError with all faults.
+    """
     problems = Problems(name)
     root = problems.members(load_document(text, name), ("metrics",), required=("metrics",))
     found: list[tuple[Node, Metric]] = []
     if "metrics" in root:
         for key, node in _definitions(problems, root["metrics"]):
-            metric = _metric(problems, key, node, extra_args or _any_mapping)
+            metric = _metric(problems, key, node, extra_args or _any_mapping, _skip_of(skip))
             if metric is not None:
                 found.append((node, metric))
     _refuse_same_names(problems, found)
@@ -141,7 +151,7 @@ def _definitions(problems: Problems, node: Node) -> list[tuple[Node, Node]]:
     return found
 
 
-def _metric(problems: Problems, key: Node, node: Node, extra_args: ExtraReader) -> Metric | None:
+def _metric(problems: Problems, key: Node, node: Node, extra_args: ExtraReader, skip: Skip | None) -> Metric | None:
     before = len(problems.found)
     members = problems.members(node, _KEYS, required=("unit",))
     name = problems.text(members["alt_name"]) if "alt_name" in members else key.text
@@ -154,7 +164,7 @@ def _metric(problems: Problems, key: Node, node: Node, extra_args: ExtraReader) 
     if mutate == "MAP" and not mutate_map and "mutate_map" not in members:
         problems.add(members["mutate"], "MAP needs a `mutate_map`: without it every quantity would be 0")
     if "skip_datapoints_expression" in members:
-        _refuse_skipping(problems, members["skip_datapoints_expression"])
+        skip = _skip(problems, members["skip_datapoints_expression"])
     groupby = _labels(problems, members.get("groupby"))
     metadata = _labels(problems, members.get("metadata"))
     extra = extra_args(problems, members.get("extra_args"))
@@ -168,7 +178,7 @@ def _metric(problems: Problems, key: Node, node: Node, extra_args: ExtraReader) 
     assert factor is not None
     assert offset is not None
     return Metric(
-        key.text, name, unit, factor, offset, Mutate(mutate), mutate_map, groupby, metadata, description, extra
+        key.text, name, unit, factor, offset, Mutate(mutate), mutate_map, groupby, metadata, description, skip, extra
     )
 
 
@@ -193,18 +203,15 @@ def _number(problems: Problems, node: Node) -> Number | None:
         return None
     if node.kind == "int" and isinstance(node.value, int):  # also 0x10 and 1_000: what YAML makes of it
         return Number(Fraction(node.value), Decimal(node.value))
-    if node.kind == "str" and _FRACTION.fullmatch(text):
-        try:
-            exact = Fraction(text.replace(" ", ""))
-            return Number(exact, Decimal(float(exact)))
-        except (ZeroDivisionError, OverflowError):
-            problems.add(node, f"{text!r} has no value: its denominator is 0 or it is too large")
-            return None
-    if not _DECIMAL.fullmatch(text.replace("_", "")):
+    if not (_DECIMAL.fullmatch(text.replace("_", "")) or (node.kind == "str" and _FRACTION.fullmatch(text))):
         problems.add(node, f'expected a number or a fraction such as "1/1048576", got {text!r}')
         return None
-    decimal = Decimal(text.replace("_", ""))
-    return Number(Fraction(decimal), Decimal(float(decimal)) if node.kind == "float" else decimal)
+    try:
+        exact = Fraction(text.replace(" ", "").replace("_", ""))
+        return Number(exact, Decimal(float(exact)))
+    except (ZeroDivisionError, OverflowError):
+        problems.add(node, f"{text!r} has no value: its denominator is 0 or it is too large")
+        return None
 
 
 _ONE = Number(Fraction(1), Decimal(1))
@@ -217,23 +224,45 @@ def _mutate_map(problems: Problems, node: Node | None) -> tuple[MapEntry, ...]:
     if node.kind != "map" or not node.entries:
         problems.add(node, "expected a mapping from numbers to numbers with at least one entry")
         return ()
-    entries = []
+    entries: list[MapEntry] = []
     for key, value in node.entries:
-        number = _number(problems, value)
-        if key.kind not in ("int", "float"):
+        mapped = _mapped_to(problems, value)
+        if key.kind not in ("int", "float", "bool"):
             problems.add(key, f"{key.text!r} is no number: it would never match a quantity. Write it without quotes")
             continue
-        known = _number(problems, key)
-        if number is not None and known is not None:
-            shown = Decimal(str(value.value)) if value.kind == "float" else number.binary
-            entries.append(MapEntry(known, shown))
+        number = _switch(key) or _number(problems, key)
+        if number is not None and mapped is not None:
+            entries.append(MapEntry(number, mapped))
     return tuple(entries)
 
 
-def _refuse_skipping(problems: Problems, node: Node) -> None:
+def _mapped_to(problems: Problems, node: Node) -> Decimal | None:
+    """What a key stands for: the shortest decimal text of a number, which CloudKitty makes of a float too."""
+    switch = _switch(node)
+    if switch is not None:
+        return switch.binary
+    if node.kind == "int":
+        number = _number(problems, node)
+        return number.binary if number is not None else None
+    decimal = problems.decimal(node)
+    return Decimal(str(float(decimal))) if decimal is not None and node.kind == "float" else decimal
+
+
+def _switch(node: Node) -> Number | None:
+    """True and False, which are 1 and 0 to Python."""
+    return Number(Fraction(node.value), Decimal(node.value)) if isinstance(node.value, bool) else None
+
+
+def _skip(problems: Problems, node: Node) -> Skip | None:
     text = problems.text(node, 10_000) if node.kind != "bool" else str(node.value)
-    if text is not None and text.strip() != "False":
-        problems.add(node, 'is not supported yet: take it out, or write "False"')
+    fault = skip_fault(text) if text is not None else ""
+    if fault:
+        problems.add(node, fault)
+    return None if text is None or fault else _skip_of(text)
+
+
+def _skip_of(text: str) -> Skip | None:
+    return None if text.strip() in ("", "False") else Skip(text)
 
 
 def _refuse_same_names(problems: Problems, found: list[tuple[Node, Metric]]) -> None:

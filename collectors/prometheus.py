@@ -11,7 +11,7 @@ from collectors.prom_api import Item, PrometheusApi
 from collectors.prom_batch import Batches
 from collectors.prom_evidence import PrometheusEvidence
 from collectors.promql import is_metric_name, read_extra_args
-from collectors.quantity import PROMETHEUS_CONTEXT, QuantityError, quantity
+from collectors.quantity import PROMETHEUS, QuantityError, quantity
 from collectors.settings import CollectorSettings
 from collectors.source import Answer, PeriodSession, Source, SourceContext
 from rater.model.document import Node, Problems
@@ -139,7 +139,7 @@ class _Session:
             groupby, metadata = self._labels(item, metric, scope_id)
             raw = item.value[1] if item.value is not None else "a histogram"
             try:
-                qty = quantity(raw, metric, self._settings.numbers, PROMETHEUS_CONTEXT)
+                qty = quantity(raw, metric, self._settings.numbers, PROMETHEUS)
             except QuantityError as fault:
                 quarantined.append(QuarantinedItem(raw[:2000], f"its value {fault}", groupby, metadata))
                 continue

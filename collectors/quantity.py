@@ -1,4 +1,4 @@
-"""From the text that a source answers to a quantity: `mutate(raw * factor + offset)`.
+"""From what a source answers to a quantity: `mutate(raw * factor + offset)`.
 
 `numbers: cloudkitty` repeats CloudKitty's arithmetic for the source to the last digit, `numbers: exact` keeps what the
 source said.
@@ -11,14 +11,29 @@ from decimal import ROUND_HALF_EVEN, ROUND_HALF_UP, Context, Decimal, Inexact, I
 from fractions import Fraction
 from typing import Literal, TypeAlias
 
+import msgspec
+
 from collectors.metrics_yml import MapEntry, Metric, Mutate
 from rater.model.codec import MAX_MAGNITUDE, quantity_fault
 
-__all__ = ["PROMETHEUS_CONTEXT", "Numbers", "QuantityError", "quantity"]
+__all__ = ["GNOCCHI", "PROMETHEUS", "Arithmetic", "Numbers", "QuantityError", "quantity"]
 
 Numbers: TypeAlias = Literal["cloudkitty", "exact"]
 
-PROMETHEUS_CONTEXT = Context(prec=9, rounding=ROUND_HALF_UP)
+
+class Arithmetic(msgspec.Struct, frozen=True):
+    """What CloudKitty computes with for one kind of source."""
+
+    context: Context
+    rounds_raw: bool = False
+    """What the source says is rounded to the context before factor and offset come, and not only after them."""
+    is_binary: bool = False
+    """What the source says is read as a binary float, of which all digits count."""
+
+
+PROMETHEUS = Arithmetic(Context(prec=9, rounding=ROUND_HALF_UP), rounds_raw=True)
+GNOCCHI = Arithmetic(Context(prec=28, rounding=ROUND_HALF_EVEN), is_binary=True)
+
 _EXACT = Context(prec=60, rounding=ROUND_HALF_EVEN)  # 17 digits of a float times any factor one writes by hand
 _QUOTIENT = Context(prec=28, rounding=ROUND_HALF_EVEN)  # of a division that has no end
 
@@ -27,30 +42,36 @@ class QuantityError(ValueError):
     """An item of an answer that has no usable quantity; the message ends the sentence 'its value …'."""
 
 
-def quantity(raw: str, metric: Metric, numbers: Numbers, context: Context) -> Decimal:
-    """The quantity of an item; `context` is the arithmetic that CloudKitty uses for this source.
+def quantity(raw: str | float, metric: Metric, numbers: Numbers, arithmetic: Arithmetic) -> Decimal:
+    """The quantity of an item; `raw` is the text of the answer, or the float that its JSON was read as.
 
-    Raises QuantityError for what is no finite number, before or after the conversion, whatever `mutate` would make
-    of it: CloudKitty counts NaN as "on", or stops for ever.
+    `exact` takes a float as the shortest decimal text that means it, which is what the source wrote. Raises
+    QuantityError for what is no finite number, before or after the conversion, whatever `mutate` would make of it:
+    CloudKitty counts NaN as "on", or stops for ever.
     """
+    text = str(raw)
     try:
-        value = Decimal(raw)
+        value = Decimal(text)
+        if numbers == "cloudkitty" and arithmetic.is_binary:
+            value = Decimal(float(value))
     except InvalidOperation:
-        raise QuantityError(f"is {raw[:100]!r}, not a number") from None
+        raise QuantityError(f"is {text[:100]!r}, not a number") from None
     if not value.is_finite():
-        raise QuantityError(f"is {raw[:100]}: it must be a finite number")
+        raise QuantityError(f"is {text[:100]}: it must be a finite number")
     try:
-        mutated = _like_cloudkitty(value, metric, context) if numbers == "cloudkitty" else _exactly(value, metric)
+        mutated = _like_cloudkitty(value, metric, arithmetic) if numbers == "cloudkitty" else _exactly(value, metric)
     except (InvalidOperation, Overflow):
-        raise QuantityError(f"{raw[:100]} is too large for factor and offset") from None
+        raise QuantityError(f"{text[:100]} is too large for factor and offset") from None
     fault = quantity_fault(mutated)
     if fault:
-        raise QuantityError(f"{raw[:100]} {fault} after factor and offset")
+        raise QuantityError(f"{text[:100]} {fault} after factor and offset")
     return mutated
 
 
-def _like_cloudkitty(value: Decimal, metric: Metric, context: Context) -> Decimal:
-    with localcontext(context):
+def _like_cloudkitty(value: Decimal, metric: Metric, arithmetic: Arithmetic) -> Decimal:
+    with localcontext(arithmetic.context):
+        if arithmetic.rounds_raw:
+            value = +value
         converted = value * metric.factor.binary + metric.offset.binary
         return _mutate(converted, metric, exact=False)
 

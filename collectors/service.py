@@ -173,7 +173,7 @@ def _context(
     if not str(metrics_conf):
         raise SettingsError("metrics_conf is missing: name the metrics.yml that says what to collect")
     factory = source_factory(settings.source)
-    metrics = load(metrics_conf, factory.read_extra_args).metrics
+    metrics = load(metrics_conf, factory.read_extra_args, settings.skip_datapoints_expression).metrics
     _check_names(settings, metrics, metrics_conf)
     return SourceContext(settings, period_seconds, metrics), factory
 

@@ -9,6 +9,7 @@ import msgspec
 from msgspec import Meta
 
 from collectors.quantity import Numbers
+from collectors.skip_expression import skip_fault
 
 __all__ = [
     "CollectorSettings",
@@ -113,8 +114,11 @@ class CollectorSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True)
     fetcher: str = "static"
     """An entry point of group `rater.fetchers`."""
     scope_key: Label = "project_id"
-    numbers: Numbers = "cloudkitty"
-    """cloudkitty: its arithmetic for this source, to the last digit; exact: what the source said."""
+    numbers: Numbers = "exact"
+    """exact: what the source said; cloudkitty: its arithmetic for this source, to the last digit, for whoever brings a
+    metrics.yml from there and compares bills."""
+    skip_datapoints_expression: str = ""
+    """Of metrics that have none in metrics.yml, as CloudKitty's option of that name; default: nothing is left out."""
     since: Annotated[str, Meta(pattern=r"^(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(Z|[+-]\d\d:\d\d))?$")] = ""
     """From when on is collected at the first start; default: from the period of that start. Later a new scope is
     collected from when this collector last saw that it was not there."""
@@ -130,6 +134,9 @@ class CollectorSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True)
     """For sources and fetchers that others provide."""
 
     def __post_init__(self) -> None:
+        fault = skip_fault(self.skip_datapoints_expression) if self.skip_datapoints_expression else ""
+        if fault:
+            raise ValueError(f"skip_datapoints_expression {fault}")
         if self.since:
             try:
                 _ = self.since_instant

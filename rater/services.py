@@ -212,6 +212,7 @@ _COLLECTOR_GAUGES: list[tuple[str, str, Callable[[CollectorStatus], float]]] = [
     ("scopes", "Scopes that are collected", lambda status: status.scopes),
     ("published", "Collections published since the start", lambda status: status.published),
     ("failed", "Questions without a whole answer since the start", lambda status: status.failed),
+    ("skipped", "Points left out by a skip_datapoints_expression since the start", lambda status: status.skipped),
     ("open_periods", "Periods of a scope and metric not proven whole", lambda status: status.open_periods),
     ("oldest_open_timestamp", "Begin of the oldest of them, 0 if there is none", lambda status: status.oldest_open),
 ]

@@ -9,6 +9,7 @@ import msgspec
 from collectors.errors import NotSettledError, OversizedError, SourceError
 from collectors.metrics_yml import Metric
 from collectors.parts import CollectionDraft, encode_parts
+from collectors.skipping import without_skipped
 from collectors.source import Answer, PeriodSession, Source
 from collectors.times import iso
 from rater.model.codec import MSGPACK, decode_usage
@@ -72,6 +73,7 @@ class Asking:
             for entry in entries:
                 metric, now = self._metrics[entry.metric], self._clock()
                 answer = await self._session_of(period).collect(frame.scope_id, metric)
+                answer = without_skipped(answer, metric, period.begin)
                 less = _less(entry, answer)
                 if less and not self._accept_less:
                     return self._left(material, f"metric {entry.metric!r}: {less}")

@@ -1,4 +1,4 @@
-"""CloudKitty's metrics.yml: what is read, what is refused, and its arithmetic."""
+"""CloudKitty's metrics.yml: what is read and what is refused."""
 
 from __future__ import annotations
 
@@ -7,15 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from collectors.metrics_yml import Metric, Mutate, load, read
-from collectors.quantity import PROMETHEUS_CONTEXT, Numbers, QuantityError, quantity
+from collectors.metrics_yml import Mutate, load, read
+from collectors.skip_expression import Skip
 from rater.model.document import DocumentError
 from rater.model.metric import MetricSpec
-
-
-def _only(definition: str) -> Metric:
-    (metric,) = read(f"metrics:\n  m:\n    unit: u\n{definition}", "metrics.yml").metrics
-    return metric
 
 
 def _faults(text: str) -> list[str]:
@@ -102,7 +97,8 @@ extra: 1
         "'ROUND'",
         "metrics.yml:14: metrics.c.mutate_map.0: '0' is no number: it would never match a quantity. Write it without "
         "quotes",
-        'metrics.yml:15: metrics.c.skip_datapoints_expression: is not supported yet: take it out, or write "False"',
+        "metrics.yml:15: metrics.c.skip_datapoints_expression: has to ask datapoint for one of vol, groupby, metadata, "
+        "by ['…'] or .get('…')",
         "metrics.yml:16: metrics.c.extra_args: expected a mapping",
         "metrics.yml:17: metrics.d: is an empty list: give at least one definition",
         "metrics.yml:18: metrics.1: expected the name of a metric as text, got '1': put it in quotes",
@@ -139,53 +135,43 @@ def test_a_file_that_cannot_be_read_is_a_fault_of_the_document(tmp_path: Path) -
         load(tmp_path / "latin.yml")
 
 
-@pytest.mark.parametrize(
-    ("definition", "raw", "expected"),
-    [  # each of them was run on CloudKitty
-        ("", "1.23456789012", "1.23456789"),
-        ("", "123456789.5", "123456790"),
-        ("    factor: 1/3\n", "10", "3.33333333"),
-        ("    factor: 0.1\n", "3", "0.300000000"),
-        ("    mutate: CEIL\n", "1.0000000001", "1"),
-        ("    mutate: CEIL\n", "1.00000001", "2"),
-        ("    mutate: FLOOR\n", "1.99999999", "1"),
-        ("    mutate: FLOOR\n", "1.999999999", "2"),
-        ("    mutate: NUMBOOL\n", "7", "1.0"),
-        ("    mutate: NOTNUMBOOL\n", "7", "0.0"),
-        ("    mutate: NOTNUMBOOL\n", "0", "1.0"),
-        ("    offset: 5\n    factor: 2\n", "1", "7"),
-        ("    mutate: MAP\n    mutate_map: {4: 2.5}\n", "4.0", "2.5"),
-        ("    mutate: MAP\n    mutate_map: {4: 2.5}\n", "5", "0.0"),
-        ("    mutate: MAP\n    mutate_map: {0.1: 1}\n", "0.1", "0.0"),  # the key is a binary float
-    ],
-)
-def test_numbers_as_cloudkitty_has_them(definition: str, raw: str, expected: str) -> None:
-    assert str(quantity(raw, _only(definition), "cloudkitty", PROMETHEUS_CONTEXT)) == expected
+def test_a_key_of_a_map_counts_once_whatever_it_looks_like() -> None:
+    """Given 1, 1.0 and true, which are one number to Python; then only one of them could count."""
+    faults = _faults("metrics:\n  m:\n    unit: u\n    mutate_map:\n      1: 2\n      1.0: 3\n      true: 4\n")
+
+    assert [fault.partition(":")[2].partition(": ")[0] for fault in faults] == ["6", "7"]
+    assert all("repeated: first on line 5" in fault for fault in faults)
 
 
-@pytest.mark.parametrize(
-    ("definition", "raw", "expected"),
-    [
-        ("", "1.2345678901234567", "1.2345678901234567"),
-        ("    factor: 0.1\n", "3", "0.3"),
-        ("    factor: 1/1024\n", "1", "0.0009765625"),
-        ("    factor: 1/3\n", "10", "3.333333333333333333333333333"),
-        ("    offset: 0.25\n", "1e3", "1000.25"),
-        ("    mutate: CEIL\n", "1.0000000001", "2"),
-        ("    mutate: MAP\n    mutate_map: {0.1: 1}\n", "0.1", "1"),
-    ],
-)
-def test_exact_numbers(definition: str, raw: str, expected: str) -> None:
-    assert quantity(raw, _only(definition), "exact", PROMETHEUS_CONTEXT) == Decimal(expected)
+def test_what_a_key_stands_for_is_a_number() -> None:
+    assert _faults("metrics:\n  m:\n    unit: u\n    mutate_map: {1: x, 2: 1/2, 3: null, 4: [1]}\n") == [
+        "metrics.yml:4: metrics.m.mutate_map.1: expected a decimal number, got text 'x'",
+        "metrics.yml:4: metrics.m.mutate_map.2: expected a decimal number, got text '1/2'",
+        "metrics.yml:4: metrics.m.mutate_map.3: expected a decimal number, got null",
+        "metrics.yml:4: metrics.m.mutate_map.4: expected a decimal number, got a list",
+    ]
 
 
-@pytest.mark.parametrize("numbers", ["cloudkitty", "exact"])
-@pytest.mark.parametrize("mutate", ["NONE", "NUMBOOL", "CEIL"])
-@pytest.mark.parametrize("raw", ["NaN", "+Inf", "-Inf", "", "one", "1e31"])
-def test_what_is_no_number_of_use_has_no_quantity(raw: str, mutate: str, numbers: Numbers) -> None:
-    metric = _only(f"    mutate: {mutate}\n")
-    if raw == "1e31" and mutate == "NUMBOOL":
-        assert quantity(raw, metric, numbers, PROMETHEUS_CONTEXT) == 1
-        return
-    with pytest.raises(QuantityError):
-        quantity(raw, metric, numbers, PROMETHEUS_CONTEXT)
+@pytest.mark.parametrize("factor", ['"1e400"', "1/0", "2/3/4", "1//2", ".inf", "yes", "[1]", f'"{"1" * 101}"'])
+def test_a_factor_that_is_no_finite_number_is_refused(factor: str) -> None:
+    (fault,) = _faults(f"metrics:\n  m:\n    unit: u\n    factor: {factor}\n")
+
+    assert fault.startswith("metrics.yml:4: metrics.m.factor: ")
+
+
+def test_what_skips_points_is_the_own_expression_or_else_that_of_the_installation() -> None:
+    text = """
+metrics:
+  a: {unit: u}
+  b: {unit: u, skip_datapoints_expression: "False"}
+  c: {unit: u, skip_datapoints_expression: false}
+  d:
+    - {unit: u, skip_datapoints_expression: "datapoint['vol']['qty'] == 0"}
+    - {unit: u, alt_name: e}
+"""
+    zero, negative = "datapoint['vol']['qty'] == 0", "datapoint['vol']['qty'] < 0"
+    without = {m.name: m.skip for m in read(text, "metrics.yml").metrics}
+    with_default = {m.name: m.skip for m in read(text, "metrics.yml", skip=negative).metrics}
+
+    assert without == {"a": None, "b": None, "c": None, "d": Skip(zero), "e": None}
+    assert with_default == {"a": Skip(negative), "b": None, "c": None, "d": Skip(zero), "e": Skip(negative)}
