@@ -16,7 +16,7 @@ export PATH := $(PATH):$(CURDIR)/.cache/prometheus/bin
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test lint format types imports schemas schemas-check unit integration conformance \
-	conformance-long sim sim-long chaos chaos-long e2e month bench bench-checkpoint bench-rating bench-rules bench-scripts mutants mutants-rating \
+	conformance-long sim sim-long chaos chaos-long e2e month bench bench-checkpoint bench-collect bench-rating bench-rules bench-scripts mutants mutants-rating \
 	kafka tools lock lock-cloudkitty clean .venv check-python
 
 help:  ## Lists the targets
@@ -93,6 +93,9 @@ month: .venv  ## A month of 10 million samples, late, twice and lost, against a 
 
 bench: .venv  ## Measures throughput, cost per sample and memory (ARGS="--help" shows what can be set)
 	$(BIN)/python -m benchmarks.stream $(ARGS)
+
+bench-collect: tools  ## Measures a period of 1 000 scopes and 20 metrics from Prometheus to Kafka, CloudKitty beside it
+	$(BIN)/python -m benchmarks.collect $(ARGS)
 
 bench-checkpoint: .venv  ## Measures checkpoints and restarts from 10 000 to 2 million live points (ARGS="--help" shows what can be set)
 	$(BIN)/python -m benchmarks.checkpoint $(ARGS)
