@@ -18,6 +18,7 @@ from decimal import ROUND_HALF_UP, Decimal, localcontext
 from typing import Any
 from wsgiref import simple_server
 
+import cloudkitty_collect
 import oslo_messaging
 import sqlalchemy
 from cloudkitty import config, dataframe, db, messaging, orchestrator, storage  # noqa: F401 - config registers the options
@@ -300,6 +301,8 @@ ANSWERS: dict[str, Callable[[Json], Json]] = {
     "load": load,
     "serve": serve,
     "measure": measure,
+    "collect": cloudkitty_collect.collect,
+    "gnocchi_numbers": cloudkitty_collect.gnocchi_numbers,
 }
 
 
