@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from decimal import Decimal
 from typing import Any, ClassVar
 
 import pytest
@@ -15,7 +16,7 @@ from collectors.runner import Collector
 from collectors.settings import CollectorSettings, CompletenessSettings, EvidenceSettings
 from collectors.source import Answer
 from rater.model.interval import Interval
-from rater.model.usage import ScopePlan
+from rater.model.usage import Sample, ScopePlan, Series
 
 T = 1_767_225_600
 P = 3600
@@ -465,3 +466,23 @@ async def test_after_an_outage_of_the_source_what_was_partly_answered_is_asked_a
     # then that hour is whole
     assert [list(d.covers) for d in log.drafts if (d.metric, d.begin) == ("m", T)][-1] == [Interval(T, T + P)]
     assert collector.status.open_periods == 0
+
+
+async def test_points_that_an_expression_leaves_out_are_not_published_and_are_counted(world: World, log: Any) -> None:
+    """Given three resources, one with 0; then it is left out, whatever the source, and the period is covered."""
+    metrics = read(
+        "metrics: {m: {unit: u, skip_datapoints_expression: \"datapoint['vol']['qty'] == 0\"}}", "metrics.yml"
+    )
+
+    def answer(scope_id: str, metric: str, period: Interval) -> Answer:
+        series = [Series({"id": f"vm-{n}"}) for n in range(3)]
+        return Answer([period], series=series, samples=[Sample(n, *period, Decimal(n)) for n in range(3)])
+
+    world.answer = answer
+    settings = CollectorSettings(source="fake", since="2026-01-01T00:00:00Z")
+    collector = Collector(settings, metrics.metrics, P, world, world, log, History("fake", P), world.clock)
+    await collector.round()
+
+    assert [[s.qty for s in draft.samples] for draft in log.drafts] == [[Decimal(1), Decimal(2)]] * 3
+    assert {draft.note for draft in log.drafts} == {"1 points left out by skip_datapoints_expression"}
+    assert (collector.status.skipped, collector.status.open_periods) == (3, 0)

@@ -6,9 +6,11 @@ import time
 from contextlib import suppress
 from decimal import Decimal
 
+import msgspec
 import pytest
 
 from collectors.metrics_yml import read
+from collectors.settings import CollectorSettings
 from collectors.skip_expression import MAX_LENGTH, Skip, SkipError, skip_fault
 from collectors.skipping import without_skipped
 from collectors.source import Answer
@@ -142,6 +144,12 @@ def test_the_dearest_expressions_end_soon() -> None:
         with suppress(SkipError):
             Skip(text).skips("u", Decimal("9" * 20), {}, {}, T)
         assert time.process_time() - began < 1.0
+
+
+def test_the_expression_of_the_installation_is_checked_with_the_settings() -> None:
+    with pytest.raises(msgspec.ValidationError, match=r"skip_datapoints_expression calls foo\(\), which is unknown"):
+        msgspec.convert({"skip_datapoints_expression": "foo()"}, CollectorSettings)
+    assert msgspec.convert({"skip_datapoints_expression": "True"}, CollectorSettings).numbers == "exact"
 
 
 # --- what becomes of an answer
