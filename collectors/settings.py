@@ -9,6 +9,7 @@ import msgspec
 from msgspec import Meta
 
 from collectors.quantity import Numbers
+from collectors.rest_settings import RestFetcherSettings, RestSettings
 from collectors.skip_expression import skip_fault
 
 __all__ = [
@@ -129,6 +130,8 @@ class CollectorSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True)
     prometheus: PrometheusSettings = PrometheusSettings()
     static: StaticFetcherSettings = StaticFetcherSettings()
     prometheus_fetcher: PrometheusFetcherSettings = PrometheusFetcherSettings()
+    rest: RestSettings = RestSettings()
+    rest_fetcher: RestFetcherSettings = RestFetcherSettings()
     completeness: CompletenessSettings = CompletenessSettings()
     options: dict[str, str] = {}
     """For sources and fetchers that others provide."""

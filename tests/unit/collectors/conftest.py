@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+
 import pytest
 
 from collectors.parts import CollectionDraft
 from rater.model.rated import RejectedHeaders
 from rater.model.usage import CollectionFailed, ScopePlan
+from tests.unit.collectors.rest_endpoint import Endpoint, serving
 
 
 class MemoryLog:
@@ -34,3 +37,9 @@ class MemoryLog:
 @pytest.fixture
 def log() -> MemoryLog:
     return MemoryLog()
+
+
+@pytest.fixture
+async def endpoint() -> AsyncIterator[Endpoint]:
+    async with serving(Endpoint()) as found:
+        yield found
