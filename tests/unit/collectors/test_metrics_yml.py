@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from collectors.metrics_yml import Mutate, load, read
+from collectors.metrics_yml import _KEYS, Mutate, load, read
+from collectors.promql import read_extra_args
 from collectors.skip_expression import Skip
 from rater.model.document import DocumentError
 from rater.model.metric import MetricSpec
@@ -61,6 +62,15 @@ metrics:
         MetricSpec("instance", "instance"),
         MetricSpec("volume", "GiB", description="Volumes"),
     ]
+
+
+def test_the_example_of_the_documentation_is_faultless_and_shows_every_key() -> None:
+    text = (Path(__file__).parents[3] / "docs" / "metrics-yml.md").read_text(encoding="utf-8")
+    example = text.split("```yaml\n")[1].split("```")[0]
+    (metric,) = read(example, "metrics.yml", read_extra_args).metrics
+
+    assert all(f"    {key}:" in example for key in _KEYS)
+    assert (metric.name, metric.mutate, metric.skip) == ("requests", Mutate.MAP, Skip('datapoint["vol"]["qty"] == 0'))
 
 
 def test_every_fault_is_named_at_once_with_path_and_line() -> None:
