@@ -197,7 +197,7 @@ def _labels(problems: Problems, node: Node | None) -> tuple[str, ...]:
 
 def _number(problems: Problems, node: Node) -> Number | None:
     """An integer, a number with a point, a decimal text or a fraction such as `1/1048576`."""
-    text = node.text
+    text = node.text.strip()
     if node.kind not in ("int", "float", "str") or len(text) > _MAX_NUMBER_LENGTH:
         problems.add(node, 'expected a number or a fraction such as "1/1048576"')
         return None

@@ -10,6 +10,7 @@ from typing import Any
 
 import yaml
 from cloudkitty import dataframe, orchestrator
+from cloudkitty import utils as ck_utils
 from cloudkitty.collector import gnocchi, prometheus
 from oslo_config import cfg
 
@@ -32,6 +33,23 @@ def collect(request: Json) -> Json:
     worker._conf = definitions
     worker.map_metric_definition_by_alt_name = worker.create_alt_name_map()
     return {"metrics": {key: _collected(collector, worker, key, begin, end, request) for key in sorted(collector.conf)}}
+
+
+def definitions(request: Json) -> Json:
+    """The metrics that the Prometheus collector reads from a metrics.yml, by its own keys, or why it refuses it."""
+    cfg.CONF.set_override("scope_key", "project_id", "collect")
+    try:
+        conf = prometheus.PrometheusCollector.check_configuration(yaml.safe_load(request["metrics_yml"]))
+    except Exception as error:  # noqa: BLE001 - whatever CloudKitty raises ends its start
+        return {"refused": f"{type(error).__name__}: {error}"}
+    return {"metrics": {key: _definition(one) for key, one in sorted(conf.items())}}
+
+
+def _definition(conf: Json) -> Json:
+    texts = ("unit", "mutate", "alt_name", "description", "groupby", "metadata", "extra_args")
+    return {key: conf[key] for key in texts if key in conf} | {
+        key: str(ck_utils.num2decimal(conf[key])) for key in ("factor", "offset")
+    }
 
 
 def _collected(collector: Any, worker: Any, key: str, begin: Any, end: Any, request: Json) -> Json:

@@ -302,6 +302,7 @@ ANSWERS: dict[str, Callable[[Json], Json]] = {
     "serve": serve,
     "measure": measure,
     "collect": cloudkitty_collect.collect,
+    "definitions": cloudkitty_collect.definitions,
     "gnocchi_numbers": cloudkitty_collect.gnocchi_numbers,
 }
 
