@@ -78,7 +78,7 @@ class _FromServer:
                 started = self._clock()
                 try:
                     self._token = await self._ask()
-                except SourceError as fault:
+                except (SourceError, SettingsError) as fault:
                     raise SourceAwayError(str(fault)) from None  # without a token nothing can be asked
                 life = self._token.seconds
                 self._until = started + max(life - _MARGIN_SECONDS, life * 0.9)
@@ -100,13 +100,19 @@ def credentials(auth: RestAuth, http: Http, clock: Callable[[], float] = time.mo
     if (header := auth.header) is not None:
         return _FromFiles(lambda: {header.name: _secret(f"{key}.header.value_file", header.value_file)})
     if (oauth2 := auth.oauth2) is not None:
-        secret = _secret(f"{key}.oauth2.secret_file", oauth2.secret_file)
-        return _FromServer(lambda: _oauth2(http, oauth2, secret), clock)
+        secret = _reader(f"{key}.oauth2.secret_file", oauth2.secret_file)
+        return _FromServer(lambda: _oauth2(http, oauth2, secret()), clock)
     if (keystone := auth.keystone) is not None:
         name = "secret_file" if keystone.secret_file else "password_file"
-        secret = _secret(f"{key}.keystone.{name}", keystone.secret_file or keystone.password_file)
-        return _FromServer(lambda: _keystone(http, keystone, secret), clock)
+        secret = _reader(f"{key}.keystone.{name}", keystone.secret_file or keystone.password_file)
+        return _FromServer(lambda: _keystone(http, keystone, secret()), clock)
     return _FromFiles(dict)
+
+
+def _reader(key: str, path: str) -> Callable[[], str]:
+    """Reads a secret whenever it is needed, since it may change; now as well. Raises SettingsError."""
+    _secret(key, path)
+    return lambda: _secret(key, path)
 
 
 def _secret(key: str, path: str) -> str:
@@ -174,9 +180,10 @@ def _keystone_auth(settings: RestKeystone, secret: str) -> dict[str, Any]:
 def _life(expires_at: Any) -> float:
     """Seconds until then by our own clock: a Keystone whose clock differs is found by the 401 that follows."""
     try:
-        return (datetime.fromisoformat(expires_at) - datetime.now(UTC)).total_seconds()
+        seconds = (datetime.fromisoformat(expires_at) - datetime.now(UTC)).total_seconds()
     except (TypeError, ValueError):
         return _UNKNOWN_LIFE
+    return seconds if seconds > 0 else _UNKNOWN_LIFE
 
 
 def _is_token(value: Any) -> TypeGuard[str]:

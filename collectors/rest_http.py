@@ -80,6 +80,8 @@ class Http:
             raise SourceAwayError(f"{where}: no connection ({fault})") from None
         except aiohttp.ClientError as fault:
             raise SourceAwayError(f"{where}: no answer that is HTTP ({type(fault).__name__})") from None
+        except ValueError as fault:  # a host or header that cannot be written, told with its content
+            raise SourceAwayError(f"{where}: cannot be asked ({type(fault).__name__})") from None
 
     def _open(self) -> aiohttp.ClientSession:
         if self._session is None:
@@ -92,7 +94,11 @@ class Http:
         return self._session
 
     async def _read(self, response: aiohttp.ClientResponse, limit: int, where: str) -> bytes:
-        if "content-length" not in response.headers and "transfer-encoding" not in response.headers:
+        if (
+            response.status == 200
+            and "content-length" not in response.headers
+            and "transfer-encoding" not in response.headers
+        ):
             raise SourceError(f"{where}: the answer does not say where it ends, so it may have been cut off")
         chunks: list[bytes] = []
         size = 0

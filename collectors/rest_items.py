@@ -141,8 +141,7 @@ class ItemReader(msgspec.Struct, frozen=True):
                     fault = fault or f"label {name!r} is {kind_of(value)}"
             kinds.append(labels)
         groupby, metadata = kinds
-        if groupby[self.scope_key] == "":
-            groupby[self.scope_key] = scope_id
+        groupby[self.scope_key] = scope_id  # as text, also where the item has a number, or nothing
         return groupby, metadata, fault
 
     def _label(self, item: Any, name: str) -> Any:

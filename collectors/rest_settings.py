@@ -5,6 +5,7 @@ Expressions are JMESPath on the answer, or `header:NAME` for a header of it. Sec
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import Annotated, Any, Literal, TypeAlias
 
@@ -31,6 +32,7 @@ __all__ = [
 
 HEADER = "header:"
 """How an expression begins that names a header of the answer."""
+_HEADER_NAME = r"^[A-Za-z0-9!#$%&'*+.^_`|~-]+$"
 _SECRET_HEADERS = ("authorization", "cookie", "proxy-authorization", "x-auth-token", "x-api-key")
 
 Url: TypeAlias = Annotated[str, Meta(pattern=r"^https?://[^\s@/]+[^\s@]*$", max_length=2000)]
@@ -75,7 +77,7 @@ class RestBearer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class RestHeader(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A header with a secret in it, such as `X-API-Key`."""
 
-    name: Annotated[str, Meta(pattern=r"^[A-Za-z0-9!#$%&'*+.^_`|~-]+$", max_length=255)]
+    name: Annotated[str, Meta(pattern=_HEADER_NAME, max_length=255)]
     value_file: Given
 
 
@@ -91,6 +93,9 @@ class RestOAuth2(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """True: id and secret go as fields of the form and not as basic authorization."""
     parameters: dict[str, str] = {}
     """More fields of the form, such as `audience`. Nothing secret here."""
+
+    def __post_init__(self) -> None:
+        _refuse(f"url {fault}" for fault in url_faults(self.url, ()))
 
 
 class RestKeystone(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -109,6 +114,7 @@ class RestKeystone(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The secret of the application credential."""
 
     def __post_init__(self) -> None:
+        _refuse(f"url {fault}" for fault in url_faults(self.url, ()))
         by_password = bool(self.username and self.password_file and self.project)
         by_credential = bool(self.application_credential_id and self.secret_file)
         others = (self.username, self.password_file, self.project)
@@ -205,7 +211,7 @@ class RestConnection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     format: Literal["json", "csv"] = "json"
     content_type: str = ""
     """Taken beside those of the format, for a server that names another one."""
-    delimiter: Annotated[str, Meta(min_length=1, max_length=1)] = ","
+    delimiter: Annotated[str, Meta(pattern=r'^[^"\r\n]$', max_length=1)] = ","
     """Between the cells of a CSV row."""
     paging: RestPaging = RestPaging()
 
@@ -220,7 +226,9 @@ class RestConnection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             faults.append("body belongs to method POST")
         if self.ca_file and self.insecure:
             faults.append("ca_file and insecure exclude each other: give one of them")
-        for name in self.headers:
+        for name, value in self.headers.items():
+            if not re.fullmatch(_HEADER_NAME, name) or not value.isprintable():
+                faults.append(f"headers: {name!r} is no header, or has a value that cannot be written in one line")
             if name.lower() in _SECRET_HEADERS:
                 faults.append(f"headers: {name} belongs to auth, which takes it from a file")
         return faults

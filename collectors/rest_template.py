@@ -98,7 +98,8 @@ def _faults(text: str, known: tuple[str, ...]) -> list[str]:
     for match in _PLACEHOLDER.finditer(text):
         name, form = match.groups()
         if name not in known:
-            faults.append(f"{match.group()} is no placeholder: use {', '.join(f'{{{one}}}' for one in known)}")
+            use = ", ".join(f"{{{one}}}" for one in known) or "none here"
+            faults.append(f"{match.group()} is no placeholder: use {use}")
         elif form is not None and (name not in _TIMES or form not in TIME_FORMATS):
             faults.append(f"{match.group()} has no such format: times take {', '.join(TIME_FORMATS)}, others none")
     return faults

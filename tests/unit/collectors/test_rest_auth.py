@@ -122,6 +122,22 @@ async def test_oauth2_with_the_secret_in_the_form(endpoint: Endpoint, secret: Pa
     assert "Authorization" not in endpoint.asked[0].headers
 
 
+async def test_a_secret_that_was_changed_is_read_again(endpoint: Endpoint, secret: Path) -> None:
+    http = Http(RestConnection(), "collect.rest")
+    found = credentials(_oauth2(endpoint, secret, in_body=True), http)
+    endpoint.says({"access_token": "t"})
+    try:
+        secret.write_text("changed")
+        headers = await found.headers()
+        assert endpoint.asked[0].body.endswith(b"client_secret=changed")
+        assert found.forget(headers)
+        secret.unlink()
+        with pytest.raises(SourceAwayError, match=r"oauth2\.secret_file .* cannot be read"):
+            await found.headers()
+    finally:
+        await http.close()
+
+
 @pytest.mark.parametrize(("life", "kept"), [(600, 540), (60, 54), (None, 270), ("60", 270), (-5, 270)])
 async def test_a_token_is_kept_until_shortly_before_it_expires(
     endpoint: Endpoint, secret: Path, life: Any, kept: float

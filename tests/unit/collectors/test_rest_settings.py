@@ -13,6 +13,7 @@ from collectors.rest_settings import (
     RestFetcherSettings,
     RestHeader,
     RestKeystone,
+    RestOAuth2,
     RestPaging,
     RestProof,
     RestSettings,
@@ -30,7 +31,8 @@ def test_every_fault_of_the_section_is_told_at_once(tmp_path: Path) -> None:
   rest:
     url: "https://usage.example.org/v1/{scop}?from={begin:ms}"
     body: {a: ["{until}"]}
-    headers: {Authorization: Bearer x}
+    headers: {Authorization: Bearer x, "X Y": a, Z: "a\\nb"}
+    delimiter: '"'
     items: "data["
     labels: {id: "header:X"}
     until: end
@@ -49,6 +51,8 @@ def test_every_fault_of_the_section_is_told_at_once(tmp_path: Path) -> None:
         "body: {until} is no placeholder",
         "body belongs to method POST",
         "headers: Authorization belongs to auth",
+        "headers: 'X Y' is no header",
+        "headers: 'Z' is no header",
         "items is 'data[', no JMESPath",
         "labels.id is 'header:X': a header cannot stand here",
         "until needs time",
@@ -57,6 +61,7 @@ def test_every_fault_of_the_section_is_told_at_once(tmp_path: Path) -> None:
     ):
         assert any(part in text for text in told if text.startswith("collect.rest: ")), (part, told)
     assert any(text.startswith("collect.rest.auth.basic.password_file: is missing") for text in told)
+    assert any(text.startswith("collect.rest.delimiter: is") for text in told)
     assert any(text.startswith("collect.rest.auth.oauth2.url: is 'nowhere'") for text in told)
     assert "collect.rest.paging: kind token needs next" in "\n".join(told)
     assert "begin and end go together: give both or none; begin is 'a b', no JMESPath" in "\n".join(told)
@@ -82,6 +87,8 @@ def test_files_are_relative_to_the_settings(tmp_path: Path) -> None:
             lambda: RestKeystone("https://k/v3", username="u", application_credential_id="i", secret_file="f"),
             "and not both",
         ),
+        (lambda: RestKeystone("https://k/{scope}"), "url {scope} is no placeholder: use none here"),
+        (lambda: RestOAuth2("https://k:port/", "c", "f"), "url is no URL"),
         (lambda: RestPaging("link", next="a"), "next and parameter belong to kind token, not link"),
         (lambda: RestPaging("token", next="header:", parameter="p"), "a header cannot stand here"),
         (lambda: RestProof(end="a"), "begin and end go together"),

@@ -98,16 +98,16 @@ async def test_a_value_that_is_no_number_is_quarantined(
 
 
 async def test_labels_come_from_expressions_or_from_members_of_their_name(endpoint: Endpoint) -> None:
-    item = {"server": {"id": 7, "up": True}, "flavor.name": "m1", "load": 0.50, "none": None, "qty": 1, "tenant": "p1"}
+    item = {"server": {"id": 7, "up": True}, "flavor.name": "m1", "load": 0.50, "none": None, "qty": 1, "tenant": 7}
     endpoint.says({"items": [item]})
     text = "metrics: {cpu: {unit: h, groupby: [id, up, none, load, big], metadata: [flavor.name, lost]}}"
 
     labels = {"id": "server.id", "up": "server.up", "project_id": "tenant", "big": "`18446744073709551616`"}
-    answer = await collect(endpoint, text, labels=labels)
+    answer = await collect(endpoint, text, labels=labels, scope_id="7")
 
     assert answer.series == [
         Series(
-            {"id": 7, "up": True, "none": "", "load": "0.5", "big": "18446744073709551616", "project_id": "p1"},
+            {"id": 7, "up": True, "none": "", "load": "0.5", "big": "18446744073709551616", "project_id": "7"},
             {"flavor.name": "m1", "lost": ""},
         )
     ]
