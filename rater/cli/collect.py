@@ -10,6 +10,7 @@ import click
 
 from rater.cli import exits
 from rater.cli.app import session
+from rater.cli.import_settings import import_settings
 from rater.cli.output import instant, progress, remark
 from rater.cli.times import Instant
 from rater.cli.work import listen_option, observed, run, until_signal
@@ -135,6 +136,9 @@ def collect_replay(context: click.Context, files: tuple[str, ...], covers: tuple
             remark(f"{file}: {found.rejected} lines were rejected; they lie in topic rejected, with the reason")
             status = exits.FAILED
     return status
+
+
+collect.add_command(import_settings)
 
 
 def _replay(file: str, config: Config, options: Any) -> ReplayReport:
