@@ -5,12 +5,14 @@ from __future__ import annotations
 import time
 from contextlib import suppress
 from decimal import Decimal
+from pathlib import Path
 
 import msgspec
 import pytest
 
 from collectors.metrics_yml import read
-from collectors.settings import CollectorSettings
+from collectors.service import open_source
+from collectors.settings import CollectorSettings, PrometheusSettings
 from collectors.skip_expression import MAX_LENGTH, Skip, SkipError, skip_fault
 from collectors.skipping import without_skipped
 from collectors.source import Answer
@@ -150,6 +152,15 @@ def test_the_expression_of_the_installation_is_checked_with_the_settings() -> No
     with pytest.raises(msgspec.ValidationError, match=r"skip_datapoints_expression calls foo\(\), which is unknown"):
         msgspec.convert({"skip_datapoints_expression": "foo()"}, CollectorSettings)
     assert msgspec.convert({"skip_datapoints_expression": "True"}, CollectorSettings).numbers == "exact"
+
+
+async def test_the_expression_of_the_installation_reaches_the_metrics_of_a_source(tmp_path: Path) -> None:
+    (tmp_path / "metrics.yml").write_text("metrics: {m: {unit: u}, n: {unit: u, skip_datapoints_expression: 'False'}}")
+    settings = CollectorSettings(
+        prometheus=PrometheusSettings(url="http://127.0.0.1:1/api/v1"), skip_datapoints_expression="True"
+    )
+    async with open_source(settings, tmp_path / "metrics.yml", P) as (_, metrics):
+        assert {metric.name: metric.skip for metric in metrics} == {"m": Skip("True"), "n": None}
 
 
 # --- what becomes of an answer
