@@ -13,7 +13,7 @@ from collectors.bounded import remembered
 from collectors.errors import SettingsError, UnfitSourceError
 from collectors.metrics_yml import Metric
 from collectors.rest_answer import Expression, Page
-from collectors.rest_api import RestApi, origin
+from collectors.rest_api import RestApi, aside, origin
 from collectors.rest_items import ItemReader, Read
 from collectors.rest_proof import Proof
 from collectors.rest_settings import RestSettings, expression_faults
@@ -147,6 +147,7 @@ class _Session:
     def __init__(self, source: RestSource, period: Interval) -> None:
         self._source = source
         self._period = period
+        self._shares: dict[str, dict[str, list[Any]]] = {}
         self._shared: dict[tuple[str, str, str, str], asyncio.Future[list[Page]]] = {}
 
     async def collect(self, scope_id: str, metric: Metric) -> Answer:
@@ -154,9 +155,18 @@ class _Session:
         question = self._source.question(metric)
         pages = await self._pages(question, scope_id, metric)
         verdict = self._source.proof.of(self._period, pages)
-        read = question.reader.read((item for page in pages for item in page.items), scope_id, self._period)
+        read = await aside(_size(pages), partial(self._read, question, pages, scope_id, metric))
         note = "; ".join(filter(None, [verdict.note, _outside(read)]))
         return Answer(verdict.covers, verdict.proof, read.series, read.samples, read.quarantined, note)
+
+    def _read(self, question: _Question, pages: list[Page], scope_id: str, metric: Metric) -> Read:
+        """The items of a scope. Of an answer that many scopes share, each metric is divided up once."""
+        shares = self._shares.get(metric.name)
+        if shares is None:
+            shares = question.reader.shares(item for page in pages for item in page.items)
+            if not question.reader.is_scoped:
+                self._shares[metric.name] = shares
+        return question.reader.read(shares, scope_id, self._period)
 
     async def _pages(self, question: _Question, scope_id: str, metric: Metric) -> list[Page]:
         asked = Asked(self._period.begin, self._period.end, scope_id, metric.metric)
@@ -167,6 +177,10 @@ class _Session:
         if key not in self._shared:
             self._shared[key] = remembered(ask())
         return await asyncio.shield(self._shared[key])
+
+
+def _size(pages: list[Page]) -> int:
+    return sum(len(page.items) for page in pages)
 
 
 def _outside(read: Read) -> str:

@@ -59,7 +59,10 @@ class Expression:
     def of(self, document: Any, headers: Mapping[str, str] | None = None) -> Any:
         """What it finds, None if there is nothing. Raises SourceError where it cannot be applied."""
         if self._compiled is None:
-            return (headers or {}).get(self._header)
+            value = (headers or {}).get(self._header)
+            if value is not None and not value.isprintable():
+                raise SourceError(f"{self.key} finds a header that is no text")
+            return value
         try:
             return self._compiled.search(document)
         except _FAULTS as fault:
@@ -70,9 +73,12 @@ class Expression:
 def json_document(body: bytes) -> Any:
     """The document of a JSON body. Raises ValueError for what is no JSON; NaN and infinities are taken."""
     try:
-        return json.loads(body.decode("utf-8-sig"), parse_float=_with_text, parse_constant=_with_text)
+        document = json.loads(body.decode("utf-8-sig"), parse_float=_with_text, parse_constant=_with_text)
+        if b"\\ud" in body.lower():  # half a surrogate pair is JSON, and no text that a record could hold
+            json.dumps(document, ensure_ascii=False).encode()
     except RecursionError:
         raise ValueError("nested too deep") from None
+    return document
 
 
 def csv_document(body: bytes, delimiter: str) -> list[dict[str, str]]:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 from urllib.parse import quote
 
 from yarl import URL
@@ -17,7 +18,11 @@ from collectors.rest_http import Http, Reply, shown
 from collectors.rest_settings import RestConnection
 from collectors.rest_template import Asked, fill_body, fill_url
 
-__all__ = ["RestApi", "origin"]
+__all__ = ["RestApi", "aside", "origin"]
+
+T = TypeVar("T")
+
+_MANY_ITEMS = 5000  # 50 ms: an item of 70 bytes of JSON takes 2 µs to decode and 8 µs to read
 
 _TYPES = {"json": ("application/json", "text/json"), "csv": ("text/csv", "application/csv")}
 _ACCEPT = {"json": "application/json", "csv": "text/csv"}
@@ -76,7 +81,7 @@ class RestApi:
             reply = await self._ask(url, body, room)
             room -= len(reply.body)
             with _of_page(where, len(pages) + 1):
-                page = self._page(reply, items)
+                page = await aside(len(reply.body) // 70, partial(self._page, reply, items))
                 pages.append(page)
                 received += len(page.items)
                 url = self._following(first, url, reply, page, received)
@@ -150,6 +155,11 @@ class RestApi:
             case "offset" if page.items:
                 return _with(first, {paging.offset: str(received), paging.limit: str(paging.size)})
         return None
+
+
+async def aside(items: int, job: Callable[[], T]) -> T:
+    """What the job gives; in a thread if it reads many items, so that others who share the event loop go on."""
+    return await asyncio.to_thread(job) if items > _MANY_ITEMS else job()
 
 
 def origin(url: str) -> str:

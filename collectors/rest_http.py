@@ -97,7 +97,7 @@ class Http:
         if (
             response.status == 200
             and "content-length" not in response.headers
-            and "transfer-encoding" not in response.headers
+            and "chunked" not in response.headers.get("transfer-encoding", "").lower()
         ):
             raise SourceError(f"{where}: the answer does not say where it ends, so it may have been cut off")
         chunks: list[bytes] = []

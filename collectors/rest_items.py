@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from decimal import ROUND_HALF_EVEN, Context, Decimal
 from typing import Any
 
@@ -50,13 +50,28 @@ class ItemReader(msgspec.Struct, frozen=True):
     is_scoped: bool
     """Whether the source was asked for one scope; else items of other scopes are passed over."""
 
-    def read(self, items: Iterable[Any], scope_id: str, period: Interval) -> Read:
+    def shares(self, items: Iterable[Any]) -> dict[str, list[Any]]:
+        """The items of the metric by the scope that they name, '' if they name none.
+
+        Raises SourceError where that is no text, or `only` neither true nor false.
+        """
+        found: dict[str, list[Any]] = {}
+        for item in items:
+            if self._is_wanted(item):
+                value = self._label(item, self.scope_key)
+                named = "" if value is None else written(value)
+                if named is None:
+                    raise SourceError(f"an item does not name its scope: its {self.scope_key!r} is {kind_of(value)}")
+                found.setdefault(named, []).append(item)
+        return found
+
+    def read(self, shares: Mapping[str, Sequence[Any]], scope_id: str, period: Interval) -> Read:
         """Series and samples of a scope. Raises SourceError for items of which it is not clear whose they are."""
+        self._check_shares(shares, scope_id)
         found = Read([], [], [])
         numbers: dict[bytes, int] = {}
-        for item in items:
-            if self._is_wanted(item) and self._is_of(item, scope_id):
-                self._take(found, numbers, item, scope_id, period)
+        for item in (*shares.get(scope_id, ()), *shares.get("", ())):
+            self._take(found, numbers, item, scope_id, period)
         return found
 
     def _is_wanted(self, item: Any) -> bool:
@@ -67,19 +82,16 @@ class ItemReader(msgspec.Struct, frozen=True):
             raise SourceError(f"{self.only.key} finds {kind_of(chosen)}, neither true nor false")
         return chosen
 
-    def _is_of(self, item: Any, scope_id: str) -> bool:
-        value = self._label(item, self.scope_key)
-        named = "" if value is None else written(value)
-        if named == scope_id or (self.is_scoped and named == ""):
-            return True
-        if not self.is_scoped and named:
-            return False
-        if not named:
-            raise SourceError(f"an item does not name its scope: its {self.scope_key!r} is {kind_of(value)}")
-        raise SourceError(
-            f"scope {scope_id!r} was asked for, and an item of scope {named[:100]!r} came: is {{scope}} in the right "
-            f"place, and {self.scope_key!r} the id of the scope?"
-        )
+    def _check_shares(self, shares: Mapping[str, Sequence[Any]], scope_id: str) -> None:
+        if not self.is_scoped:
+            if "" in shares:
+                raise SourceError(f"an item does not name its scope: {self.scope_key!r} finds nothing in it")
+            return
+        for named in shares.keys() - {scope_id, ""}:
+            raise SourceError(
+                f"scope {scope_id!r} was asked for, and an item of scope {named[:100]!r} came: is {{scope}} in the "
+                f"right place, and {self.scope_key!r} the id of the scope?"
+            )
 
     def _take(self, found: Read, numbers: dict[bytes, int], item: Any, scope_id: str, period: Interval) -> None:
         groupby, metadata, label_fault = self._labels(item, scope_id)

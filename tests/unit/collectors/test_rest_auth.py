@@ -14,6 +14,7 @@ import pytest
 from aiohttp import web
 
 from collectors.errors import SettingsError, SourceAwayError, SourceError
+from collectors.rest import Factory
 from collectors.rest_answer import Expression
 from collectors.rest_api import RestApi
 from collectors.rest_auth import credentials
@@ -28,7 +29,7 @@ from collectors.rest_settings import (
     RestOAuth2,
 )
 from collectors.rest_template import Asked
-from tests.unit.collectors.rest_endpoint import Endpoint, get_pages, json_reply
+from tests.unit.collectors.rest_endpoint import Endpoint, context, get_pages, json_reply
 
 SECRET = "s3cr3t-w0rd"
 
@@ -188,6 +189,16 @@ async def test_without_a_token_the_source_is_away(endpoint: Endpoint, secret: Pa
     with pytest.raises(SourceAwayError, match=reason):
         await _header(endpoint, _oauth2(endpoint, secret))
     assert [asked.path for asked in endpoint.asked] == ["/token"]
+
+
+async def test_check_asks_for_a_token(endpoint: Endpoint, secret: Path) -> None:
+    endpoint.says(json_reply({}, 401))
+    source = Factory.build(context(endpoint, auth=_oauth2(endpoint, secret)))
+    try:
+        with pytest.raises(SourceAwayError, match=r"/token: no token .status 401."):
+            await source.check(0, 7200)
+    finally:
+        await source.close()
 
 
 # --- Keystone

@@ -115,6 +115,21 @@ async def test_a_token_may_stand_in_a_header(endpoint: Endpoint) -> None:
     assert await _items(endpoint, paging=RestPaging("token", next="header:X-Next-Page", parameter="page")) == [1, 2]
 
 
+async def test_a_header_that_is_no_text_is_an_error(endpoint: Endpoint) -> None:
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        head = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 13\r\nX-Next: \xff\r\n\r\n"
+        writer.write(head + b'{"items": []}')
+        await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    endpoint.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    async with server:
+        with pytest.raises(SourceError, match=r"collect\.rest\.paging\.next finds a header that is no text"):
+            await _items(endpoint, paging=RestPaging("token", next="header:X-Next", parameter="p"))
+
+
 async def test_a_token_that_is_none_is_an_error(endpoint: Endpoint) -> None:
     endpoint.says({"items": [1], "next": {"a": 1}})
 
@@ -176,6 +191,7 @@ async def test_a_page_that_fails_fails_the_whole(endpoint: Endpoint, last: Any) 
         ((200, b"", {"Content-Type": "application/json"}), "the answer is no JSON"),
         ((200, b'{"items": []} {}', {"Content-Type": "application/json"}), "the answer is no JSON"),
         ((200, b'{"items": "\xff"}', {"Content-Type": "application/json"}), "the answer is no JSON"),
+        ((200, b'{"items": ["\\uD800"]}', {"Content-Type": "application/json"}), "the answer is no JSON"),
         ((200, b"[" * 100_000, {"Content-Type": "application/json"}), "the answer is no JSON"),
         ((200, b'{"items": []}', {"Content-Type": "text/html"}), "type 'text/html', not application/json"),
         ((200, b'{"items": []}', {"Content-Type": ""}), "type 'unknown', not application/json"),
@@ -190,6 +206,12 @@ async def test_what_is_not_whole_is_no_answer(endpoint: Endpoint, reply: Any, re
     with pytest.raises(SourceError, match=reason) as refused:
         await _items(endpoint)
     assert not isinstance(refused.value, SourceAwayError)
+
+
+async def test_a_whole_surrogate_pair_is_text(endpoint: Endpoint) -> None:
+    endpoint.says((200, b'{"items": ["\\ud83d\\ude00", 1.50]}', {"Content-Type": "application/json"}))
+
+    assert await _items(endpoint) == ["\U0001f600", 1.5]
 
 
 @pytest.mark.parametrize("kind", ["application/json; charset=utf-8", "application/problem+json", "text/JSON"])
@@ -321,6 +343,7 @@ async def test_redirects_are_not_followed(endpoint: Endpoint, status: int) -> No
 
 
 async def test_cookies_are_not_kept(endpoint: Endpoint) -> None:
+    endpoint.url = endpoint.url.replace("127.0.0.1", "localhost")  # of an address none would be kept in any case
     endpoint.says(json_reply({"items": [1], "next": "a"}, Set_Cookie="a=b"), {"items": []})
 
     await _items(endpoint, paging=TOKEN)

@@ -151,6 +151,20 @@ async def test_an_expression_that_does_not_fit_the_answer_is_an_error(endpoint: 
             await collect(endpoint, **more)
 
 
+async def test_a_large_answer_is_read_whole(endpoint: Endpoint) -> None:
+    """Given 20 000 items of 100 scopes; then each scope has all of its own."""
+    items = [{"id": f"vm-{number}", "qty": number, "project_id": f"p{number % 100}"} for number in range(20_000)]
+    endpoint.says({"items": items})
+    made = context(endpoint, url="/usage")
+    source = Factory.build(made)
+    try:
+        found = await _collect_all(source, made.metrics, [f"p{number}" for number in range(100)])
+    finally:
+        await source.close()
+    assert [len(one) for one in found] == [200] * 100
+    assert sum(sum(one) for one in found) == sum(range(20_000))
+
+
 # --- times
 
 
@@ -271,7 +285,7 @@ async def test_without_a_scope_all_are_asked_for_at_once(endpoint: Endpoint) -> 
         await _collect_all(source, made.metrics, ["p1"])
         assert len(endpoint.asked) == 2  # another session
         endpoint.says({"total": 1, "items": [{"id": "a", "qty": 1, "kind": "cpu"}]})
-        with pytest.raises(SourceError, match="an item does not name its scope: its 'project_id' is null"):
+        with pytest.raises(SourceError, match="an item does not name its scope: 'project_id' finds nothing in it"):
             await _collect_all(source, made.metrics, ["p1"])
     finally:
         await source.close()
@@ -484,7 +498,7 @@ async def test_of_several_proofs_all_have_to_hold(endpoint: Endpoint) -> None:
 # --- the source as a whole, and the fetcher
 
 
-async def test_check_says_what_is_weak_and_asks_for_a_token(endpoint: Endpoint, tmp_path: Any) -> None:
+async def test_check_says_what_is_weak_and_what_is_kept_too_short(endpoint: Endpoint, tmp_path: Any) -> None:
     (tmp_path / "token").write_text("t")
     source = Factory.build(context(endpoint, insecure=True, auth=RestAuth(bearer=RestBearer(str(tmp_path / "token")))))
     assert await source.check(END, 7200) == [
