@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from collectors.metrics_yml import Metric, MetricsFile
     from collectors.parts import CollectionDraft
     from collectors.publisher import Publisher, UsageLog
-    from collectors.replay import ReplayOptions, ReplayProgress, ReplayReport, replay_file
+    from collectors.replay import replay_file, replay_files
+    from collectors.replay_words import ReplayOptions, ReplayProgress, ReplayReport
     from collectors.runner import CollectorStatus
     from collectors.service import CheckReport, check_source, run_collector
     from collectors.settings import CollectorSettings
@@ -43,7 +44,8 @@ _HOMES = {
     "collectors.metrics_yml": ("Metric", "MetricsFile"),
     "collectors.parts": ("CollectionDraft",),
     "collectors.publisher": ("Publisher", "UsageLog"),
-    "collectors.replay": ("ReplayOptions", "ReplayProgress", "ReplayReport", "replay_file"),
+    "collectors.replay": ("replay_file", "replay_files"),
+    "collectors.replay_words": ("ReplayOptions", "ReplayProgress", "ReplayReport"),
     "collectors.runner": ("CollectorStatus",),
     "collectors.service": ("CheckReport", "check_source", "run_collector"),
     "collectors.settings": ("CollectorSettings",),
@@ -80,6 +82,7 @@ __all__ = [
     "UsageLog",
     "check_source",
     "replay_file",
+    "replay_files",
     "run_collector",
 ]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any, TypeAlias
 
 import msgspec
@@ -10,6 +11,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
 from collectors.errors import PublishError
+from collectors.journal import Journal
 from collectors.plans import PlanBook
 from collectors.progress import CollectionHead, Progress
 from collectors.topic import usage_partitions
@@ -17,7 +19,7 @@ from rater.kafka import MAX_MESSAGE_BYTES, KafkaSettings, KafkaUnavailableError,
 from rater.model.codec import JSON, MSGPACK, content_type
 from rater.model.usage import ScopePlan
 
-__all__ = ["History", "read_history"]
+__all__ = ["History", "read_head", "read_history", "read_journal", "read_usage"]
 
 _POLL_MS = 500
 _STALL_SECONDS = 60.0
@@ -31,6 +33,8 @@ class _Forced(msgspec.Struct, frozen=True, tag_field="type", tag="frame_forced")
     """No word of a source: skipped."""
 
 
+Take: TypeAlias = Callable[[bytes, str], None]
+"""Called with the value of a record and its content type."""
 _Head: TypeAlias = CollectionHead | ScopePlan | _Failed | _Forced
 _READERS = {
     MSGPACK: msgspec.msgpack.Decoder(_Head).decode,  # skips the samples: a tenth of the cost of reading them
@@ -48,20 +52,46 @@ class History:
 
     def take(self, value: bytes, form: str) -> None:
         """Note a record if it comes from this source. What cannot be read is the worker's to reject."""
-        read = _READERS.get(form)
-        try:
-            head = read(value) if read else None
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        head = read_head(value, form)
+        if head is None or head.source != self.source:
             return
-        if isinstance(head, ScopePlan) and head.source == self.source:
+        if isinstance(head, ScopePlan):
             self.plans.take(head)
-        elif isinstance(head, CollectionHead) and head.source == self.source and not head.rework_id:
+        elif not head.rework_id:
             self.progress.take(head)  # a rework may be refused or given up: what it brings proves nothing yet
+
+
+def read_head(value: bytes, form: str) -> CollectionHead | ScopePlan | None:
+    """What a record of topic `usage` says without its samples; None if it is neither of these or cannot be read."""
+    read = _READERS.get(form)
+    try:
+        head = read(value) if read else None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+    return head if isinstance(head, CollectionHead | ScopePlan) else None
 
 
 async def read_history(kafka: KafkaSettings, source: str, period_seconds: int) -> History:
     """All that `source` has published and `usage` still holds. Raises PublishError if Kafka cannot be read."""
     history = History(source, period_seconds)
+    await read_usage(kafka, history.take)
+    return history
+
+
+async def read_journal(kafka: KafkaSettings, journal: Journal) -> Journal:
+    """The journal with all that `usage` holds. Raises PublishError if Kafka cannot be read."""
+
+    def take(value: bytes, form: str) -> None:
+        head = read_head(value, form)
+        if head is not None:
+            journal.take(head)
+
+    await read_usage(kafka, take)
+    return journal
+
+
+async def read_usage(kafka: KafkaSettings, take: Take) -> None:
+    """Gives every record of topic `usage` and its content type to `take`. Raises PublishError."""
     topic = kafka.topic(Topic.USAGE)
     try:
         # a consumer without subscription has no metadata of the topic, and `topics()` does not give it any
@@ -75,15 +105,14 @@ async def read_history(kafka: KafkaSettings, source: str, period_seconds: int) -
         )
         await consumer.start()
         try:
-            await _read_to_end(consumer, topic, count, history)
+            await _read_to_end(consumer, topic, count, take)
         finally:
             await consumer.stop()
     except (KafkaError, KafkaUnavailableError) as fault:
         raise PublishError(f"topic usage on {kafka.bootstrap} cannot be read back: {fault}") from fault
-    return history
 
 
-async def _read_to_end(consumer: Any, topic: str, count: int, history: History) -> None:
+async def _read_to_end(consumer: Any, topic: str, count: int, take: Take) -> None:
     partitions = [TopicPartition(topic, number) for number in range(count)]
     consumer.assign(partitions)
     begins = await consumer.beginning_offsets(partitions)
@@ -103,7 +132,7 @@ async def _read_to_end(consumer: Any, topic: str, count: int, history: History) 
         for partition, records in batches.items():
             for record in records:
                 if record.offset < ends[partition]:
-                    history.take(record.value or b"", content_type(record.headers))
+                    take(record.value or b"", content_type(record.headers))
             if await consumer.position(partition) >= ends[partition]:
                 open_partitions.discard(partition)
                 consumer.pause(partition)

@@ -1,19 +1,22 @@
-"""The first half of a replay: reads a usage file, admits or refuses each line, and keeps what the second half needs."""
+"""The first half of a replay: reads usage files, admits or refuses each line, and keeps what the second half needs."""
 
 from __future__ import annotations
 
+import hashlib
 import tempfile
 from collections.abc import Iterator
 from types import TracebackType
 
 import msgspec
 
-from collectors.claims import Claims
+from collectors.claims import Claims, Name
 from collectors.errors import ReplayError
+from collectors.expected import Expected
 from collectors.spool import Spool
 from collectors.times import iso
 from collectors.usage_file import ALL, Covered, Used
-from collectors.usage_reader import Line, content_type_of, open_file
+from collectors.usage_inputs import Form, UsageInput
+from collectors.usage_reader import Line, OpenFile, open_input
 from rater.model.codec import encode_msgpack
 from rater.model.errors import RejectedError
 from rater.model.interval import Interval, period_of
@@ -27,44 +30,84 @@ _MAX_SHOWN = 100
 
 
 class LineFault(msgspec.Struct, frozen=True):
-    """Why a line was refused."""
+    """Why a line was refused; `line` is the row, of a Parquet file."""
 
     line: int
     reason: str
+    file: str = ""
 
 
 class Refusal(msgspec.Struct, frozen=True):
     """A refused line, whole."""
 
+    file: str
+    form: str
     number: int
     reason: str
     raw: bytes
 
-    def headers(self, file: str) -> RejectedHeaders:
+    def headers(self) -> RejectedHeaders:
         """What is written beside it in topic `rejected`."""
-        form = content_type_of(file)
-        return RejectedHeaders(self.reason, origin_content_type=form, origin_file=file, origin_line=self.number)
+        return RejectedHeaders(
+            self.reason, origin_content_type=self.form, origin_file=self.file, origin_line=self.number
+        )
 
 
 _decode_refusal = msgspec.msgpack.Decoder(Refusal).decode
 
 
-class Intake:
-    """What a file holds: its samples go to the spool, its claims, names, span and refused lines stay here."""
+class _File:
+    """What was found so far in the file that is being read."""
 
-    def __init__(self, path: str, spool: Spool, claims: Claims, source: str, catalog: Catalog | None) -> None:
+    def __init__(self, file: OpenFile) -> None:
+        self.name = file.name
+        self.form = file.content_type
+        self.scopes: set[str] = set()
+        self.metrics: set[str] = set()
+        self.lines = 0
+        self.samples = 0
+        self.faults: list[LineFault] = []
+        self._first = self._last_begin = self._last_end = -1
+
+    def take(self, begin: int, end: int) -> None:
+        """Note a sample."""
+        self.samples += 1
+        self._first = begin if self._first < 0 else min(self._first, begin)
+        self._last_begin = max(self._last_begin, begin)
+        self._last_end = max(self._last_end, end)
+
+    def names(self) -> list[Name]:
+        """All its scopes with all its metrics."""
+        return [(scope_id, metric) for scope_id in self.scopes for metric in self.metrics]
+
+    def span(self, covered: Interval | None, period_seconds: int) -> Interval:
+        """From its first to its last instant; a last sample without length stands for its period."""
+        spans = [covered] if covered else []
+        if self.samples:
+            ends_open = self._last_begin >= self._last_end
+            end = period_of(self._last_begin, period_seconds).end if ends_open else 0
+            spans.append(Interval(self._first, max(self._last_end, end)))
+        return Interval(min(span.begin for span in spans), max(span.end for span in spans))
+
+
+class Intake:
+    """What files hold: their samples go to the spool, their claims, names, spans and refused lines stay here."""
+
+    def __init__(self, spool: Spool, claims: Claims, source: str, catalog: Catalog | None, period_seconds: int) -> None:
         self.spool = spool
         self.claims = claims
-        self.scopes: set[str] = set()
-        self._units: dict[str, str | None] = {}
+        self.expected = Expected()
         self.samples = 0
         self.refused = 0
         self.faults: list[LineFault] = []
-        self._path = path
+        self.remarks: list[str] = []
+        self._units: dict[str, str | None] = {}
+        self._scopes: set[str] = set()
         self._source = source
         self._catalog = catalog
+        self._period = period_seconds
+        self._digest = hashlib.blake2b(digest_size=16)
         self._refusals = tempfile.TemporaryFile(prefix="rater-replay-")  # noqa: SIM115 - __exit__ closes it
-        self._first = self._last_begin = self._last_end = -1
 
     def __enter__(self) -> Intake:
         return self
@@ -75,45 +118,82 @@ class Intake:
         self._refusals.close()
 
     @property
+    def scopes(self) -> set[str]:
+        """The scopes that the files name."""
+        return self._scopes
+
+    @property
     def units(self) -> dict[str, str]:
-        """The metrics that the file names, with their units."""
+        """The metrics that the files name, with their units."""
         return {metric: unit or "undefined" for metric, unit in self._units.items()}
 
-    def read(self, lines_per_step: int) -> Iterator[tuple[int, int]]:
-        """Read the file; gives (bytes done, bytes in all) every few lines. Raises ReplayError if nothing is of use."""
-        with open_file(self._path) as file:
+    def read(self, source: UsageInput, form: Form | None, lines_per_step: int) -> Iterator[int]:
+        """Read a file; gives how many bytes of it are done every few lines. Raises ReplayError if nothing is of use."""
+        with open_input(source, form) as file:
+            found = _File(file)
             for count, line in enumerate(file.lines(), start=1):
-                self._take(line)
+                found.lines = count
+                self._take(line, found)
                 if count % lines_per_step == 0:
-                    yield file.position(), file.total_bytes
-            yield file.position(), file.total_bytes
-        if not self.scopes or not self._units:
-            shown = "".join(f"\n  line {fault.line}: {fault.reason}" for fault in self.faults[:5])
-            raise ReplayError(f"{self._path} names no scope and metric, so nothing was published: {shown or 'empty'}")
+                    yield file.position()
+            yield file.total_bytes or file.position()
+            self._end_file(found, is_table=file.form != "jsonl")
 
-    def _take(self, line: Line) -> None:
+    def finish(self) -> str:
+        """Ends the reading; gives a digest of all that is to be published. Raises ReplayError if that is nothing."""
+        everywhere = self.claims.everywhere
+        if not self._scopes or not self._units:
+            raise ReplayError(f"the files name no scope and metric, so nothing was published{self._shown(self.faults)}")
+        if everywhere:
+            names = [(scope_id, metric) for scope_id in self._scopes for metric in self._units]
+            self.expected.note(names, Interval(everywhere[0].begin, everywhere[-1].end))
+        self._check_span("the files together reach", self.expected.span())
+        self._digest.update(self.spool.finish())
+        self._digest.update(repr((self.samples, sorted(self.units.items()), everywhere)).encode())
+        return self._digest.hexdigest()[:16]
+
+    def _end_file(self, found: _File, *, is_table: bool) -> None:
+        if is_table and not found.lines:
+            self.remarks.append(f"{found.name} holds a header and no rows")
+            return
+        if not found.scopes or not found.metrics:
+            shown = self._shown(found.faults) or ": empty"
+            raise ReplayError(f"{found.name} names no scope and metric, so nothing was published{shown}")
+        names = found.names()
+        span = found.span(self.claims.span_of_file(), self._period)
+        self._check_span(f"{found.name} reaches", span)
+        self.expected.note(names, span)
+        self.claims.end_file(names)
+        self._scopes |= found.scopes
+
+    def _shown(self, faults: list[LineFault]) -> str:
+        return "".join(f"\n  line {fault.line}: {fault.reason}" for fault in faults[:5])
+
+    def _take(self, line: Line, found: _File) -> None:
         fault = line.fault
         if line.item is not None:
             try:
-                self._admit(line.item)
+                self._admit(line.item, found)
             except RejectedError as refusal:
                 fault = str(refusal)
         if fault:
             self.refused += 1
-            if len(self.faults) < _MAX_SHOWN:
-                self.faults.append(LineFault(line.number, fault))
-            record = encode_msgpack(Refusal(line.number, fault, line.raw))
+            shown = LineFault(line.number, fault, found.name)
+            for faults in (self.faults, found.faults):
+                if len(faults) < _MAX_SHOWN:
+                    faults.append(shown)
+            record = encode_msgpack(Refusal(found.name, found.form, line.number, fault, line.raw))
+            self._digest.update(record)
             self._refusals.write(len(record).to_bytes(8) + record)
 
-    def _admit(self, item: Used | Covered) -> None:
+    def _admit(self, item: Used | Covered, found: _File) -> None:
         if isinstance(item, Used):
             self._check_unit(item.metric, item.unit)
             self.spool.add(item.scope_id, item.metric, item.series, item.begin, item.end, item.qty)
-            self.scopes.add(item.scope_id)
             self.samples += 1
-            self._first = item.begin if self._first < 0 else min(self._first, item.begin)
-            self._last_begin = max(self._last_begin, item.begin)
-            self._last_end = max(self._last_end, item.end)
+            found.scopes.add(item.scope_id)
+            found.metrics.add(item.metric)
+            found.take(item.begin, item.end)
             return
         if item.source is not None and item.source != self._source:
             raise RejectedError(
@@ -122,8 +202,10 @@ class Intake:
             )
         if item.metric != ALL:
             self._check_unit(item.metric, None)
+            found.metrics.add(item.metric)
         if item.scope_id != ALL:
-            self.scopes.add(item.scope_id)
+            found.scopes.add(item.scope_id)
+        self._digest.update(repr((found.name, item)).encode())
         self.claims.add(item.scope_id, item.metric, Interval(item.begin, item.end))
 
     def _check_unit(self, metric: str, unit: str | None) -> None:
@@ -135,32 +217,17 @@ class Intake:
                 raise RejectedError(f"metric {metric!r} is unknown: declare it in metrics.yml")
             known = spec.unit
         if known is not None and unit is not None and unit != known:
-            declared = "declared in" if self._catalog else "named earlier in this file with unit"
+            declared = "declared in" if self._catalog else "named earlier with unit"
             raise RejectedError(f"unit is {unit!r}, metric {metric!r} is {declared} {known!r}")
         self._units[metric] = known or unit
 
-    def span(self, period_seconds: int) -> Interval:
-        """From the first to the last instant that the file speaks of; a sample without length stands for its period.
-
-        Raises ReplayError if that is longer than a worker takes as one plan.
-        """
-        spans = [self.claims.span()]
-        if self.samples:
-            end = max(self._last_end, period_of(self._last_begin, period_seconds).end if self._ends_open else 0)
-            spans.append(Interval(self._first, end))
-        known = [span for span in spans if span is not None]
-        whole = Interval(min(span.begin for span in known), max(span.end for span in known))
-        if (whole.end - whole.begin) // period_seconds >= MAX_PERIODS:
+    def _check_span(self, who: str, span: Interval) -> None:
+        """Raises ReplayError if it is longer than a worker takes as one plan."""
+        if (span.end - span.begin) // self._period >= MAX_PERIODS:
             raise ReplayError(
-                f"{self._path} reaches from {iso(whole.begin)} to {iso(whole.end)}, more than {MAX_PERIODS} periods: "
-                "is a time wrong? Nothing was published"
+                f"{who} from {iso(span.begin)} to {iso(span.end)}, more than {MAX_PERIODS} periods: is a time wrong? "
+                "Nothing was published"
             )
-        return whole
-
-    @property
-    def _ends_open(self) -> bool:
-        """Whether the last sample has no length."""
-        return self._last_begin >= self._last_end
 
     def refusals(self) -> Iterator[Refusal]:
         """Every refused line, in order."""

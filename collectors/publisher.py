@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Any, Literal, Protocol
 
@@ -141,6 +142,15 @@ class Publisher:
             except BaseException:
                 self._begin_count()
                 raise
+
+    async def send(self, scope_id: str, records: Sequence[bytes]) -> None:
+        """Publish encoded records of a scope as they are, in order. Raises PublishError.
+
+        Whoever numbers them must send what was not confirmed once more, with the same numbers.
+        """
+        async with self._scopes.setdefault(scope_id, asyncio.Lock()):
+            key = scope_id.encode()
+            await self._deliver([(Topic.USAGE, key, record, _HEADERS) for record in records])
 
     def _begin_count(self) -> None:
         """Counts anew under another id: whether the numbers that were used arrived is not known."""

@@ -1,79 +1,38 @@
-"""Replays usage files into topic `usage`: the samples of a file, what it covers, and what is expected by it.
+"""Replays usage files into topic `usage`: their samples, what they cover, and what is expected by them.
 
-The file may be in any order. It is read once, its samples are grouped by scope, metric and period within bounded
-memory, and only when all of it was read is anything published: a damaged file leaves no trace.
+The files of one replay count as one, and may be in any order. They are read once, their samples are sorted by period,
+scope and metric within bounded memory, and only when all of them were read is anything published: a damaged file
+leaves no trace. What was published is found in the topic itself, so that an interrupted replay goes on (`journal.py`).
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import ExitStack
 from functools import partial
-from itertools import groupby
-from typing import Literal
+from typing import TypeAlias
 
-import msgspec
-
-from collectors.bounded import run_all
-from collectors.claims import Claims, pieces
+from collectors.claims import Claims
 from collectors.errors import ReplayError
-from collectors.history import read_history
+from collectors.history import read_journal
 from collectors.intake import Intake, LineFault
-from collectors.parts import CollectionDraft
-from collectors.plans import PlanBook
-from collectors.publisher import Publisher, UsageLog
-from collectors.spool import Group, Key, Spool
+from collectors.journal import Journal, arguments_digest
+from collectors.posting import Posting, ReplayLog
+from collectors.publisher import Publisher
+from collectors.replay_words import ReplayOptions, ReplayProgress, ReplayReport, Watcher
+from collectors.spool import Spool
+from collectors.usage_inputs import Inputs, usage_inputs
 from rater.kafka import KafkaSettings
-from rater.model.interval import Interval, clip, periods_of, union
-from rater.model.labels import series_labels
 from rater.model.metric import Catalog
-from rater.model.usage import Sample, Series
 
-__all__ = ["LineFault", "ReplayOptions", "ReplayProgress", "ReplayReport", "replay", "replay_file"]
+__all__ = ["LineFault", "ReplayOptions", "ReplayProgress", "ReplayReport", "replay", "replay_file", "replay_files"]
 
-_PLANNED_SECONDS = 86_400  # what is planned at once
-_AT_ONCE = 64  # collections that wait for the broker at the same time
 _LINES_PER_STEP = 2000  # between two of them the event loop gets a turn
 
-Watcher = Callable[["ReplayProgress"], None]
-
-
-class ReplayOptions(msgspec.Struct, frozen=True):
-    """How a file is replayed."""
-
-    period_seconds: int = 3600
-    source: str = "replay"
-    covers: tuple[Interval, ...] = ()
-    """`--covers`: what the file covers for all scopes and metrics it names, besides its covers lines."""
-    attempt: int | None = None
-    """Milliseconds since the epoch; default: now. A later attempt replaces what an earlier one said of the same."""
-    memory_samples: int = 300_000
-
-
-class ReplayProgress(msgspec.Struct, frozen=True):
-    """How far a replay is: bytes of the file while reading, samples while publishing. `total` 0: unknown."""
-
-    stage: Literal["reading", "publishing"]
-    done: int
-    total: int
-
-
-class ReplayReport(msgspec.Struct, frozen=True):
-    """What a replay did. Times in seconds since the epoch."""
-
-    source: str
-    attempt: int
-    begin: int
-    end: int
-    scopes: tuple[str, ...]
-    metrics: tuple[str, ...]
-    samples: int
-    collections: int
-    rejected: int
-    faults: tuple[LineFault, ...]
-    """The first hundred refused lines; all of them lie in topic `rejected`."""
+ReadBack: TypeAlias = Callable[[Journal], Awaitable[Journal]]
+"""Gives a journal all that lies in topic `usage`."""
 
 
 async def replay_file(
@@ -83,146 +42,79 @@ async def replay_file(
     catalog: Catalog | None = None,
     watcher: Watcher | None = None,
 ) -> ReplayReport:
-    """Replay a file (`-`: standard input). With a catalog, lines of other metrics or units are refused.
-
-    What earlier replays of this source planned is read back first, so that a file of one missing window adds to it.
-    Raises ReplayError for a file that cannot be read as a whole, PublishError if Kafka cannot be used.
-    """
-    async with Publisher(kafka) as publisher:
-        history = await read_history(kafka, options.source, options.period_seconds)
-        return await replay(path, publisher, history.plans, options, catalog, watcher)
+    """As `replay_files`, of one."""
+    return await replay_files([path], kafka, options, catalog, watcher)
 
 
-async def replay(
-    path: str,
-    log: UsageLog,
-    plans: PlanBook,
+async def replay_files(
+    paths: Sequence[str],
+    kafka: KafkaSettings,
     options: ReplayOptions,
     catalog: Catalog | None = None,
     watcher: Watcher | None = None,
 ) -> ReplayReport:
-    """As `replay_file`, with the log to write to and the plans that are known."""
-    attempt = options.attempt if options.attempt is not None else time.time_ns() // 1_000_000
+    """Replay what `collectors.usage_inputs` finds at paths. With a catalog, lines it does not know are refused.
+
+    A replay that was interrupted is gone on with if it is called with the same paths and options. What earlier ones of
+    this source planned stays expected, so that a file of one missing window adds to it.
+    Raises ReplayError for files that cannot be read as a whole, PublishError if Kafka cannot be used.
+    """
+    async with Publisher(kafka) as publisher:
+        return await replay(paths, publisher, partial(read_journal, kafka), options, catalog, watcher)
+
+
+async def replay(
+    paths: Sequence[str],
+    log: ReplayLog,
+    read_back: ReadBack,
+    options: ReplayOptions,
+    catalog: Catalog | None = None,
+    watcher: Watcher | None = None,
+) -> ReplayReport:
+    """As `replay_files`, with the log to write to and what is known of it."""
+    inputs = usage_inputs(paths)
     with ExitStack() as stack:
         try:
             spool = stack.enter_context(Spool(options.period_seconds, options.memory_samples))
-            intake = stack.enter_context(Intake(path, spool, Claims(options.covers), options.source, catalog))
-            await _read(intake, watcher)
+            claims = Claims(options.covers)
+            intake = stack.enter_context(Intake(spool, claims, options.source, catalog, options.period_seconds))
+            content = await _read(intake, inputs, options, watcher)
         except OSError as fault:
-            raise ReplayError(f"samples of {path} could not be put aside: {fault}. Nothing was published") from fault
-        span = intake.span(options.period_seconds)
-        collections = await _publish(intake, log, plans, options, attempt, watcher)
-        await run_all(
-            (partial(log.reject, refusal.raw, refusal.headers(path)) for refusal in intake.refusals()), _AT_ONCE
-        )
+            raise ReplayError(f"samples could not be put aside: {fault}. Nothing was published") from fault
+        called = arguments_digest([*paths, options.source, options.covers, options.period_seconds, options.form])
+        journal = await read_back(Journal(options.source, called))
+        now_ms = options.attempt if options.attempt is not None else time.time_ns() // 1_000_000
+        run, done = journal.run(content, now_ms, anew=options.anew)
+        already = done.whole
+        posting = Posting(intake, log, journal.plans, options, run, done, watcher)
+        collections = await posting.publish()
+        span = intake.expected.span()
         return ReplayReport(
             source=options.source,
-            attempt=attempt,
+            attempt=run.attempt,
             begin=span.begin,
             end=span.end,
             scopes=tuple(sorted(intake.scopes)),
             metrics=tuple(sorted(intake.units)),
             samples=intake.samples,
             collections=collections,
+            already=already,
             rejected=intake.refused,
             faults=tuple(intake.faults),
+            files=len(inputs.files),
+            remarks=(*inputs.remarks, *intake.remarks),
         )
 
 
-async def _read(intake: Intake, watcher: Watcher | None) -> None:
-    for done, total in intake.read(_LINES_PER_STEP):
-        if watcher:
-            watcher(ReplayProgress("reading", done, total))
-        await asyncio.sleep(0)
-
-
-async def _publish(
-    intake: Intake, log: UsageLog, plans: PlanBook, options: ReplayOptions, attempt: int, watcher: Watcher | None
-) -> int:
-    """Publishes every collection; returns how many.
-
-    Each day is planned just before its collections: a frame that is planned and still empty closes as missing after
-    `engine.settle`, and a long file takes longer than that.
-    """
-    samples = collections = 0
-
-    async def deliver(draft: CollectionDraft) -> None:
-        nonlocal samples
-        await log.publish(draft)
-        samples += len(draft.samples)
-        if watcher:
-            watcher(ReplayProgress("publishing", samples, intake.samples))
-
-    span = intake.span(options.period_seconds)
-    planned = span.begin
-    for day, of_day in groupby(drafts(intake, options, attempt), lambda draft: draft.begin // _PLANNED_SECONDS):
-        planned = await _plan(intake, log, plans, options, Interval(planned, (day + 1) * _PLANNED_SECONDS))
-        collections += await run_all((partial(deliver, draft) for draft in of_day), _AT_ONCE)
-    await _plan(intake, log, plans, options, Interval(planned, span.end))
-    return collections
-
-
-async def _plan(intake: Intake, log: UsageLog, plans: PlanBook, options: ReplayOptions, stretch: Interval) -> int:
-    """Plans all scopes and metrics of the file for a stretch of its span; returns where the stretch ends."""
-    end = min(stretch.end, intake.span(options.period_seconds).end)
-    if stretch.begin < end:
-        for scope_id in sorted(intake.scopes):
-            for plan in plans.additions(options.source, scope_id, Interval(stretch.begin, end), intake.units):
-                await log.plan(plan)
-    return max(stretch.begin, end)
-
-
-def drafts(intake: Intake, options: ReplayOptions, attempt: int) -> Iterator[CollectionDraft]:
-    """One collection for each piece of a period that is covered, or not covered and holds samples; oldest first."""
-    units = intake.units
-    for key, covered in _keys(intake, options.period_seconds):
-        group = intake.spool.take(key)
-        period = Interval(key.period_begin, key.period_begin + options.period_seconds)
-        for piece in pieces(period, covered):
-            held = _within(group, piece.begin, piece.end)
-            if piece.covered or held.samples:
-                yield CollectionDraft(
-                    source=options.source,
-                    scope_id=key.scope_id,
-                    metric=key.metric,
-                    begin=piece.begin,
-                    end=piece.end,
-                    attempt=attempt,
-                    unit=units[key.metric],
-                    covers=[Interval(piece.begin, piece.end)] if piece.covered else [],
-                    series=[Series(*series_labels(series)) for series in held.series],
-                    samples=held.samples,
-                    note="replayed from a file",
-                )
-
-
-def _keys(intake: Intake, period_seconds: int) -> Iterator[tuple[Key, list[Interval]]]:
-    """Each period of a scope and metric that is covered or holds samples, with what is covered; oldest first.
-
-    Goes period by period, since all of them at once would not fit into memory for a file of a year.
-    """
-    held: dict[int, set[Key]] = {}
-    for key in intake.spool.held():
-        held.setdefault(key.period_begin, set()).add(key)
-    names = [(scope_id, metric) for scope_id in sorted(intake.scopes) for metric in sorted(intake.units)]
-    claims = {name: intake.claims.of(*name) for name in names}
-    claimed = union(interval for intervals in claims.values() for interval in intervals)
-    begins = {period.begin for interval in claimed for period in periods_of(interval, period_seconds)}
-    for begin in sorted(begins | held.keys()):
-        period = Interval(begin, begin + period_seconds)
-        for scope_id, metric in names:
-            key = Key(begin, scope_id, metric)
-            covered = clip(claims[scope_id, metric], period) if begin in begins else []
-            if covered or key in held.get(begin, ()):
-                yield key, covered
-
-
-def _within(group: Group, begin: int, end: int) -> Group:
-    """The samples that begin within `[begin, end)`, and their series."""
-    numbers: dict[int, int] = {}
-    samples = [
-        Sample(numbers.setdefault(sample.series, len(numbers)), sample.begin, sample.end, sample.qty)
-        for sample in group.samples
-        if begin <= sample.begin < end
-    ]
-    return Group([group.series[number] for number in numbers], samples)
+async def _read(intake: Intake, inputs: Inputs, options: ReplayOptions, watcher: Watcher | None) -> str:
+    """Reads all files; returns a digest of what is to be published."""
+    total = sum(file.size for file in inputs.files)
+    before = 0
+    for file in inputs.files:
+        done = 0
+        for done in intake.read(file, options.form, _LINES_PER_STEP):
+            if watcher:
+                watcher(ReplayProgress("reading", before + done, total, intake.samples))
+            await asyncio.sleep(0)
+        before += done
+    return intake.finish()

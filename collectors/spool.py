@@ -1,32 +1,28 @@
-"""Groups samples that come in any order by scope, metric and period, within a bounded amount of memory.
+"""Groups samples that come in any order by scope, metric and period, in an amount of memory that is always the same.
 
-Groups stay in memory while they fit; then all of them move to one temporary file, which has no name and vanishes with
-the process. A file that is roughly in order of time is read back in few pieces.
+Groups grow in memory until they fill it; then all of them are written to disk, sorted by their keys, as one run of a
+merge sort. Neither the number of samples nor that of groups matters; one group must fit into memory.
 """
 
 from __future__ import annotations
 
-import tempfile
+import hashlib
+from collections.abc import Iterable, Iterator
 from decimal import Decimal
+from itertools import groupby
+from operator import itemgetter
 from types import TracebackType
-from typing import NamedTuple
 
 import msgspec
 
+from collectors.runs import FAN_IN, Entry, Key, Run, Runs
 from rater.model.codec import encode_msgpack
 from rater.model.usage import Sample
 
 __all__ = ["Group", "Key", "Spool"]
 
 _SERIES_WEIGHT = 4  # a series with its labels takes the memory of about four samples
-
-
-class Key(NamedTuple):
-    """What samples are grouped by, in the order in which they are published."""
-
-    period_begin: int
-    scope_id: str
-    metric: str
+_key_of = itemgetter(0)
 
 
 class Group(msgspec.Struct, gc=False):
@@ -46,26 +42,20 @@ class _Open:
         self.samples: list[Sample] = []
 
 
-class _Chunk(NamedTuple):
-    offset: int
-    length: int
-
-
 _decode = msgspec.msgpack.Decoder(Group).decode
 
 
 class Spool:
-    """`add` samples, then `take` them group by group. To be closed, or used with `with`."""
+    """`add` samples, `finish`, then read the `groups`. To be closed, or used with `with`."""
 
-    def __init__(self, period_seconds: int, memory_samples: int = 300_000) -> None:
+    def __init__(self, period_seconds: int, memory_samples: int = 300_000, fan_in: int = FAN_IN) -> None:
         """`memory_samples`: how many samples stay in memory, about 200 bytes each."""
         self._period = period_seconds
         self._memory = memory_samples
         self._weight = 0
         self._open: dict[Key, _Open] = {}
-        self._chunks: dict[Key, list[_Chunk]] = {}
-        self._file = tempfile.TemporaryFile(prefix="rater-replay-")  # noqa: SIM115 - close() does
-        self._end = 0
+        self._runs = Runs(fan_in)
+        self._digest = hashlib.blake2b(digest_size=16)
 
     def __enter__(self) -> Spool:
         return self
@@ -73,13 +63,8 @@ class Spool:
     def __exit__(
         self, kind: type[BaseException] | None, fault: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Forget everything."""
-        self._file.close()
         self._open.clear()
-        self._chunks.clear()
+        self._runs.close()
 
     def add(self, scope_id: str, metric: str, series: bytes, begin: int, end: int, qty: Decimal) -> None:
         """Take a sample; it belongs to the period in which it begins. Raises OSError if the disk is full."""
@@ -87,6 +72,7 @@ class Spool:
         group = self._open.get(key)
         if group is None:
             group = self._open[key] = _Open()
+            self._weight += _SERIES_WEIGHT
         number = group.numbers.get(series)
         if number is None:
             number = group.numbers[series] = len(group.numbers)
@@ -97,36 +83,36 @@ class Spool:
             self._spill()
 
     def _spill(self) -> None:
+        run = Run()
         for key in sorted(self._open):
-            group = self._open[key]
+            group = self._open.pop(key)
             chunk = encode_msgpack(Group(list(group.numbers), group.samples))
-            self._file.write(chunk)
-            self._chunks.setdefault(key, []).append(_Chunk(self._end, len(chunk)))
-            self._end += len(chunk)
-        self._open.clear()
+            self._digest.update(repr(key).encode() + chunk)
+            run.write((key, chunk))
         self._weight = 0
+        self._runs.add(run)
 
-    def held(self) -> set[Key]:
-        """Of which keys there are samples."""
-        return self._open.keys() | self._chunks.keys()
+    def finish(self) -> bytes:
+        """Ends the taking; gives a digest of all samples and their order. Raises OSError if the disk is full."""
+        self._spill()
+        return self._digest.digest()
 
-    def take(self, key: Key) -> Group:
-        """All samples of a key, sorted by series and time. The spool forgets them."""
-        groups = [self._read(chunk) for chunk in self._chunks.pop(key, [])]
-        rest = self._open.pop(key, None)
-        if rest is not None:
-            groups.append(Group(list(rest.numbers), rest.samples))
-        numbers: dict[bytes, int] = {}
-        samples: list[Sample] = []
-        for group in groups:
-            new = [numbers.setdefault(series, len(numbers)) for series in group.series]
-            if new == list(range(len(new))):
-                samples += group.samples
-            else:
-                samples += [Sample(new[s.series], s.begin, s.end, s.qty) for s in group.samples]
-        samples.sort(key=lambda sample: (sample.series, sample.begin))
-        return Group(list(numbers), samples)
+    def groups(self) -> Iterator[tuple[Key, Group]]:
+        """Every group in order of its key, its samples sorted by series and time. Not before `finish`."""
+        for key, entries in groupby(self._runs.entries(), key=_key_of):
+            yield key, _joined(entries)
 
-    def _read(self, chunk: _Chunk) -> Group:
-        self._file.seek(chunk.offset)
-        return _decode(self._file.read(chunk.length))
+
+def _joined(entries: Iterable[Entry]) -> Group:
+    """The chunks of one group as one; series are numbered in the order in which they were met first."""
+    numbers: dict[bytes, int] = {}
+    samples: list[Sample] = []
+    for _, chunk in entries:
+        group = _decode(chunk)
+        new = [numbers.setdefault(series, len(numbers)) for series in group.series]
+        if new == list(range(len(new))):
+            samples += group.samples
+        else:
+            samples += [Sample(new[s.series], s.begin, s.end, s.qty) for s in group.samples]
+    samples.sort(key=lambda sample: (sample.series, sample.begin))
+    return Group(list(numbers), samples)

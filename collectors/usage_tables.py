@@ -11,18 +11,21 @@ from decimal import Decimal, InvalidOperation
 from typing import Any, BinaryIO, Protocol
 
 import msgspec
+import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from collectors.errors import ReplayError
 from collectors.usage_file import UsageLine, Used, used
 from rater.model.errors import RejectedError
 
-__all__ = ["Row", "csv_rows", "parquet_rows"]
+__all__ = ["Row", "csv_rows", "parquet_count", "parquet_rows"]
 
 _COLUMNS = ("scope_id", "metric", "begin", "end", "qty", "unit")
 _REQUIRED = ("scope_id", "metric", "begin", "qty")
 _LABELS = ("groupby", "metadata")
 _ROWS_AT_ONCE = 5000
+_PAGES_BYTES = 1024 * 1024  # of a column at once, since row groups may be as large as the file
 
 
 class Row(Protocol):
@@ -57,19 +60,15 @@ class _CsvRow:
 
 
 class _ParquetRow:
-    def __init__(self, number: int, cells: dict[str, Any]) -> None:
+    def __init__(self, number: int, names: list[str], cells: Iterable[Any]) -> None:
         self.number = number
-        self._cells = {name: cell for name, cell in cells.items() if cell is not None}
+        self._cells = {name: cell for name, cell in zip(names, cells, strict=True) if cell is not None}
 
     def raw(self) -> bytes:
         return msgspec.json.encode(self._cells, enc_hook=str)
 
     def item(self) -> Used:
-        cells = dict(self._cells)
-        for name in ("begin", "end"):
-            if hasattr(cells.get(name), "isoformat"):
-                cells[name] = cells[name].isoformat()
-        return _sample(cells)
+        return _sample(self._cells)
 
 
 def csv_rows(lines: Iterable[bytes], name: str) -> Iterator[Row]:
@@ -127,15 +126,29 @@ class _Taken:
         return fault
 
 
+def parquet_count(stream: BinaryIO) -> int:
+    """How many rows a Parquet file says it has."""
+    return int(pq.read_metadata(stream).num_rows)
+
+
 def parquet_rows(stream: BinaryIO, name: str) -> Iterator[Row]:
     """The rows of a Parquet file. Raises ReplayError for columns that are missing or unknown."""
-    file = pq.ParquetFile(stream)
-    _checked_columns(file.schema_arrow.names, name)
+    file = pq.ParquetFile(stream, buffer_size=_PAGES_BYTES, pre_buffer=False)
+    names = _checked_columns(file.schema_arrow.names, name)
     number = 0
     for batch in file.iter_batches(_ROWS_AT_ONCE):
-        for cells in batch.to_pylist():
+        columns = [_plain(column).to_pylist() for column in batch.columns]
+        for cells in zip(*columns, strict=True):
             number += 1
-            yield _ParquetRow(number, cells)
+            yield _ParquetRow(number, names, cells)
+
+
+def _plain(column: Any) -> Any:
+    """Timestamps as text: read as such they cost a tenth. UTC if they have a zone, without offset if they have none."""
+    if not pa.types.is_timestamp(column.type):
+        return column
+    utc = column.cast(pa.int64()).cast(pa.timestamp(column.type.unit)).cast(pa.string())
+    return utc if column.type.tz is None else pc.binary_join_element_wise(utc, "Z", "")
 
 
 def _checked_columns(columns: list[str], name: str) -> list[str]:

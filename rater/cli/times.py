@@ -11,7 +11,7 @@ import click
 from rater.cli.output import instant
 from rater.model.interval import Interval
 
-__all__ = ["Instant", "chosen_span", "span_options"]
+__all__ = ["Instant", "Span", "chosen_span", "span_options"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -32,6 +32,22 @@ class Instant(click.ParamType):
         if instant.tzinfo is None:
             instant = instant.replace(tzinfo=UTC)
         return int(instant.timestamp())
+
+
+class Span(click.ParamType):
+    """`FROM/TO`, two times."""
+
+    name = "from/to"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Interval:
+        """The interval, which must hold some time."""
+        begin, separator, end = str(value).partition("/")
+        if not separator:
+            self.fail(f"{value!r}: write it as 2026-01-05T00:00/2026-01-06T00:00", param, ctx)
+        found = Interval(Instant().convert(begin, param, ctx), Instant().convert(end, param, ctx))
+        if found.begin >= found.end:
+            self.fail(f"{value!r} holds no time", param, ctx)
+        return found
 
 
 def span_options(command: F) -> F:

@@ -18,9 +18,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from collectors.errors import PublishError, ReplayError
+from collectors.journal import Journal
 from collectors.plans import PlanBook
 from collectors.replay import ReplayOptions, ReplayProgress, ReplayReport, replay
 from collectors.times import iso
+from rater.model.codec import MSGPACK, decode_usage
 from rater.model.interval import Interval, clip, subtract, uncovered, union
 from rater.model.metric import Catalog, MetricSpec
 from rater.model.rated import RejectedHeaders
@@ -46,7 +48,17 @@ async def _replay(log: Any, path: Path, *lines: str, **more: Any) -> ReplayRepor
     path.write_text("\n".join(lines) + "\n")
     options = more.pop("options", OPTIONS)
     plans = more.pop("plans", PlanBook())
-    return await replay(str(path), log, plans, options, **more)
+    return await replay([str(path)], log, _read_back(plans), options, **more)
+
+
+def _read_back(plans: PlanBook | None = None) -> Any:
+    """A topic in which nothing lies but plans."""
+
+    async def read(journal: Journal) -> Journal:
+        journal.plans = plans or journal.plans
+        return journal
+
+    return read
 
 
 @pytest.fixture
@@ -204,7 +216,7 @@ async def test_a_bad_line_goes_whole_to_rejected_and_the_rest_is_taken(
     raw = line.encode("latin-1")
     path.write_bytes(b"\n".join([_sample(0).encode(), raw, _sample(60).encode()]))
 
-    report = await replay(str(path), log, PlanBook(), OPTIONS, Catalog([MetricSpec("instance", "h")]))
+    report = await replay([str(path)], log, _read_back(), OPTIONS, Catalog([MetricSpec("instance", "h")]))
 
     assert [len(d.samples) for d in log.drafts] == [2]
     assert (report.samples, report.rejected) == (2, 1)
@@ -232,7 +244,7 @@ async def test_without_a_catalog_the_first_unit_of_a_metric_counts(log: Any, pat
 
     assert {d.metric: d.unit for d in log.drafts} == {"instance": "h", "none": "undefined"}
     assert [fault.line for fault in report.faults] == [4]
-    assert "named earlier in this file with unit 'h'" in report.faults[0].reason
+    assert "named earlier with unit 'h'" in report.faults[0].reason
 
 
 async def test_a_metric_without_unit_in_the_file_has_that_of_the_catalog(log: Any, path: Path) -> None:
@@ -258,13 +270,13 @@ async def test_a_file_that_names_nothing_is_an_error_and_publishes_nothing(
     path.write_bytes(content)
 
     with pytest.raises(ReplayError, match="names no scope and metric, so nothing was published"):
-        await replay(str(path), log, PlanBook(), OPTIONS)
+        await replay([str(path)], log, _read_back(), OPTIONS)
     assert (log.drafts, log.plans, log.rejected) == ([], [], [])
 
 
 async def test_a_file_that_is_not_there_is_an_error(log: Any, path: Path) -> None:
     with pytest.raises(ReplayError, match="cannot be read: No such file"):
-        await replay(str(path), log, PlanBook(), OPTIONS)
+        await replay([str(path)], log, _read_back(), OPTIONS)
 
 
 async def test_a_time_far_off_is_an_error_and_publishes_nothing(log: Any, path: Path) -> None:
@@ -281,11 +293,11 @@ async def test_compressed_files(log: Any, tmp_path: Path, suffix: str) -> None:
     path.write_bytes(packed)
     seen: list[ReplayProgress] = []
 
-    report = await replay(str(path), log, PlanBook(), OPTIONS, watcher=seen.append)
+    report = await replay([str(path)], log, _read_back(), OPTIONS, watcher=seen.append)
 
     assert (report.samples, report.rejected) == (2000, 0)
-    assert ReplayProgress("reading", len(packed), len(packed)) in seen
-    assert seen[-1] == ReplayProgress("publishing", 2000, 2000)
+    assert ReplayProgress("reading", len(packed), len(packed), 2000) in seen
+    assert seen[-1] == ReplayProgress("publishing", 2000, 2000, 2000)
 
 
 @pytest.mark.parametrize("suffix", [".gz", ".zst"])
@@ -296,7 +308,7 @@ async def test_a_truncated_file_publishes_nothing(log: Any, tmp_path: Path, suff
     path.write_bytes(packed[:-20])
 
     with pytest.raises(ReplayError, match=r"is damaged after line \d+: .* Nothing of it was published"):
-        await replay(str(path), log, PlanBook(), OPTIONS)
+        await replay([str(path)], log, _read_back(), OPTIONS)
     assert (log.drafts, log.plans) == ([], [])
 
 
@@ -312,7 +324,7 @@ async def test_csv(log: Any, tmp_path: Path) -> None:
         b"p1,instance,2026-01-01T00:10:00Z,,2,h,7,small\n"
     )
 
-    report = await replay(str(path), log, PlanBook(), OPTIONS)
+    report = await replay([str(path)], log, _read_back(), OPTIONS)
 
     (draft,) = log.drafts
     found = [(draft.series[s.series].groupby, draft.series[s.series].metadata, str(s.qty)) for s in draft.samples]
@@ -340,7 +352,7 @@ async def test_parquet(log: Any, tmp_path: Path) -> None:
     )
     pq.write_table(table, path)
 
-    report = await replay(str(path), log, PlanBook(), OPTIONS)
+    report = await replay([str(path)], log, _read_back(), OPTIONS)
 
     (draft,) = log.drafts
     found = [(draft.series[s.series].groupby, draft.series[s.series].metadata, str(s.qty)) for s in draft.samples]
@@ -362,20 +374,20 @@ async def test_columns_that_nobody_knows_are_named(log: Any, tmp_path: Path, nam
             pa.table({"scope_id": ["p1"], "metric": ["m"], "qty": [1], "groupby.": [1], "colour": [1]}), path
         )
     with pytest.raises(ReplayError, match=r"columns unknown: 'groupby\.', 'colour'; missing: 'begin'\. A table has"):
-        await replay(str(path), log, PlanBook(), OPTIONS)
+        await replay([str(path)], log, _read_back(), OPTIONS)
 
 
 async def test_a_damaged_parquet_file_is_an_error(log: Any, tmp_path: Path) -> None:
     (tmp_path / "usage.parquet").write_bytes(b"PAR1 and then nothing")
-    with pytest.raises(ReplayError, match="is damaged after line 0"):
-        await replay(str(tmp_path / "usage.parquet"), log, PlanBook(), OPTIONS)
+    with pytest.raises(ReplayError, match="is damaged after row 0"):
+        await replay([str(tmp_path / "usage.parquet")], log, _read_back(), OPTIONS)
 
 
 async def test_a_broker_that_refuses_ends_the_replay(log: Any, path: Path) -> None:
-    async def refuse(draft: object) -> None:
+    async def refuse(*_: object) -> None:
         raise PublishError("no room")
 
-    log.publish = refuse
+    log.send = refuse
     with pytest.raises(PublishError, match="no room"):
         await _replay(log, path, *(_sample(P * n) for n in range(500)))
 
@@ -428,8 +440,8 @@ class _Remembered:
     def __init__(self) -> None:
         self.drafts: list[Any] = []
 
-    async def publish(self, draft: Any) -> None:
-        self.drafts.append(draft)
+    async def send(self, scope_id: str, records: list[bytes]) -> None:
+        self.drafts += [decode_usage(record, MSGPACK) for record in records]
 
     async def plan(self, plan: Any) -> None:
         pass
