@@ -17,7 +17,7 @@ export PATH := $(PATH):$(CURDIR)/.cache/prometheus/bin
 .DEFAULT_GOAL := help
 .PHONY: help demo test lint format types imports schemas schemas-check unit integration conformance \
 	conformance-long sim sim-long chaos chaos-long e2e month bench bench-checkpoint bench-collect bench-rating bench-rules bench-scripts mutants mutants-rating \
-	kafka tools lock lock-cloudkitty clean .venv check-python
+	kafka tools lock lock-cloudkitty lock-moto clean .venv check-python
 
 help:  ## Lists the targets
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z0-9.-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -118,10 +118,11 @@ mutants-rating: .venv  ## Plants some thousand faults in rater/rating, one at a 
 kafka: .venv  ## Runs the laptop Kafka on 127.0.0.1 until Ctrl-C
 	@$(BIN)/python -m deploy.local.kafka $(ARGS)
 
-tools: .venv  ## Fetches what the tests start: Kafka from Maven, Prometheus from the system's packages, CloudKitty
+tools: .venv  ## Fetches what the tests start: Kafka from Maven, Prometheus from the system's packages, CloudKitty, moto
 	@$(BIN)/python -c "from deploy.local.kafka import install; print('Kafka:', install().name)"
 	@$(BIN)/python scripts/prometheus.py
-	@$(BIN)/python scripts/cloudkitty.py
+	@$(BIN)/python scripts/side_venv.py CloudKitty .cache/cloudkitty tests/conformance/cloudkitty.lock
+	@$(BIN)/python scripts/side_venv.py moto .cache/moto tests/integration/s3/moto.lock
 
 lock: .venv  ## Writes the lock files anew after a change of pyproject.toml (UPGRADE=1 takes newer versions)
 	$(UV_COMPILE) --output-file requirements.lock
@@ -130,6 +131,9 @@ lock: .venv  ## Writes the lock files anew after a change of pyproject.toml (UPG
 
 lock-cloudkitty: .venv  ## Writes the lock file of the CloudKitty that the tests compare with anew (UPGRADE=1 as above)
 	$(subst pyproject.toml,tests/conformance/cloudkitty.in,$(UV_COMPILE)) --output-file tests/conformance/cloudkitty.lock
+
+lock-moto: .venv  ## Writes the lock file of the S3 store that the tests start anew (UPGRADE=1 as above)
+	$(subst pyproject.toml,tests/integration/s3/moto.in,$(UV_COMPILE)) --output-file tests/integration/s3/moto.lock
 
 clean:  ## Removes what was built and the local data in var/; .venv and downloads stay
 	rm -rf var build dist rater.egg-info .coverage .coverage.* .mypy_cache .ruff_cache .pytest_cache .hypothesis \
