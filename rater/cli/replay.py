@@ -76,9 +76,16 @@ def collect_replay(
     began = time.monotonic()
     with _watched() as watch:
         found = run(replay_files(files, config.settings.kafka, options, config.catalog, watch))
-    name = files[0] if found.files == 1 and len(files) == 1 else f"{found.files} files"
+    name = _name(files, found.files)
     click.echo(_as_json(found, time.monotonic() - began) if out == "json" else _as_text(found, name))
     return _remarks(found, name)
+
+
+def _name(paths: tuple[str, ...], count: int) -> str:
+    """What was replayed, in few words."""
+    if len(paths) > 1:
+        return f"{count} files"
+    return paths[0] if count == 1 else f"{paths[0]} ({count} files)"
 
 
 def _as_text(found: ReplayReport, name: str) -> str:

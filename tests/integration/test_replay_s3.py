@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import gzip
 import json
-import re
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -24,9 +22,8 @@ from rater.kafka import KafkaSettings, Topic, create_topics
 from rater.model.interval import Interval
 from rater.model.usage import Collection
 from tests.integration.judged import records, usage
+from tests.integration.s3.server import s3_server
 
-ROOT = Path(__file__).parents[2]
-PYTHON = ROOT / ".cache" / "moto" / "bin" / "python"
 T = 1_767_225_600  # 2026-01-01T00:00:00Z
 P = 3600
 CREDENTIALS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE", "AWS_SHARED_CREDENTIALS_FILE")
@@ -35,19 +32,8 @@ CREDENTIALS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE", "AWS
 @pytest.fixture(scope="module")
 def endpoint() -> Iterator[str]:
     """The address of an empty store."""
-    assert PYTHON.exists(), "moto is not installed: make tools"
-    command = [str(PYTHON), "-W", "ignore", "-u", "-c", "from moto.server import main; main()", "-p", "0"]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as server:
-        assert server.stderr is not None
-        try:
-            found = None
-            while found is None:
-                line = server.stderr.readline()
-                assert line, "moto has ended"
-                found = re.search(r"http://127\.0\.0\.1:\d+", line)
-            yield found[0]
-        finally:
-            server.kill()
+    with s3_server() as address:
+        yield address
 
 
 @pytest.fixture
