@@ -18,8 +18,10 @@ from rater.audit.truth import (
     Held,
     Piece,
     Ref,
+    ScopeLog,
     Span,
     TruePoint,
+    by_period,
     cuts_of,
     expected_pieces,
     frames_due,
@@ -193,17 +195,21 @@ def cases_of_logs(
     logs = scope_logs(usage, setup, done)
     best = best_frames(rated)
     cases = []
+    near: dict[str, Callable[[int], ScopeLog]] = {}
     for (scope_id, period_begin), frame in sorted(best.items()):
         log = logs.get(scope_id)
+        if log is not None and scope_id not in near:
+            near[scope_id] = by_period(log, setup.period)
         parts: Collection[Piece] = log.parts.get(period_begin, []) if log else ()
         expected: list[Mapping[tuple[str, str], Sequence[Span]]] = []
         if log:
             period = (period_begin, frame.period_end)
             since = frame.closed_at - setup.clock_skew
-            changed = {second for second, _ in log.plans} | {one[0] for one in log.seen}
+            said = near[scope_id](period_begin)
+            changed = {second for second, _ in said.plans} | {one[0] for one in said.seen}
             changes = sorted(second for second in changed if second > since)
             moments = [None, *(second - 1 for second in reversed(changes))]
-            expected = [expected_pieces(log, period, moment) for moment in moments]
+            expected = [expected_pieces(said, period, moment) for moment in moments]
         truth = truth_of(frame, parts, setup, expected or [{}], lambda cut: cut.late)
         cases.append(Case(frame, truth, setup, keeps(frame.rule_version)))
     due = (key for log in logs.values() for key in frames_due(log, setup, until))

@@ -29,6 +29,7 @@ __all__ = [
     "ScopeLog",
     "Span",
     "TruePoint",
+    "by_period",
     "cuts_of",
     "expected_pieces",
     "frames_due",
@@ -43,6 +44,7 @@ __all__ = [
 LATE = "late:"
 """How the reason begins in `rejected` for usage whose frames had left the state; of its other periods it was taken."""
 FOREVER = 253_402_300_800
+FEW_PERIODS = 100  # a longer plan is looked at for each period
 _WIDE = Context(prec=400, rounding=ROUND_HALF_EVEN)
 _MEAN = Context(prec=28, rounding=ROUND_HALF_EVEN)
 _QUANTUM = Decimal(1).scaleb(-38)
@@ -151,11 +153,15 @@ class ScopeLog(msgspec.Struct):
     plans: list[tuple[int, ScopePlan]] = []
     """With the second of the record, in the order of the log."""
     seen: list[tuple[int, str, str, int]] = []
-    """(second of the record, source, metric, begin), of sources that had no plan by then."""
+    """(second of the record, source, metric, begin), of sources that had no plan by then: each time it was earlier."""
     parts: dict[int, list[Piece]] = {}
     """By period begin."""
     forced: set[int] = set()
     sequences: set[tuple[str, int]] = set()
+    planned: set[str] = set()
+    """Sources that have sent a plan."""
+    earliest: dict[tuple[str, str], int] = {}
+    """The last of `seen` by source and metric."""
 
 
 def scope_logs(
@@ -172,6 +178,7 @@ def scope_logs(
         match record:
             case ScopePlan():
                 log.plans.append((second, record))
+                log.planned.add(record.source)
             case FrameForced():
                 log.forced.add(record.period_begin)
             case Part() if record.rework_id:
@@ -199,17 +206,49 @@ def _add_part(log: ScopeLog, part: Part, second: int, setup: Setup, *, late: boo
     first = part.begin - part.begin % setup.period
     for period_begin in range(first, part.end, setup.period):
         log.parts.setdefault(period_begin, []).append(Piece(part, late))
-    if part.source not in setup.planned and all(plan.source != part.source for _, plan in log.plans):
+    if part.source in setup.planned or part.source in log.planned:
+        return
+    if part.begin < log.earliest.get((part.source, part.metric), FOREVER):
+        log.earliest[part.source, part.metric] = part.begin
         log.seen.append((second, part.source, part.metric, part.begin))
+
+
+def by_period(log: ScopeLog, period_seconds: int) -> Callable[[int], ScopeLog]:
+    """What the log says of the expectations of one period, by its begin: whoever pushes sends a plan for each hour.
+
+    The first plan of a source is always among them: it ends what was owed for being sent once.
+    """
+    always: list[int] = []
+    near: dict[int, list[int]] = {}
+    sources: set[str] = set()
+    for number, (_, plan) in enumerate(log.plans):
+        begin = plan.begin - plan.begin % period_seconds
+        touched = range(begin, _end(plan), period_seconds)
+        if plan.source not in sources or len(touched) > FEW_PERIODS:
+            sources.add(plan.source)
+            always.append(number)
+        else:
+            for period_begin in touched:
+                near.setdefault(period_begin, []).append(number)
+
+    def of(period_begin: int) -> ScopeLog:
+        numbers = sorted([*always, *near.get(period_begin, ())])
+        return ScopeLog(log.scope_id, [log.plans[number] for number in numbers], log.seen)
+
+    return of
+
+
+def _end(plan: ScopePlan) -> int:
+    return FOREVER if plan.until is None else plan.until
 
 
 def expected_pieces(log: ScopeLog, period: Span, until_second: int | None = None) -> dict[tuple[str, str], list[Span]]:
     """What is expected of each (metric, source) within the period, by what the log said up to a second."""
     plans = [plan for second, plan in log.plans if until_second is None or second <= until_second]
     first = {plan.source: plan.begin for plan in reversed(plans)}
-    plans = [plan for plan in plans if plan.begin < period[1] and (plan.until or FOREVER) > period[0]]
+    plans = [plan for plan in plans if plan.begin < period[1] and _end(plan) > period[0]]
     seen = [one[1:] for one in log.seen if until_second is None or one[0] <= until_second]
-    marks = {mark for plan in plans for mark in (plan.begin, plan.until or FOREVER)} | {begin for _, _, begin in seen}
+    marks = {mark for plan in plans for mark in (plan.begin, _end(plan))} | {begin for _, _, begin in seen}
     marks |= set(first.values())
     keys = {(metric, plan.source) for plan in plans for metric in plan.metrics}
     keys |= {(metric, source) for source, metric, _ in seen}
@@ -230,7 +269,7 @@ def _is_expected(metric: str, plans: Sequence[ScopePlan], owed: Span, instant: i
     `owed` reaches from the first time that it was sent for to the begin of the source's first plan.
     """
     for plan in reversed(plans):
-        if plan.begin <= instant < (plan.until or FOREVER):
+        if plan.begin <= instant < _end(plan):
             return metric in plan.metrics
     return inside([owed], instant)
 
@@ -418,8 +457,9 @@ def frames_due(log: ScopeLog, setup: Setup, until: int) -> Iterator[FrameKey]:
     touched = {begin for begin in (*log.parts, *log.forced) if begin + setup.period <= until}
     if begins:
         first = min(begins) - min(begins) % setup.period
+        of = by_period(log, setup.period)
         for begin in range(first, until - setup.period + 1, setup.period):
-            if expected_pieces(log, (begin, begin + setup.period)):
+            if expected_pieces(of(begin), (begin, begin + setup.period)):
                 touched.add(begin)
     for begin in sorted(touched):
         yield log.scope_id, begin
