@@ -16,7 +16,7 @@ export PATH := $(PATH):$(CURDIR)/.cache/prometheus/bin
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test lint format types imports schemas schemas-check unit integration conformance \
-	conformance-long sim sim-long chaos chaos-long e2e month bench bench-checkpoint bench-collect bench-rating bench-rules bench-scripts mutants mutants-rating \
+	conformance-long sim sim-long chaos chaos-long e2e month bench bench-checkpoint bench-collect bench-rating bench-replay bench-rules bench-scripts mutants mutants-rating \
 	kafka tools lock lock-cloudkitty lock-moto clean .venv check-python
 
 help:  ## Lists the targets
@@ -102,6 +102,9 @@ bench-checkpoint: .venv  ## Measures checkpoints and restarts from 10 000 to 2 m
 
 bench-rating: tools  ## Measures rating side by side with the real CloudKitty (ARGS="--help" shows what can be set)
 	$(BIN)/python -m benchmarks.rating $(ARGS)
+
+bench-replay: .venv  ## Measures replay of usage files of two sizes: speed, and that memory stays (ARGS="--help")
+	$(BIN)/python -m benchmarks.replay $(ARGS)
 
 bench-rules: .venv  ## Measures how long a million rule events take to read, without and with a snapshot
 	$(BIN)/python -m benchmarks.rules_log $(ARGS)

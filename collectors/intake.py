@@ -59,7 +59,8 @@ _decode_refusal = msgspec.msgpack.Decoder(Refusal).decode
 class _File:
     """What was found so far in the file that is being read."""
 
-    def __init__(self, file: OpenFile) -> None:
+    def __init__(self, number: int, file: OpenFile) -> None:
+        self.number = number
         self.name = file.name
         self.form = file.content_type
         self.scopes: set[str] = set()
@@ -99,6 +100,7 @@ class Intake:
         self.expected = Expected()
         self.samples = 0
         self.refused = 0
+        self._files = 0
         self.faults: list[LineFault] = []
         self.remarks: list[str] = []
         self._units: dict[str, str | None] = {}
@@ -130,7 +132,8 @@ class Intake:
     def read(self, source: UsageInput, form: Form | None, lines_per_step: int) -> Iterator[int]:
         """Read a file; gives how many bytes of it are done every few lines. Raises ReplayError if nothing is of use."""
         with open_input(source, form) as file:
-            found = _File(file)
+            self._files += 1
+            found = _File(self._files, file)
             for count, line in enumerate(file.lines(), start=1):
                 found.lines = count
                 self._take(line, found)
@@ -183,7 +186,7 @@ class Intake:
                 if len(faults) < _MAX_SHOWN:
                     faults.append(shown)
             record = encode_msgpack(Refusal(found.name, found.form, line.number, fault, line.raw))
-            self._digest.update(record)
+            self._digest.update(repr((found.number, line.number, line.raw)).encode())
             self._refusals.write(len(record).to_bytes(8) + record)
 
     def _admit(self, item: Used | Covered, found: _File) -> None:
@@ -205,7 +208,7 @@ class Intake:
             found.metrics.add(item.metric)
         if item.scope_id != ALL:
             found.scopes.add(item.scope_id)
-        self._digest.update(repr((found.name, item)).encode())
+        self._digest.update(repr((found.number, item)).encode())
         self.claims.add(item.scope_id, item.metric, Interval(item.begin, item.end))
 
     def _check_unit(self, metric: str, unit: str | None) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from collectors.errors import ReplayError
@@ -80,6 +80,7 @@ class Journal:
         self._source = source
         self._arguments = arguments
         self._runs: dict[ReplayRun, Done] = {}
+        self._contents: set[str] = set()
 
     def take(self, head: CollectionHead | ScopePlan) -> None:
         """Note a record of topic `usage`; those of other sources and of reworks say nothing here."""
@@ -92,19 +93,28 @@ class Journal:
             return
         self.newest = max(self.newest, head.attempt)
         found = _NAME.fullmatch(head.collection_id)
-        if found and found[1] == self._arguments:
+        if found is None:
+            return
+        self._contents.add(found[2])
+        if found[1] == self._arguments:
             done = self._runs.setdefault(ReplayRun(found[1], found[2], int(found[3])), Done())
             done.take(int(found[4]), head.part, head.parts)
             done.finished = done.finished or (found[5] is not None and done.is_whole(int(found[4])))
 
-    def run(self, content: str, now_ms: int, *, anew: bool) -> tuple[ReplayRun, Done]:
+    def run(self, content: str, now_ms: int, *, anew: bool, adding: Sequence[str] = ()) -> tuple[ReplayRun, Done]:
         """The replay to go on with, and what it has published; a new one if none was interrupted, or if `anew`.
 
         A replay is not gone on with if its source has published something newer, which it would have to replace.
-        Raises ReplayError if the interrupted one read something else.
+        `adding` are metrics whose samples add up and replace nothing (`proof: samples`). Raises ReplayError if the
+        interrupted one read something else, or if samples of such a metric were published before.
         """
         last = max(self._runs, key=lambda run: run.attempt, default=None)
         if last is None or anew or self._runs[last].finished or last.attempt < self.newest:
+            if adding and (self._runs or content in self._contents):
+                raise ReplayError(
+                    f"this was replayed before, and samples of {', '.join(adding)} would count twice: of a metric with "
+                    "`proof: samples` they add up. Replay files without what was published. Nothing was published now"
+                )
             return ReplayRun(self._arguments, content, max(now_ms, self.newest + 1)), Done()
         if last.content != content:
             raise ReplayError(

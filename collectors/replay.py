@@ -25,7 +25,7 @@ from collectors.replay_words import ReplayOptions, ReplayProgress, ReplayReport,
 from collectors.spool import Spool
 from collectors.usage_inputs import Inputs, usage_inputs
 from rater.kafka import KafkaSettings
-from rater.model.metric import Catalog
+from rater.model.metric import Catalog, Coverage
 
 __all__ = ["LineFault", "ReplayOptions", "ReplayProgress", "ReplayReport", "replay", "replay_file", "replay_files"]
 
@@ -84,7 +84,7 @@ async def replay(
         called = arguments_digest([*paths, options.source, options.covers, options.period_seconds, options.form])
         journal = await read_back(Journal(options.source, called))
         now_ms = options.attempt if options.attempt is not None else time.time_ns() // 1_000_000
-        run, done = journal.run(content, now_ms, anew=options.anew)
+        run, done = journal.run(content, now_ms, anew=options.anew, adding=_adding(intake, catalog))
         already = done.whole
         posting = Posting(intake, log, journal.plans, options, run, done, watcher)
         collections = await posting.publish()
@@ -104,6 +104,12 @@ async def replay(
             files=len(inputs.files),
             remarks=(*inputs.remarks, *intake.remarks),
         )
+
+
+def _adding(intake: Intake, catalog: Catalog | None) -> list[str]:
+    """The metrics of the files whose samples add up to those of earlier replays instead of replacing them."""
+    specs = [catalog.get(metric) for metric in sorted(intake.units)] if catalog else []
+    return [spec.name for spec in specs if spec is not None and spec.proof is Coverage.SAMPLES]
 
 
 async def _read(intake: Intake, inputs: Inputs, options: ReplayOptions, watcher: Watcher | None) -> str:

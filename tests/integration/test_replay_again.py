@@ -125,7 +125,7 @@ async def test_a_replay_that_is_ended_under_way_goes_on_and_doubles_nothing(
     settings: KafkaSettings, config: Path, usage_file: Path, how: signal.Signals
 ) -> None:
     """Given a slow replay that is killed after some records; when started again; then each record is there once."""
-    with _command(settings, config, str(usage_file), "--rate", "1500") as process:
+    with _command(settings, config, str(usage_file), "--rate", "400") as process:
         await _some_published(settings, 60, process)
         process.send_signal(how)
         _, said = process.communicate(timeout=PATIENCE_SECONDS)

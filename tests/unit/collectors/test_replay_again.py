@@ -17,6 +17,7 @@ from collectors.replay import ReplayOptions, ReplayReport, replay
 from collectors.times import iso
 from rater.model.codec import MSGPACK, decode_usage
 from rater.model.interval import Interval
+from rater.model.metric import Catalog, Coverage, MetricSpec
 from rater.model.rated import RejectedHeaders
 from rater.model.usage import Collection, ScopePlan
 
@@ -125,6 +126,20 @@ async def test_wherever_it_is_interrupted_it_goes_on_and_repeats_nothing(month: 
         assert there - 6 <= again.already <= there  # two collections of three parts may be under way
 
 
+async def test_of_a_collection_that_is_there_in_part_the_other_parts_are_sent(month: Path) -> None:
+    whole = Topic()
+    await _replay(whole, month)
+    first = next(number for number, part in enumerate(whole.collections()) if part.parts == 3)
+    for there in (1, 2):
+        topic = Topic()
+        await topic.send("p1", whole.records[:first])  # as much of another run of the same replay
+        topic.records += whole.records[first : first + there]
+
+        await _replay(topic, month)
+
+        assert _content(topic) == _content(whole)
+
+
 async def test_interrupted_again_and_again_it_comes_to_its_end(month: Path) -> None:
     whole, topic = Topic(), Topic()
     await _replay(whole, month)
@@ -158,7 +173,7 @@ async def test_a_file_that_changed_since_is_refused_and_replaced_if_told(month: 
         await _replay(topic, month)
     topic.room = 10**9
     before = list(topic.records)
-    month.write_text(month.read_text() + "\n" + _sample(60))
+    month.write_text(month.read_text().replace('"qty": "1"', '"qty": "2"', 1))
 
     with pytest.raises(ReplayError, match=r"its files or metrics\.yml say something else by now"):
         await _replay(topic, month)
@@ -180,6 +195,27 @@ async def test_after_its_end_the_same_file_is_published_again(month: Path) -> No
     assert second.already == 0
     by_attempt = Counter(part.attempt for part in topic.collections())
     assert by_attempt[first.attempt] == by_attempt[second.attempt]
+
+
+async def test_samples_that_add_up_are_not_published_twice(month: Path, tmp_path: Path) -> None:
+    """Given a metric with proof: samples; when its file is replayed again, also by another name; then it is refused,
+    but not if the first replay was interrupted, which goes on."""
+    catalog = Catalog([MetricSpec("m", "undefined", proof=Coverage.SAMPLES), MetricSpec("many", "undefined")])
+    topic = Topic()
+    copy = tmp_path / "copy.jsonl"
+    copy.write_bytes(month.read_bytes().replace(b"{\n", b""))
+    month.write_bytes(copy.read_bytes())
+    topic.room = 30
+    with pytest.raises(PublishError):
+        await replay([str(month)], topic, topic.read_back, ReplayOptions(), catalog)
+    topic.room = 10**9
+    await replay([str(month)], topic, topic.read_back, ReplayOptions(), catalog)
+    before = list(topic.records)
+
+    for path, anew in ((month, False), (month, True), (copy, False)):
+        with pytest.raises(ReplayError, match="samples of m would count twice"):
+            await replay([str(path)], topic, topic.read_back, ReplayOptions(anew=anew), catalog)
+    assert topic.records == before
 
 
 async def test_files_of_one_replay_are_one(tmp_path: Path) -> None:
