@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from collectors.errors import SettingsError
-from collectors.prom_api import PrometheusApi
+import logging
+
+from collectors.errors import SettingsError, SourceAwayError, SourceError
+from collectors.prom_api import Item, PrometheusApi
 from collectors.promql import scopes_query
 from collectors.source import ScopeFetcher, SourceContext
+from collectors.times import iso
 
 __all__ = ["PrometheusFetcher", "StaticFetcher", "prometheus", "static"]
 
+log = logging.getLogger(__name__)
+
 _LONGEST = 255
+LEAST_SECONDS = 300  # as far as Prometheus itself looks back for a sample of now
 
 
 class StaticFetcher:
@@ -21,7 +27,7 @@ class StaticFetcher:
             raise SettingsError("collect.static.scopes is empty: name at least one scope, or use another fetcher")
         self._scopes = set(scopes)
 
-    async def fetch(self, now: int) -> set[str]:
+    async def fetch(self, now: int, since: int) -> set[str]:
         """The list."""
         return set(self._scopes)
 
@@ -30,7 +36,7 @@ class StaticFetcher:
 
 
 class PrometheusFetcher:
-    """The values that a label of a metric has now."""
+    """The values that a label of a metric had at any time since it was last looked at."""
 
     def __init__(self, context: SourceContext) -> None:
         """Raises SettingsError if no metric is named or Prometheus is not configured."""
@@ -38,14 +44,26 @@ class PrometheusFetcher:
         if not settings.metric:
             raise SettingsError("collect.prometheus_fetcher.metric is missing: name the metric that knows all scopes")
         self._attribute = settings.scope_attribute or context.settings.scope_key
-        self._query = scopes_query(settings.metric, settings.filters, self._attribute)
+        self._metric, self._filters = settings.metric, settings.filters
         self._api = PrometheusApi(context.settings.prometheus, concurrency=1)
 
-    async def fetch(self, now: int) -> set[str]:
+    async def fetch(self, now: int, since: int) -> set[str]:
         """The values, without items that lack the label or have one that no scope can have. Raises SourceError."""
-        items = await self._api.query(self._query, now)
+        looked_back = max(now - since, LEAST_SECONDS)
+        try:
+            items = await self._ask(now, looked_back)
+        except SourceAwayError:
+            raise
+        except SourceError as fault:
+            if looked_back == LEAST_SECONDS:
+                raise
+            log.warning("scopes that came and went since %s are not looked for: %s", iso(since), fault)
+            items = await self._ask(now, LEAST_SECONDS)
         found = {item.metric.get(self._attribute, "") for item in items}
         return {scope_id for scope_id in found if 0 < len(scope_id) <= _LONGEST}
+
+    async def _ask(self, now: int, looked_back: int) -> list[Item]:
+        return await self._api.query(scopes_query(self._metric, self._filters, self._attribute, looked_back), now)
 
     async def close(self) -> None:
         """Close the connections."""

@@ -96,10 +96,10 @@ def each_scope_alone(args: PrometheusArgs) -> bool:
     return _BEFORE.fullmatch(args.query_prefix) is not None and _AFTER.fullmatch(args.query_suffix) is not None
 
 
-def scopes_query(metric: str, filters: Mapping[str, str], scope_attribute: str) -> str:
-    """CloudKitty's query for the scopes that a metric names."""
+def scopes_query(metric: str, filters: Mapping[str, str], scope_attribute: str, looked_back: int) -> str:
+    """The scopes that a metric named within so many seconds; CloudKitty asks for those of now only."""
     matchers = ", ".join(f'{label}="{escaped(value)}"' for label, value in filters.items())
-    return f"max({metric}{{{matchers}}}) by ({scope_attribute})"
+    return f"max(max_over_time({metric}{{{matchers}}}[{looked_back}s])) by ({scope_attribute})"
 
 
 def escaped(value: str) -> str:

@@ -16,7 +16,7 @@ _LONGEST = 255
 
 
 class RestFetcher:
-    """The scopes that an endpoint names: now, or in the period before this one and in this one so far."""
+    """The scopes that an endpoint names: now, or since it was last asked, a period ago at least."""
 
     def __init__(self, context: SourceContext) -> None:
         """Raises SettingsError if the URL is missing or a file cannot be used."""
@@ -25,9 +25,9 @@ class RestFetcher:
         self._api = RestApi(self._settings, _KEY, concurrency=1)
         self._scopes = Expression(f"{_KEY}.scopes", self._settings.scopes)
 
-    async def fetch(self, now: int) -> set[str]:
+    async def fetch(self, now: int, since: int) -> set[str]:
         """The ids on all pages, without those that no scope can have. Raises SourceError."""
-        begin = period_of(now, self._period).begin - self._period
+        begin = min(since, period_of(now, self._period).begin - self._period)
         asked = Asked(max(0, begin), now)
         pages = await self._api.pages(self._settings.url, self._settings.body, asked, self._scopes)
         found = set()

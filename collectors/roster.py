@@ -58,6 +58,11 @@ class Roster:
         self.plans.take(plan)
         self._published_at[plan.scope_id] = now
 
+    @property
+    def fetched_at(self) -> int:
+        """When all scopes were last known; 0 before the first time."""
+        return self._fetched_at
+
     def fetched(self, now: int) -> None:
         """All plans that were due at `now` were published."""
         self._fetched_at = now

@@ -35,6 +35,7 @@ __all__ = ["Collector", "CollectorStatus"]
 log = logging.getLogger(__name__)
 
 _FETCH_SECONDS = 300
+_FIRST_LOOK_SECONDS = 7 * 86400  # for scopes that came and went while no collector was there, at most so far back
 _OLDEST_SECONDS = 3600
 _FIRST_ASK = 120  # seconds after the end of a period, where `completeness.settle` says nothing
 _SOON = 30
@@ -156,7 +157,8 @@ class Collector:
             return
         self._fetch_at = now + _FETCH_SECONDS
         try:
-            named = await self._fetcher.fetch(now)
+            since = self._roster.fetched_at or max(self._first_begin(now), now - _FIRST_LOOK_SECONDS)
+            named = await self._fetcher.fetch(now, min(since, now))
         except SourceError as failure:
             if not self._roster.scopes():
                 raise

@@ -50,7 +50,7 @@ async def check_source(
     async with AsyncExitStack() as stack:
         context, source, fetcher = await _parts(settings, metrics_conf, period_seconds, stack)
         remarks = await source.check(now, reach_seconds)
-        scopes = await fetcher.fetch(now)
+        scopes = await fetcher.fetch(now, now)
         names = tuple(metric.name for metric in context.metrics)
         return CheckReport(tuple(sorted(scopes)), names, tuple(remarks))
 

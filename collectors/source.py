@@ -94,8 +94,11 @@ class Source(Protocol):
 class ScopeFetcher(Protocol):
     """Who knows which scopes there are."""
 
-    async def fetch(self, now: int) -> set[str]:
-        """The ids of all scopes at this time. Raises SourceError."""
+    async def fetch(self, now: int, since: int) -> set[str]:
+        """The ids of all scopes that there were at any time from `since` to `now`. Raises SourceError.
+
+        Who can only say which there are now says those: a scope that came and went between two calls is not found then.
+        """
 
     async def close(self) -> None:
         """Let go of connections."""

@@ -64,7 +64,7 @@ class MonthSession:
 class NobodyNow:
     """A fetcher for scopes that ended with the month: none is named any more, so no plan is made for later time."""
 
-    async def fetch(self, now: int) -> set[str]:
+    async def fetch(self, now: int, since: int) -> set[str]:
         return set()
 
     async def close(self) -> None:

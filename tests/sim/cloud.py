@@ -54,7 +54,7 @@ class Cloud:
     def session(self, period: Interval, now: int) -> _Session:
         return _Session(self, period)
 
-    async def fetch(self, now: int) -> set[str]:
+    async def fetch(self, now: int, since: int) -> set[str]:
         await asyncio.sleep(self.loop.rng.expovariate(1.0))
         self._answer()
         return set(self.scopes)

@@ -22,6 +22,7 @@ from collectors.settings import (
     PrometheusSettings,
     StaticFetcherSettings,
 )
+from collectors.source import SourceContext, fetcher_factory
 from deploy.local.kafka import LaptopKafka
 from rater.kafka import KafkaSettings, Topic, create_topics
 from rater.model.document import DocumentError
@@ -275,3 +276,22 @@ async def test_a_broker_that_refuses_once_is_tried_anew(
     assert seen[0].fault == "not confirmed"
     assert seen[-1].published == 12
     assert (await _judged(kafka_settings)).rejected() == []
+
+
+async def test_a_scope_that_came_and_went_between_two_looks_is_found(
+    start_prometheus: Callable[[list[str]], LaptopPrometheus],
+) -> None:
+    # given one scope that is always there, and one that lived for ten minutes
+    stays = [f'pods{{ns="stays"}} 1 {T + 60 * minute}' for minute in range(120)]
+    brief = [f'pods{{ns="brief"}} 1 {T + 60 * minute}' for minute in range(20, 30)]
+    server = start_prometheus(["# TYPE pods gauge", *stays, *brief])
+    settings = _settings(server.url, prometheus_fetcher=PrometheusFetcherSettings("pods", "ns"))
+    fetcher = fetcher_factory("prometheus")(SourceContext(settings, HOUR))
+
+    # when, then
+    try:
+        assert await fetcher.fetch(T + HOUR, T) == {"stays", "brief"}
+        assert await fetcher.fetch(T + HOUR, T + 1740) == {"stays", "brief"}  # its last sample
+        assert await fetcher.fetch(T + HOUR, T + 1800) == {"stays"}
+    finally:
+        await fetcher.close()

@@ -240,16 +240,35 @@ async def test_scopes_are_the_values_of_a_label(served: Served) -> None:
     )
     fetcher = fetcher_factory("prometheus")(SourceContext(settings, 3600))
     try:
-        assert await fetcher.fetch(1_767_225_600) == {"a", "b"}
+        assert await fetcher.fetch(1_767_225_600, 1_767_225_000) == {"a", "b"}
     finally:
         await fetcher.close()
-    assert served.asked[0][2] == {"query": 'max(pods{cluster="c1"}) by (ns)', "time": "2026-01-01T00:00:00Z"}
+    query = 'max(max_over_time(pods{cluster="c1"}[600s])) by (ns)'
+    assert served.asked[0][2] == {"query": query, "time": "2026-01-01T00:00:00Z"}
+
+
+async def test_scopes_of_now_are_known_where_a_longer_look_is_too_much(served: Served) -> None:
+    # given a server that finds every question too much
+    served.says({"status": "error", "error": "would load too many samples"}, 422)
+    chosen = PrometheusFetcherSettings("pods", "ns")
+    settings = CollectorSettings(prometheus=PrometheusSettings(url=served.url), prometheus_fetcher=chosen)
+    fetcher = fetcher_factory("prometheus")(SourceContext(settings, 3600))
+    try:
+        # when it is asked for a day, then for those of now; when for ten seconds, then once
+        for seconds, ranges in ((86400, ["86400s", "300s"]), (10, ["300s"])):
+            served.asked.clear()
+            with pytest.raises(SourceError, match="too many samples"):
+                await fetcher.fetch(1_767_225_600, 1_767_225_600 - seconds)
+            queries = [f"max(max_over_time(pods{{}}[{looked_back}])) by (ns)" for looked_back in ranges]
+            assert [asked[2]["query"] for asked in served.asked] == queries
+    finally:
+        await fetcher.close()
 
 
 async def test_fetchers_refuse_settings_that_name_nothing() -> None:
     settings = CollectorSettings(static=StaticFetcherSettings(["a", "b"]))
     fetcher = fetcher_factory("static")(SourceContext(settings, 3600))
-    assert await fetcher.fetch(0) == {"a", "b"}
+    assert await fetcher.fetch(0, 0) == {"a", "b"}
     await fetcher.close()
     with pytest.raises(SettingsError, match=r"collect\.static\.scopes is empty"):
         StaticFetcher([])

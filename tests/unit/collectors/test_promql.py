@@ -58,8 +58,9 @@ def test_a_scope_cannot_break_out_of_its_matcher() -> None:
 
 
 def test_a_query_of_scopes() -> None:
-    assert scopes_query("m", {}, "project_id") == "max(m{}) by (project_id)"
-    assert scopes_query("m", {"a": "x", "b": 'y"'}, "ns") == 'max(m{a="x", b="y\\""}) by (ns)'
+    assert scopes_query("m", {}, "project_id", 300) == "max(max_over_time(m{}[300s])) by (project_id)"
+    found = scopes_query("m", {"a": "x", "b": 'y"'}, "ns", 900)
+    assert found == 'max(max_over_time(m{a="x", b="y\\""}[900s])) by (ns)'
 
 
 def test_matchers() -> None:

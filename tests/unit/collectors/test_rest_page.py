@@ -102,7 +102,7 @@ async def test_the_answers_become_what_the_page_says(example: Example) -> None:
     assert collect is not None
     found: list[Any] = []
     fetcher = fetcher_factory(collect.fetcher)(SourceContext(collect, 3600))
-    scopes = await fetcher.fetch(HOUR.end)
+    scopes = await fetcher.fetch(HOUR.end, HOUR.begin)
     await fetcher.close()
     async with open_source(collect, example.config.settings.metrics_conf, 3600) as (source, metrics):
         session = source.session(HOUR, HOUR.end + 300)

@@ -517,7 +517,7 @@ async def _fetch(endpoint: Endpoint, **more: Any) -> set[str]:
     settings = RestFetcherSettings(url=f"{endpoint.url}/projects?from={{begin}}&to={{end:seconds}}", **more)
     fetcher = fetcher_factory("rest")(SourceContext(CollectorSettings(rest_fetcher=settings), 3600))
     try:
-        return await fetcher.fetch(END + 1800)
+        return await fetcher.fetch(END + 1800, END)
     finally:
         await fetcher.close()
 

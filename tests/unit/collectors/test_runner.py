@@ -39,6 +39,7 @@ class World:
         self.answer: Answerer = _whole
         self.asked: list[tuple[int, str, str]] = []
         self.held_from = 0
+        self.looked_back: list[int] = []
 
     def clock(self) -> float:
         return self.now
@@ -54,7 +55,8 @@ class World:
 
     async def close(self) -> None: ...
 
-    async def fetch(self, now: int) -> set[str]:
+    async def fetch(self, now: int, since: int) -> set[str]:
+        self.looked_back.append(now - since)
         if self.fault:
             raise self.fault
         return set(self.scopes)
@@ -348,6 +350,29 @@ async def test_a_fetcher_that_names_nobody_takes_nobody_away(world: World, log: 
 
     assert all(plan.metrics for plan in log.plans)
     assert (6, "p1", "m") in world.asked
+
+
+async def test_scopes_are_looked_for_since_they_were_last_known(world: World, log: Any) -> None:
+    # given a collector that was last there three hours ago
+    history = History("fake", P)
+    history.progress.reached = T
+    collector = _collector(world, log, history, since="")
+    began = world.now
+
+    # when it starts, and when ten minutes and a failed try later scopes are looked for again
+    await collector.round()
+    world.now, world.fault = began + 600, SourceError("no")
+    await collector.round()
+    world.now, world.fault = began + 1200, None
+    await collector.round()
+
+    # then nobody who came and went meanwhile is passed over
+    assert world.looked_back == [3 * P + 600, 600, 1200]
+
+
+async def test_the_first_look_goes_back_a_week_at_most(world: World, log: Any) -> None:
+    await _collector(world, log, since="2020-01-01T00:00:00Z").round()
+    assert world.looked_back == [7 * 86400]
 
 
 async def test_a_first_fetch_that_fails_is_a_fault_of_the_round(world: World, log: Any) -> None:
