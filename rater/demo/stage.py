@@ -40,7 +40,7 @@ _SETTINGS = """\
 kafka: {{bootstrap: "{bootstrap}", partitions: 4}}
 store: {{dsn: "chdb://var/clickhouse"}}
 # short, for the sake of the demonstration: an old frame closes 3 seconds after its last record
-engine: {{settle: 3}}
+engine: {{settle: 10}}
 worker: {{checkpoint_interval: 1}}
 sink: {{max_delay: 0.2}}
 metrics_conf: metrics.yml
