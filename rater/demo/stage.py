@@ -39,7 +39,7 @@ _SETTINGS = """\
 # Written by `rater demo`; `rater --config THIS_FILE up --with-kafka` goes on with the same data.
 kafka: {{bootstrap: "{bootstrap}", partitions: 4}}
 store: {{dsn: "chdb://var/clickhouse"}}
-# short, for the sake of the demonstration: an old frame closes 3 seconds after its last record
+# short, for the sake of the demonstration: an old frame closes 10 seconds after its last record
 engine: {{settle: 10}}
 worker: {{checkpoint_interval: 1}}
 sink: {{max_delay: 0.2}}
