@@ -1,5 +1,8 @@
 """Runs `make` targets one after another, each within a time limit, and sums them up: `make test` is one call of this.
 
+While the target of `--during` runs, which mostly waits, those of `--beside` run one after another, too; what they print
+comes when they have ended.
+
 Every step runs even after one failed, so that one run tells everything; only without those of `--first` there is no
 point in going on. A step that was not reached in the whole budget counts as failed, and so does a skipped test where
 CI=true: nothing is left out silently.
@@ -13,9 +16,11 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
+import threading
 import time
 from pathlib import Path
-from typing import NamedTuple
+from typing import IO, NamedTuple
 from xml.etree import ElementTree
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -59,20 +64,69 @@ def main() -> int:
         old.unlink()
     steps: list[tuple[str, float]] = [*options.first, *options.steps]
     results: list[Result] = []
+    beside = _Beside(options, deadline)
     try:
         for step, limit in steps:
-            report = options.reports / f"{step}.xml"
-            command = [options.make, "--no-print-directory", step]
-            results.append(_run(command, report, min(limit, deadline - time.monotonic())))
+            if step == options.during:
+                beside.start()
+            results.append(_run(_command(options, step), options.reports, min(limit, deadline - time.monotonic())))
             if len(results) <= len(options.first) and results[-1].verdict != "ok":
                 break
+        beside.join()
     except KeyboardInterrupt:
         print("interrupted", flush=True)
         return 130
     finally:
+        beside.end()
         results += [Result(step, "NOT RUN", 0.0, None) for step, _ in steps[len(results) :]]
+        results += beside.results
+        results += [Result(step, "NOT RUN", 0.0, None) for step, _ in options.beside[len(beside.results) :]]
         _sum_up(results)
     return 0 if all(result.verdict == "ok" for result in results) else 1
+
+
+class _Beside:
+    """The second lane: a thread that runs its steps and prints of each what it said when it has ended."""
+
+    def __init__(self, options: argparse.Namespace, deadline: float) -> None:
+        self.results: list[Result] = []
+        self._options = options
+        self._deadline = deadline
+        self._thread = threading.Thread(target=self._work)
+        self._running: list[subprocess.Popen[bytes]] = []
+        self._ended = False
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def join(self) -> None:
+        """Waits for the last step."""
+        while self._thread.is_alive():  # by pieces, so that Ctrl-C is heard
+            self._thread.join(1)
+
+    def end(self) -> None:
+        """Interrupts what runs, and begins nothing more."""
+        self._ended = True
+        for process in self._running:
+            _end(process)
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def _work(self) -> None:
+        for step, limit in self._options.beside:
+            if self._ended:
+                break
+            with tempfile.TemporaryFile() as said:
+                left = min(limit, self._deadline - time.monotonic())
+                self.results.append(
+                    _run(_command(self._options, step), self._options.reports, left, said, self._running)
+                )
+                said.seek(0)
+                print(said.read().decode(errors="replace"), flush=True)
+
+
+def _command(options: argparse.Namespace, step: str) -> list[str]:
+    return [options.make, "--no-print-directory", step]
 
 
 def _options() -> argparse.Namespace:
@@ -84,6 +138,10 @@ def _options() -> argparse.Namespace:
     parser.add_argument(
         "--first", action="append", type=_step, default=[], metavar="TARGET:SECONDS", help="what all others need"
     )
+    parser.add_argument(
+        "--beside", action="append", type=_step, default=[], metavar="TARGET:SECONDS", help="a step of the second lane"
+    )
+    parser.add_argument("--during", default="", metavar="TARGET", help="the step with which the second lane begins")
     parser.add_argument("--minutes", type=float, required=True, help="budget of all steps together")
     parser.add_argument("steps", nargs="+", type=_step, metavar="TARGET:SECONDS")
     return parser.parse_args()
@@ -94,14 +152,32 @@ def _step(text: str) -> tuple[str, float]:
     return target, float(seconds)
 
 
-def _run(command: list[str], report: Path, limit: float) -> Result:
+def _run(
+    command: list[str],
+    reports: Path,
+    limit: float,
+    output: IO[bytes] | None = None,
+    running: list[subprocess.Popen[bytes]] | None = None,
+) -> Result:
+    """One step. What it prints goes to `output`, if there is one; its process is in `running` as long as it runs."""
     step = command[-1]
+    report = reports / f"{step}.xml"
     if limit <= 0:
         return Result(step, "NOT RUN: the time of all steps was used up", 0.0, None)
     print(f"\n=== {step} (at most {limit:.0f} s)", flush=True)
     environment = {name: value for name, value in os.environ.items() if name not in _OUTER_MAKE}
     begun = time.monotonic()
-    process = subprocess.Popen(command, cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, start_new_session=True)
+    process = subprocess.Popen(
+        command,
+        cwd=ROOT,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=output,
+        stderr=None if output is None else subprocess.STDOUT,
+        start_new_session=True,
+    )
+    if running is not None:
+        running[:] = [process]
     try:
         code = process.wait(limit)
         verdict = "ok" if code == 0 else f"FAILED (exit {code})"

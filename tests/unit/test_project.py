@@ -150,11 +150,11 @@ def test_every_target_is_phony() -> None:
 
 
 def test_make_test_runs_every_directory_of_tests() -> None:
-    steps = re.search(r"^TEST_STEPS = (.+)$", MAKEFILE, re.MULTILINE)
-    assert steps is not None
+    lanes = re.findall(r"^(?:TEST|BESIDE)_STEPS = (.+)$", MAKEFILE, re.MULTILINE)
+    assert len(lanes) == 2
     plain = re.sub(r"^(ifdef .+|else|endif)\n", "", MAKEFILE, flags=re.MULTILINE)
     recipes = dict(re.findall(r"^([a-z0-9.-]+):.*\n((?:\t.*\n)+)", plain, re.MULTILINE))
-    run = " ".join(recipes[step.split(":")[0]] for step in steps[1].split())
+    run = " ".join(recipes[step.split(":")[0]] for lane in lanes for step in lane.split())
 
     directories = {path.relative_to(ROOT / "tests").parts[0] for path in (ROOT / "tests").rglob("test_*.py")}
 

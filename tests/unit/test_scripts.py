@@ -20,7 +20,8 @@ case "$2" in
   bad) exit 3 ;;
   hangs) touch "$REPORTS/started"; trap 'touch "$REPORTS/interrupted"; exit 1' INT; while :; do sleep 0.1; done ;;
   leaves) sleep 600 & echo $! > "$REPORTS/left"; exit 0 ;;
-  tests) cp "$REPORTS/source" "$REPORTS/tests.xml" ;;
+  long) sleep 2 ;;
+  tests) echo it says this; cp "$REPORTS/source" "$REPORTS/tests.xml" ;;
 esac
 """
 
@@ -108,6 +109,39 @@ def test_what_a_step_leaves_running_is_ended(fake: Path) -> None:
     while (state := process_state(left)) not in ("", "Z") and time.monotonic() < waited:
         time.sleep(0.05)
     assert state in ("", "Z")
+
+
+def test_a_second_lane_runs_beside_a_step_and_counts(fake: Path) -> None:
+    # given a step of two seconds, and two beside it, one of which fails
+    report(fake, tests=5)
+    begun = time.monotonic()
+    done = steps(fake, "--during=long", "--beside=tests:9", "--beside=bad:9", "good:9", "long:9", "good:9")
+
+    # then all ran, at the same time, and the failure counts
+    assert done.returncode == 1
+    assert "5 passed, 0 failed, 0 skipped" in summary(done)["tests"]
+    assert summary(done)["bad"].endswith("FAILED (exit 3)")
+    assert summary(done)["long"].endswith("ok")
+    assert "it says this" in done.stdout
+    assert done.stdout.index("=== tests (at most") < done.stdout.index("=== long: ok")
+    assert time.monotonic() - begun < 20
+
+
+def test_the_last_step_of_the_second_lane_is_waited_for(fake: Path) -> None:
+    done = steps(fake, "--during=good", "--beside=long:9", "good:9")
+    assert (done.returncode, summary(done)["long"].endswith("ok")) == (0, True)
+
+
+def test_a_step_beside_over_its_time_fails(fake: Path) -> None:
+    done = steps(fake, "--during=good", "--beside=hangs:2", "--beside=good:9", "good:9")
+    assert done.returncode == 1
+    assert (fake.parent / "interrupted").exists()
+    assert "not done in 2 s" in summary(done)["hangs"]
+
+
+def test_a_second_lane_that_never_began_fails(fake: Path) -> None:
+    done = steps(fake, "--first=bad:9", "--during=good", "--beside=tests:9", "good:9")
+    assert summary(done)["tests"].endswith("NOT RUN")
 
 
 def process_state(pid: str) -> str:

@@ -371,6 +371,7 @@ async def test_scopes_are_looked_for_since_they_were_last_known(world: World, lo
 
 
 async def test_the_first_look_goes_back_a_week_at_most(world: World, log: Any) -> None:
+    world.fault = SourceError("no")
     await _collector(world, log, since="2020-01-01T00:00:00Z").round()
     assert world.looked_back == [7 * 86400]
 
