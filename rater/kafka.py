@@ -222,14 +222,7 @@ async def _seen(admin: AIOKafkaAdminClient, settings: KafkaSettings, needed: Ite
 
 async def partitions_of(settings: KafkaSettings) -> dict[Topic, int]:
     """The number of partitions of each topic of ours that exists. Raises KafkaUnavailableError."""
-    admin = AIOKafkaAdminClient(**client_options(settings))
-    try:
-        await admin.start()
-        return await _partition_counts(admin, settings)
-    except KafkaError as fault:
-        raise KafkaUnavailableError(f"Kafka at {settings.bootstrap} cannot be used: {fault}") from fault
-    finally:
-        await admin.close()
+    return await require_topics(settings)
 
 
 async def _partition_counts(admin: AIOKafkaAdminClient, settings: KafkaSettings) -> dict[Topic, int]:

@@ -12,23 +12,19 @@ from typing import Literal
 
 import msgspec
 
+from rater.audit.expected import ScopeLog, by_period, expected_pieces, frames_due, scope_logs
 from rater.audit.facts import AlertLog, FrameKey, RatedLog, Setup, UsageLog, best_frames
 from rater.audit.truth import (
     Cut,
     Held,
     Piece,
     Ref,
-    ScopeLog,
     Span,
     TruePoint,
-    by_period,
     cuts_of,
-    expected_pieces,
-    frames_due,
     held,
     joined,
     points_of,
-    scope_logs,
     spec_of,
 )
 from rater.model.labels import Labels, canonical_series

@@ -6,8 +6,8 @@ import random
 
 import pytest
 
-from rater.audit import truth
-from rater.audit.truth import ScopeLog, by_period, expected_pieces
+from rater.audit import expected
+from rater.audit.expected import ScopeLog, by_period, expected_pieces
 from rater.model.usage import ScopePlan
 
 P = 3600
@@ -29,7 +29,7 @@ def a_log(rng: random.Random) -> tuple[ScopeLog, int]:
 
 @pytest.mark.parametrize("few", [3, 100])
 def test_a_log_cut_to_a_period_says_the_same_of_it(few: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(truth, "FEW_PERIODS", few)
+    monkeypatch.setattr(expected, "FEW_PERIODS", few)
     said = 0
     for seed in range(30):
         rng = random.Random(seed)
