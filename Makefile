@@ -9,7 +9,7 @@ UV_COMPILE = $(BIN)/uv pip compile pyproject.toml --quiet --universal --python-v
 
 # What `make test` runs, in order, each with the seconds after which it is ended and counts as failed.
 TEST_STEPS = lint:120 types:300 imports:60 schemas-check:60 unit:600 tools:600 integration:900 chaos:1500 e2e:600
-BESIDE_STEPS = conformance:600 sim:400
+BESIDE_STEPS = conformance:600 sim:400 openstack:500
 TEST_MINUTES = 38
 
 # Programs that `make tools` fetched, for the tests that start them.
@@ -17,8 +17,8 @@ export PATH := $(PATH):$(CURDIR)/.cache/prometheus/bin
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test lint format types imports schemas schemas-check unit integration conformance \
-	conformance-long sim sim-long chaos chaos-long e2e month bench bench-checkpoint bench-collect bench-rating bench-replay bench-rules bench-scripts mutants mutants-rating \
-	kafka tools lock lock-cloudkitty lock-moto clean .venv check-python
+	conformance-long openstack sim sim-long chaos chaos-long e2e month bench bench-checkpoint bench-collect bench-rating bench-replay bench-rules bench-scripts mutants mutants-rating \
+	kafka tools lock lock-cloudkitty lock-gnocchi lock-keystone lock-moto clean .venv check-python
 
 help:  ## Lists the targets
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z0-9.-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -66,6 +66,9 @@ conformance: tools  ## Every price and script beside the real CloudKitty: the sh
 
 conformance-long: tools  ## The same with 200 000 prices
 	$(PYTEST) -s tests/conformance
+
+openstack: tools  ## Sources and scope fetchers on a real Gnocchi and a real Keystone
+	$(PYTEST) tests/openstack
 
 sim: .venv  ## 300 seeds of the simulator; SEED=7 STEPS=60 shows what happens in one
 ifdef SEED
@@ -123,10 +126,13 @@ mutants-rating: .venv  ## Plants some thousand faults in rater/rating, one at a 
 kafka: .venv  ## Runs the laptop Kafka on 127.0.0.1 until Ctrl-C
 	@$(BIN)/python -m deploy.local.kafka $(ARGS)
 
-tools: .venv  ## Fetches what the tests start: Kafka from Maven, Prometheus from the system's packages, CloudKitty, moto
+tools: .venv  ## Fetches what the tests start: Kafka, Prometheus, PostgreSQL, CloudKitty, Gnocchi, Keystone, moto
 	@$(BIN)/python -c "from deploy.local.kafka import install; print('Kafka:', install().name)"
 	@$(BIN)/python scripts/prometheus.py
 	@$(BIN)/python scripts/side_venv.py CloudKitty .cache/cloudkitty tests/conformance/cloudkitty.lock
+	@$(BIN)/python scripts/postgresql.py
+	@$(BIN)/python scripts/side_venv.py Gnocchi .cache/gnocchi tests/openstack/gnocchi.lock
+	@$(BIN)/python scripts/side_venv.py Keystone .cache/keystone tests/openstack/keystone.lock
 	@$(BIN)/python scripts/side_venv.py moto .cache/moto tests/integration/s3/moto.lock
 
 lock: .venv  ## Writes the lock files anew after a change of pyproject.toml (UPGRADE=1 takes newer versions)
@@ -136,6 +142,12 @@ lock: .venv  ## Writes the lock files anew after a change of pyproject.toml (UPG
 
 lock-cloudkitty: .venv  ## Writes the lock file of the CloudKitty that the tests compare with anew (UPGRADE=1 as above)
 	$(subst pyproject.toml,tests/conformance/cloudkitty.in,$(UV_COMPILE)) --output-file tests/conformance/cloudkitty.lock
+
+lock-gnocchi: .venv  ## Writes the lock file of the Gnocchi that the tests start anew (UPGRADE=1 as above)
+	$(subst pyproject.toml,tests/openstack/gnocchi.in,$(UV_COMPILE)) --output-file tests/openstack/gnocchi.lock
+
+lock-keystone: .venv  ## Writes the lock file of the Keystone that the tests start anew (UPGRADE=1 as above)
+	$(subst pyproject.toml,tests/openstack/keystone.in,$(UV_COMPILE)) --output-file tests/openstack/keystone.lock
 
 lock-moto: .venv  ## Writes the lock file of the S3 store that the tests start anew (UPGRADE=1 as above)
 	$(subst pyproject.toml,tests/integration/s3/moto.in,$(UV_COMPILE)) --output-file tests/integration/s3/moto.lock
