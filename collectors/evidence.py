@@ -82,12 +82,34 @@ class MetricEvidence(msgspec.Struct, frozen=True):
     unseen: list[Interval] = []
     """Time that nobody saw; a scope of which nothing was there before and after is covered, but weakly."""
     weak: bool = False
+    lost: int = 0
+    """Single scrapes that failed, of the target that lost most."""
     reasons: list[str] = []
     reasons_of: dict[str, list[str]] = {}
 
+    def holes(self, scope_id: str) -> list[Interval]:
+        """What is missing of the period for one scope."""
+        return clip([*self.missing, *self.missing_of.get(scope_id, ())], self.period)
+
+    def seen(self, scope_id: str) -> list[Interval]:
+        """The parts of the period in which somebody looked who would have shown usage of the scope."""
+        return subtract([self.period], [*self.holes(scope_id), *self.unseen])
+
+    def beside(self, other: MetricEvidence, scope_id: str) -> MetricEvidence:
+        """What both know of a scope of which both show nothing: what either saw is seen."""
+        dark = together((subtract([self.period], evidence.seen(scope_id)) for evidence in (self, other)), self.period)
+        holes = [part for hole in union([*self.holes(scope_id), *other.holes(scope_id)]) for part in clip(dark, hole)]
+        return MetricEvidence(
+            self.period,
+            self.summary,
+            missing=union(holes),
+            unseen=subtract(dark, holes),
+            weak=self.weak or other.weak,
+        )
+
     def of(self, scope_id: str) -> Verdict:
         """What is proven for one scope, used or not."""
-        holes = union([*self.missing, *self.missing_of.get(scope_id, ())])
+        holes = self.holes(scope_id)
         covers = subtract([self.period], holes)
         reasons = [*self.reasons, *self.reasons_of.get(scope_id, ())]
         unseen = clip(subtract(self.unseen, holes), self.period)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 
 from collectors.errors import SettingsError, SourceAwayError, SourceError
-from collectors.prom_api import Item, PrometheusApi
+from collectors.prom_api import Item, PrometheusApi, servers
 from collectors.promql import scopes_query
 from collectors.source import ScopeFetcher, SourceContext
 from collectors.times import iso
@@ -45,29 +45,47 @@ class PrometheusFetcher:
             raise SettingsError("collect.prometheus_fetcher.metric is missing: name the metric that knows all scopes")
         self._attribute = settings.scope_attribute or context.settings.scope_key
         self._metric, self._filters = settings.metric, settings.filters
-        self._api = PrometheusApi(context.settings.prometheus, concurrency=1)
+        self._replicas = servers(context.settings.prometheus, concurrency=1)
 
     async def fetch(self, now: int, since: int) -> set[str]:
-        """The values, without items that lack the label or have one that no scope can have. Raises SourceError."""
+        """The values, without items that lack the label or have one that no scope can have. Raises SourceError.
+
+        Of several replicas all that answer are believed: what one did not see another may have.
+        """
+        items: list[Item] = []
+        failures: list[SourceError] = []
+        for api in self._replicas:
+            try:
+                items += await self._named(api, now, since)
+            except SourceError as fault:
+                failures.append(fault)
+        if len(failures) == len(self._replicas):
+            raise failures[0]
+        for failure in failures:
+            log.warning("scopes are taken from the other replicas: %s", failure)
+        found = {item.metric.get(self._attribute, "") for item in items}
+        return {scope_id for scope_id in found if 0 < len(scope_id) <= _LONGEST}
+
+    async def _named(self, api: PrometheusApi, now: int, since: int) -> list[Item]:
+        """What one server names; only what there is now, if more is too much for it. Raises SourceError."""
         looked_back = max(now - since, LEAST_SECONDS)
         try:
-            items = await self._ask(now, looked_back)
+            return await self._ask(api, now, looked_back)
         except SourceAwayError:
             raise
         except SourceError as fault:
             if looked_back == LEAST_SECONDS:
                 raise
             log.warning("scopes that came and went since %s are not looked for: %s", iso(since), fault)
-            items = await self._ask(now, LEAST_SECONDS)
-        found = {item.metric.get(self._attribute, "") for item in items}
-        return {scope_id for scope_id in found if 0 < len(scope_id) <= _LONGEST}
+            return await self._ask(api, now, LEAST_SECONDS)
 
-    async def _ask(self, now: int, looked_back: int) -> list[Item]:
-        return await self._api.query(scopes_query(self._metric, self._filters, self._attribute, looked_back), now)
+    async def _ask(self, api: PrometheusApi, now: int, looked_back: int) -> list[Item]:
+        return await api.query(scopes_query(self._metric, self._filters, self._attribute, looked_back), now)
 
     async def close(self) -> None:
         """Close the connections."""
-        await self._api.close()
+        for api in self._replicas:
+            await api.close()
 
 
 def static(context: SourceContext) -> ScopeFetcher:

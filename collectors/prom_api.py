@@ -19,7 +19,7 @@ from collectors.errors import SettingsError, SourceAwayError, SourceError
 from collectors.settings import PrometheusSettings
 from collectors.times import iso
 
-__all__ = ["Item", "PrometheusApi"]
+__all__ = ["Item", "PrometheusApi", "servers"]
 
 _LONG_QUERY = 2000  # longer ones go as a form, since servers and proxies limit the length of a URL
 _CHUNK = 64 * 1024
@@ -58,14 +58,23 @@ _decode_items = msgspec.json.Decoder(list[Item]).decode
 _decode_anything = msgspec.json.Decoder(_Anything).decode
 
 
+def servers(settings: PrometheusSettings, concurrency: int) -> tuple[PrometheusApi, ...]:
+    """A client of each server that the settings name. Raises SettingsError as PrometheusApi does."""
+    return tuple(PrometheusApi(settings, concurrency, url) for url in settings.servers)
+
+
 class PrometheusApi:
     """A client of one server. Connects when first asked."""
 
-    def __init__(self, settings: PrometheusSettings, concurrency: int) -> None:
-        """Raises SettingsError if the URL is missing or a file of credentials cannot be read."""
-        if not settings.url:
+    def __init__(self, settings: PrometheusSettings, concurrency: int, url: str = "") -> None:
+        """`url`: the server, if it is another than the settings' first.
+
+        Raises SettingsError if the URL is missing or a file of credentials cannot be read.
+        """
+        url = url or settings.servers[0]
+        if not url:
             raise SettingsError("collect.prometheus.url is missing: give it with /api/v1 at its end")
-        self.url = settings.url.rstrip("/")
+        self.url = url.rstrip("/")
         self._settings = settings
         self._headers = _headers(settings)
         self._ssl = _ssl_context(settings)

@@ -140,6 +140,7 @@ class PrometheusEvidence:
             missing_of={scope_id: union(parts) for scope_id, parts in concerned.items()},
             unseen=unseen,
             weak=doubtful or (lost > self._settings.max_lost_scrapes and _counts_samples(metric)),
+            lost=lost,
             reasons=reasons + silent_reasons,
             reasons_of=_reasons(concerned, sights, period, silent),
         )

@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
 
-from collectors.errors import UnfitSourceError
-from collectors.metrics_yml import Metric
-from collectors.prom_api import Item, PrometheusApi
-from collectors.prom_batch import Batches
-from collectors.prom_evidence import PrometheusEvidence
+from collectors.errors import SourceAwayError, UnfitSourceError
+from collectors.prom_api import PrometheusApi, servers
+from collectors.prom_replicas import ReplicaSession, Standing
+from collectors.prom_session import PrometheusSession
 from collectors.promql import is_metric_name, read_extra_args
-from collectors.quantity import PROMETHEUS, QuantityError, quantity
-from collectors.settings import CollectorSettings
-from collectors.source import Answer, PeriodSession, Source, SourceContext
+from collectors.source import PeriodSession, Source, SourceContext
 from rater.model.document import Node, Problems
 from rater.model.interval import Interval
-from rater.model.labels import Labels
-from rater.model.usage import QuarantinedItem, Sample, Series
 
 __all__ = ["Factory", "PrometheusSource"]
 
@@ -26,25 +21,28 @@ _SECONDS = {"y": 365 * 86400, "w": 7 * 86400, "d": 86400, "h": 3600, "m": 60, "s
 
 
 class PrometheusSource:
-    """One Prometheus, or what speaks its API."""
+    """One Prometheus, or what speaks its API; or several that scrape the same targets."""
 
     def __init__(self, context: SourceContext) -> None:
         """Raises SettingsError if a setting is missing or a file of credentials cannot be read."""
         self._settings = context.settings
         self._metrics = context.metrics
-        self._api = PrometheusApi(context.settings.prometheus, context.settings.concurrency)
-        self._version: str | None = None
+        self._replicas = servers(context.settings.prometheus, context.settings.concurrency)
+        self._api = self._replicas[0]
+        self._standing = Standing()
+        self._versions: dict[str, str] = {}
 
     async def close(self) -> None:
         """Close the connections."""
-        await self._api.close()
+        for api in self._replicas:
+            await api.close()
 
     async def check(self, now: int, reach_seconds: int) -> list[str]:
         """Whether each expected metric exists and retention reaches back far enough, as far as the server can tell.
 
         Returns remarks. Raises UnfitSourceError with everything that is wrong, SourceError if it cannot be asked.
         """
-        self._version = None  # it may have been updated since
+        self._versions.clear()  # it may have been updated since
         faults = [f"metric {m.metric!r} is no name of a metric" for m in self._metrics if not is_metric_name(m.metric)]
         remarks = []
         for name in sorted({m.metric for m in self._metrics if is_metric_name(m.metric)}):
@@ -59,7 +57,7 @@ class PrometheusSource:
                 )
             else:
                 remarks.append(text)
-        retention = await self._retention()
+        retention = await self._retention(self._api)
         if retention is not None and retention < reach_seconds:
             faults.append(
                 f"{self._api.url} keeps {retention} s, but periods are collected and corrected up to {reach_seconds} s "
@@ -70,91 +68,47 @@ class PrometheusSource:
         return remarks
 
     async def oldest(self, now: int) -> int:
-        """The instant from which on the server keeps samples; 0 if it cannot tell."""
-        retention = await self._retention()
-        return 0 if retention is None else max(0, now - retention)
+        """The instant from which on the server keeps samples, or one of its replicas; 0 if none can tell."""
+        found: list[int | None] = []
+        away: list[SourceAwayError] = []
+        for api in self._replicas:
+            try:
+                found.append(await self._retention(api))
+            except SourceAwayError as fault:
+                away.append(fault)
+        if not found:
+            raise away[0]
+        return 0 if None in found else max(0, now - max(one for one in found if one is not None))
 
     def session(self, period: Interval, now: int) -> PeriodSession:
         """A session for a period that is over."""
-        evidence = PrometheusEvidence(self._api, self._settings.completeness, self._settings.scope_key, period, now)
-        return _Session(self._api, self._settings, evidence, period, self.version)
+        sessions = [
+            PrometheusSession(api, self._settings, period, now, partial(self._version, api)) for api in self._replicas
+        ]
+        return sessions[0] if len(sessions) == 1 else ReplicaSession(sessions, self._standing)
 
     def _is_expected(self, name: str) -> bool:
         settings = self._settings.completeness.metrics.get(name)
         return settings is None or settings.expected
 
-    async def version(self) -> str:
+    async def _version(self, api: PrometheusApi) -> str:
         """What the server says it is, for the note of each collection; empty if it does not say. Asked once."""
-        if self._version is None:
-            found = await self._api.look_up("status/buildinfo", {})
-            self._version = f"Prometheus {found.get('version', '')}"[:100] if isinstance(found, dict) else ""
-        return self._version
+        if api.url not in self._versions:
+            found = await api.look_up("status/buildinfo", {})
+            self._versions[api.url] = f"Prometheus {found.get('version', '')}"[:100] if isinstance(found, dict) else ""
+        return self._versions[api.url]
 
     async def _has(self, metric: str) -> bool:
         """Whether the server has any sample of the metric, however old; true where it cannot tell."""
         found = await self._api.look_up("label/__name__/values", {"match[]": metric})
         return found is None or metric in found
 
-    async def _retention(self) -> int | None:
-        found = await self._api.look_up("status/runtimeinfo", {})
+    async def _retention(self, api: PrometheusApi) -> int | None:
+        found = await api.look_up("status/runtimeinfo", {})
         if not isinstance(found, dict):
             return None
         parts = _DURATION.findall(str(found.get("storageRetention", "")).split(" or ")[0])
         return sum(int(number) * _SECONDS[unit] for number, unit in parts) or None
-
-
-class _Session:
-    """One period; the evidence is asked for once per metric, usage once for many scopes. A `SharingSession`."""
-
-    def __init__(
-        self,
-        api: PrometheusApi,
-        settings: CollectorSettings,
-        evidence: PrometheusEvidence,
-        period: Interval,
-        version: Callable[[], Awaitable[str]],
-    ) -> None:
-        self._api = api
-        self._settings = settings
-        self._evidence = evidence
-        self._period = period
-        self._version = version
-        self._batches = Batches(api, settings.scope_key, period, {})
-
-    def expect(self, asked: Mapping[str, Sequence[str]]) -> None:
-        """Which scopes will be asked for."""
-        self._batches = Batches(self._api, self._settings.scope_key, self._period, asked)
-
-    async def close(self) -> None:
-        """Nothing more is asked."""
-        await self._batches.close()
-
-    async def collect(self, scope_id: str, metric: Metric) -> Answer:
-        """CloudKitty's query, and what of the period it proves. Raises SourceError."""
-        verdict = (await self._evidence.of(metric)).of(scope_id)
-        series: list[Series] = []
-        samples: list[Sample] = []
-        quarantined: list[QuarantinedItem] = []
-        for item in await self._batches.items(scope_id, metric):
-            groupby, metadata = self._labels(item, metric, scope_id)
-            raw = item.value[1] if item.value is not None else "a histogram"
-            try:
-                qty = quantity(raw, metric, self._settings.numbers, PROMETHEUS)
-            except QuantityError as fault:
-                quarantined.append(QuarantinedItem(raw[:2000], f"its value {fault}", groupby, metadata))
-                continue
-            samples.append(Sample(len(series), self._period.begin, self._period.end, qty))
-            series.append(Series(groupby, metadata))
-        note = "; ".join(filter(None, [await self._version(), verdict.note]))[:2000]
-        return Answer(verdict.covers, verdict.proof, series, samples, quarantined, note)
-
-    def _labels(self, item: Item, metric: Metric, scope_id: str) -> tuple[Labels, Labels]:
-        """The labels that metrics.yml names, '' where the answer lacks one; the scope is never lost."""
-        scope_key = self._settings.scope_key
-        groupby: Labels = {label: item.metric.get(label, "") for label in metric.grouped_by(scope_key)}
-        if not groupby[scope_key]:
-            groupby[scope_key] = scope_id
-        return groupby, {label: item.metric.get(label, "") for label in metric.metadata}
 
 
 class Factory:

@@ -23,6 +23,7 @@ __all__ = [
 
 Label: TypeAlias = Annotated[str, Meta(pattern="^[a-zA-Z_][a-zA-Z0-9_]*$", max_length=255)]
 MetricName: TypeAlias = Annotated[str, Meta(pattern="^[a-zA-Z_:][a-zA-Z0-9_:]*$", max_length=255)]
+ServerUrl: TypeAlias = Annotated[str, Meta(pattern=r"^https?://[^\s@]+$", max_length=2000)]
 Seconds: TypeAlias = Annotated[int, Meta(ge=1, le=366 * 86400)]
 
 
@@ -31,6 +32,8 @@ class PrometheusSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True
 
     url: Annotated[str, Meta(pattern=r"^(https?://[^\s@]+)?$", max_length=2000)] = ""
     """Up to and with `/api/v1`, as CloudKitty's `prometheus_url`. No credentials in it."""
+    urls: Annotated[list[ServerUrl], Meta(max_length=10)] = []
+    """In place of `url`: the replicas of an HA pair, which scrape the same targets. The other settings hold for all."""
     username: str = ""
     password_file: str = ""
     bearer_file: str = ""
@@ -51,6 +54,15 @@ class PrometheusSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True
             raise ValueError("username has a colon, which HTTP does not allow in it")
         if self.username and self.bearer_file:
             raise ValueError("username and bearer_file exclude each other: give one of them")
+        if self.url and self.urls:
+            raise ValueError("url and urls exclude each other: name one server under url, or each replica under urls")
+        if len({url.rstrip("/") for url in self.urls}) < len(self.urls):
+            raise ValueError("urls names a server twice: each replica is named once")
+
+    @property
+    def servers(self) -> list[str]:
+        """Every server that can be asked; all of them scrape the same."""
+        return self.urls or [self.url]
 
 
 class EvidenceSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -247,6 +247,27 @@ async def test_scopes_are_the_values_of_a_label(served: Served) -> None:
     assert served.asked[0][2] == {"query": query, "time": "2026-01-01T00:00:00Z"}
 
 
+async def test_scopes_are_those_of_every_replica_that_answers(
+    served: Served, unused_tcp_port: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    items = [{"metric": {"project_id": "a"}, "value": [1, "1"]}]
+    served.says({"status": "success", "data": {"resultType": "vector", "result": items}})
+    nobody = f"http://127.0.0.1:{unused_tcp_port}/api/v1"
+    chosen = PrometheusFetcherSettings("pods")
+    for urls, named in (([nobody, served.url], {"a"}), ([nobody], None)):
+        settings = CollectorSettings(prometheus=PrometheusSettings(urls=urls), prometheus_fetcher=chosen)
+        fetcher = fetcher_factory("prometheus")(SourceContext(settings, 3600))
+        try:
+            if named:
+                assert await fetcher.fetch(1_767_225_600, 1_767_225_600) == named
+                assert "scopes are taken from the other replicas" in caplog.text
+            else:
+                with pytest.raises(SourceAwayError, match="cannot be reached"):
+                    await fetcher.fetch(1_767_225_600, 1_767_225_600)
+        finally:
+            await fetcher.close()
+
+
 async def test_scopes_of_now_are_known_where_a_longer_look_is_too_much(served: Served) -> None:
     # given a server that finds every question too much
     served.says({"status": "error", "error": "would load too many samples"}, 422)
