@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+import time
 from base64 import b64encode
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +82,8 @@ class PrometheusApi:
         self._ssl = _ssl_context(settings)
         self._room = asyncio.Semaphore(concurrency)
         self._session: aiohttp.ClientSession | None = None
+        self.clock_ahead: float | None = None
+        """Seconds by which its clock was ahead of ours in its last answer, to a second; None if it does not say."""
 
     async def close(self) -> None:
         """Close the connections."""
@@ -122,6 +126,7 @@ class PrometheusApi:
                 self._open().request(method, url, params=params, data=form, allow_redirects=False) as response,
             ):
                 self._check_access(response)
+                self.clock_ahead = _ahead(response.headers.get("Date", ""))
                 return response.status, await self._read(response)
         except TimeoutError as fault:
             seconds = f"{self._settings.timeout:g}"
@@ -196,6 +201,14 @@ def _whole_answer(status: int, body: bytes, query: str) -> list[Item]:
 def _time(at: float) -> str:
     """ISO 8601 for whole seconds, as CloudKitty sends it; else seconds with milliseconds."""
     return iso(at) if at == int(at) else f"{at:.3f}"
+
+
+def _ahead(date: str) -> float | None:
+    """How far the Date of an answer that just came is ahead of our clock, in seconds; None if it is no date."""
+    try:
+        return parsedate_to_datetime(date).timestamp() + 0.5 - time.time()  # it was cut to a whole second
+    except ValueError:
+        return None
 
 
 def _headers(settings: PrometheusSettings) -> dict[str, str]:
