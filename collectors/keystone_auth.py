@@ -97,7 +97,8 @@ def _request(settings: RestKeystone, secret: str) -> dict[str, Any]:
         return {"identity": {"methods": ["application_credential"], "application_credential": credential}}
     user = {"name": settings.username, "domain": {"name": settings.user_domain}, "password": secret}
     project = {"name": settings.project, "domain": {"name": settings.project_domain}}
-    return {"identity": {"methods": ["password"], "password": {"user": user}}, "scope": {"project": project}}
+    scope: dict[str, Any] = {"system": {"all": True}} if settings.system else {"project": project}
+    return {"identity": {"methods": ["password"], "password": {"user": user}}, "scope": scope}
 
 
 def _life(expires_at: Any) -> float:

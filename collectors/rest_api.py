@@ -90,13 +90,9 @@ class RestApi:
     async def _ask(self, url: URL, body: Any, room: int) -> Reply:
         """The reply with status 200. Credentials that are refused are renewed once. Raises SourceError."""
         where = f"{self._connection.method} {shown(url)}"
-        for is_last in (False, True):
-            proof = await self._credentials.headers()
-            headers = {"Accept": _ACCEPT[self._connection.format], **self._connection.headers, **proof}
-            reply = await self._http.ask(self._connection.method, url, headers, max(0, room), json=body)
-            if reply.status == 401 and not is_last and self._credentials.forget(proof):
-                continue
-            break
+        headers = {"Accept": _ACCEPT[self._connection.format], **self._connection.headers}
+        method = self._connection.method
+        reply = await self._http.ask_as(self._credentials, method, url, headers, max(0, room), json=body)
         if reply.status == 401:
             raise SourceAwayError(f"{where}: refuses us (status 401): check {self.key}.auth")
         if reply.status != 200:

@@ -9,16 +9,16 @@ from __future__ import annotations
 import re
 import ssl
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Protocol
 
 import aiohttp
 import msgspec
 from yarl import URL
 
 from collectors.errors import SettingsError, SourceAwayError, SourceError
-from collectors.rest_settings import RestConnection
+from collectors.tokens import Credentials
 
-__all__ = ["Http", "Reply", "shown"]
+__all__ = ["Connection", "Http", "Reply", "shown"]
 
 _CHUNK = 64 * 1024
 _CONNECT_SECONDS = 10.0
@@ -39,10 +39,26 @@ class Reply(msgspec.Struct, frozen=True):
     """Its target, made whole; None also where it cannot be read."""
 
 
+class Connection(Protocol):
+    """What a section of the settings says of its connections."""
+
+    @property
+    def timeout(self) -> float:
+        """Seconds for one request."""
+
+    @property
+    def ca_file(self) -> str:
+        """Whose certificates are believed; empty: those that the system believes."""
+
+    @property
+    def insecure(self) -> bool:
+        """Whether whoever answers is believed."""
+
+
 class Http:
     """The connections of one section of the settings. Connects when first asked."""
 
-    def __init__(self, connection: RestConnection, key: str) -> None:
+    def __init__(self, connection: Connection, key: str) -> None:
         """`key` is how rater.yaml calls the section. Raises SettingsError for a ca_file that cannot be used."""
         self.key = key
         self._timeout = connection.timeout
@@ -82,6 +98,16 @@ class Http:
             raise SourceAwayError(f"{where}: no answer that is HTTP ({type(fault).__name__})") from None
         except ValueError as fault:  # a host or header that cannot be written, told with its content
             raise SourceAwayError(f"{where}: cannot be asked ({type(fault).__name__})") from None
+
+    async def ask_as(
+        self, who: Credentials, method: str, url: URL, headers: Mapping[str, str], limit: int, *, json: Any = None
+    ) -> Reply:
+        """As `ask`, with credentials, which are renewed once if they are refused: status 401 is a second refusal."""
+        proof = await who.headers()
+        reply = await self.ask(method, url, {**headers, **proof}, limit, json=json)
+        if reply.status == 401 and who.forget(proof):
+            reply = await self.ask(method, url, {**headers, **await who.headers()}, limit, json=json)
+        return reply
 
     def _open(self) -> aiohttp.ClientSession:
         if self._session is None:
@@ -139,7 +165,7 @@ def _next_url(response: aiohttp.ClientResponse) -> URL | None:
     return None
 
 
-def _ssl_context(connection: RestConnection, key: str) -> ssl.SSLContext | bool:
+def _ssl_context(connection: Connection, key: str) -> ssl.SSLContext | bool:
     if connection.insecure:
         return False
     if not connection.ca_file:

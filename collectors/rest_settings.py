@@ -109,19 +109,23 @@ class RestKeystone(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     project: str = ""
     """The name of the project that the token is for."""
     project_domain: Given = "Default"
+    system: bool = False
+    """In place of `project`: the token is for the whole system, as a reader of all of it needs one."""
     application_credential_id: str = ""
     secret_file: str = ""
     """The secret of the application credential."""
 
     def __post_init__(self) -> None:
         _refuse(f"url {fault}" for fault in url_faults(self.url, ()))
-        by_password = bool(self.username and self.password_file and self.project)
+        by_password = bool(self.username and self.password_file and (self.project or self.system))
         by_credential = bool(self.application_credential_id and self.secret_file)
-        others = (self.username, self.password_file, self.project)
+        others = (self.username, self.password_file, self.project, self.system)
         if not (by_password or by_credential) or (by_credential and any(others)):
             raise ValueError(
                 "give username, password_file and project, or application_credential_id and secret_file, and not both"
             )
+        if self.project and self.system:
+            raise ValueError("project and system exclude each other: a token is for one of them")
 
 
 class RestAuth(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -226,6 +226,14 @@ async def test_keystone_with_a_password(endpoint: Endpoint, secret: Path) -> Non
     }
 
 
+async def test_keystone_for_the_whole_system(endpoint: Endpoint, secret: Path) -> None:
+    endpoint.says(_keystone_token(3600), {"items": []})
+    keystone = RestKeystone(f"{endpoint.url}/v3", username="u", password_file=str(secret), system=True)
+
+    assert await _header(endpoint, RestAuth(keystone=keystone), "X-Auth-Token") == "k1"
+    assert json.loads(endpoint.asked[0].body)["auth"]["scope"] == {"system": {"all": True}}
+
+
 async def test_keystone_with_an_application_credential(endpoint: Endpoint, secret: Path) -> None:
     endpoint.says(_keystone_token(3600), {"items": []})
     keystone = RestKeystone(f"{endpoint.url}/v3", application_credential_id="c1", secret_file=str(secret))

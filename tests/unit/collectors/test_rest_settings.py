@@ -87,6 +87,10 @@ def test_files_are_relative_to_the_settings(tmp_path: Path) -> None:
             lambda: RestKeystone("https://k/v3", username="u", application_credential_id="i", secret_file="f"),
             "and not both",
         ),
+        (
+            lambda: RestKeystone("https://k/v3", username="u", password_file="f", project="p", system=True),
+            "project and system exclude each other",
+        ),
         (lambda: RestKeystone("https://k/{scope}"), "url {scope} is no placeholder: use none here"),
         (lambda: RestOAuth2("https://k:port/", "c", "f"), "url is no URL"),
         (lambda: RestPaging("link", next="a"), "next and parameter belong to kind token, not link"),
