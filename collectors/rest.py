@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 import msgspec
 
 from collectors.bounded import remembered
-from collectors.errors import SettingsError, UnfitSourceError
+from collectors.checking import Advance, Code, Finding, MetricFacts, SourceFacts, retention_findings, start_remarks
+from collectors.errors import SettingsError
 from collectors.metrics_yml import Metric
 from collectors.rest_answer import Expression, Page
 from collectors.rest_api import RestApi, aside, origin
@@ -18,6 +19,7 @@ from collectors.rest_items import ItemReader, Read
 from collectors.rest_proof import Proof
 from collectors.rest_settings import RestSettings, expression_faults
 from collectors.rest_template import Asked, body_faults, names, url_faults
+from collectors.settings import EvidenceSettings
 from collectors.source import Answer, PeriodSession, Source, SourceContext
 from rater.model.document import Node, Problems, plain
 from rater.model.interval import Interval
@@ -65,6 +67,7 @@ class RestSource:
         self._settings = context.settings.rest
         self._scope_key = context.settings.scope_key
         self._numbers = context.settings.numbers
+        self._evidence = context.settings.completeness.metrics
         self.api = RestApi(self._settings, _KEY, context.settings.concurrency)
         self.proof = Proof(self._settings.proof, self._settings.time_format, f"{_KEY}.proof")
         self._questions = {metric.name: self._question(metric) for metric in context.metrics}
@@ -78,24 +81,38 @@ class RestSource:
 
         Returns remarks. Raises UnfitSourceError, SourceError if it cannot be asked.
         """
-        retention = self._settings.retention
-        if 0 < retention < reach_seconds:
-            raise UnfitSourceError(
-                f"{_KEY}.retention is {retention} s, but periods are collected and corrected up to {reach_seconds} s "
-                "later: lower engine.wait or engine.late_horizon"
-            )
-        await self.api.log_in()
-        return self._remarks()
+        facts = await self.examine(now, reach_seconds, lambda _done, _total: None, deep=False)
+        return start_remarks(("", finding) for finding in facts.findings)
 
-    def _remarks(self) -> list[str]:
-        remarks = []
-        if self._settings.proof.is_none:
-            remarks.append(
-                f"{_KEY}.proof is not set: nothing proves that answers are complete, so all coverage is weak"
-            )
-        if self._settings.insecure:
-            remarks.append(f"{_KEY}.insecure is set: whoever answers is believed to be the server")
-        return remarks
+    async def examine(self, now: int, reach_seconds: int, advance: Advance, *, deep: bool) -> SourceFacts:
+        """What the settings say; usage itself is known only by a sample. An `ExaminedSource`.
+
+        Raises SourceError if we are not let in.
+        """
+        await self.api.log_in()
+        settings = self._settings
+        findings = self._kept(reach_seconds)
+        if settings.proof.is_none:
+            what = f"{_KEY}.proof is not set: nothing proves that answers are complete, so all coverage is weak"
+            findings.append(Finding(Code.WEAK, "warn", what))
+        if settings.insecure:
+            what = f"{_KEY}.insecure is set: whoever answers is believed to be the server"
+            findings.append(Finding(Code.SOURCE, "warn", what))
+        metrics = {name: MetricFacts(granularity=self._declared(name)) for name in self._questions}
+        return SourceFacts(origin(settings.url), metrics, settings.retention or None, findings=tuple(findings))
+
+    def _kept(self, reach_seconds: int) -> list[Finding]:
+        if not self._settings.retention:
+            what = f"{_KEY}.retention is not set: for how long the source keeps usage is not known"
+            todo = f"see that it is {reach_seconds} s at least, and set it"
+            return [Finding(Code.RETENTION_UNKNOWN, "warn", what, todo)]
+        todo = "lower engine.wait or engine.late_horizon"
+        return retention_findings(f"{_KEY}.retention", self._settings.retention, reach_seconds, "is", todo)
+
+    def _declared(self, name: str) -> float | None:
+        """Seconds between two samples at the source, if the settings say so."""
+        interval = self._evidence.get(name, EvidenceSettings()).interval
+        return None if interval is None else float(interval)
 
     async def oldest(self, now: int) -> int:
         """The instant from which on the source keeps usage; 0 if the settings do not say."""

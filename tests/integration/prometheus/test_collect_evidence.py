@@ -11,7 +11,7 @@ from decimal import Decimal
 
 import pytest
 
-from collectors.errors import NotSettledError, SourceError, UnfitSourceError
+from collectors.errors import NotSettledError, SourceError
 from collectors.metrics_yml import Metric, read
 from collectors.prometheus import Factory, PrometheusSource
 from collectors.settings import CollectorSettings, CompletenessSettings, EvidenceSettings, PrometheusSettings
@@ -350,36 +350,3 @@ async def test_scrapes_too_far_apart_for_the_period_are_refused(server: LaptopPr
             await asked.answer("p1", "instance", 3)
     finally:
         await asked.source.close()
-
-
-async def test_the_check_names_metrics_that_do_not_exist_and_too_short_a_retention(server: LaptopPrometheus) -> None:
-    metrics = read(
-        "metrics: {vm: {unit: u}, vmm: {unit: u}, 'cpu.util': {unit: u}, none: {unit: u}}",
-        "metrics.yml",
-        Factory.read_extra_args,
-    ).metrics
-    settings = _settings(server, metrics={"none": EvidenceSettings(expected=False)})
-    source = PrometheusSource(SourceContext(settings, HOUR, metrics))
-    try:
-        with pytest.raises(UnfitSourceError) as refused:
-            await source.check(T, 200 * 365 * 86400)
-        assert await source.oldest(T) == 0
-    finally:
-        await source.close()
-
-    first, second, third = str(refused.value).splitlines()
-    assert first == "metric 'cpu.util' is no name of a metric"
-    assert second.startswith("metric 'vmm' does not exist on http://127.0.0.1:")
-    assert "keeps 3153600000 s, but periods are collected and corrected up to 6307200000 s later" in third
-
-
-async def test_the_check_passes_and_remarks_on_what_may_be_missing(server: LaptopPrometheus) -> None:
-    metrics = read("metrics: {vm: {unit: u}, none: {unit: u}}", "metrics.yml", Factory.read_extra_args).metrics
-    settings = _settings(server, metrics={"none": EvidenceSettings(expected=False)})
-    source = PrometheusSource(SourceContext(settings, HOUR, metrics))
-    try:
-        remarks = await source.check(T, 86400)
-    finally:
-        await source.close()
-
-    assert remarks == [f"metric 'none' does not exist on {server.url}"]

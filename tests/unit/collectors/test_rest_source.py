@@ -502,12 +502,17 @@ async def test_check_says_what_is_weak_and_what_is_kept_too_short(endpoint: Endp
     (tmp_path / "token").write_text("t")
     source = Factory.build(context(endpoint, insecure=True, auth=RestAuth(bearer=RestBearer(str(tmp_path / "token")))))
     assert await source.check(END, 7200) == [
+        "collect.rest.retention is not set: for how long the source keeps usage is not known: see that it is 7200 s at "
+        "least, and set it",
         "collect.rest.proof is not set: nothing proves that answers are complete, so all coverage is weak",
         "collect.rest.insecure is set: whoever answers is believed to be the server",
     ]
     assert await source.oldest(END) == 0
     source = Factory.build(context(endpoint, retention=7199, proof=DECLARED))
-    assert await source.check(END, 7199) == []
+    assert await source.check(END, 7199) == [
+        "collect.rest.retention is 7199 s: of an outage of the collector longer than 0.0 h a part is lost: keep at "
+        "least a week more than wait and late horizon"
+    ]
     assert await source.oldest(END) == END - 7199
     with pytest.raises(UnfitSourceError, match=r"collect\.rest\.retention is 7199 s, but periods .* up to 7200 s"):
         await source.check(END, 7200)
