@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.openstack.gnocchi_server import GnocchiServer
+from tests.openstack.keystone_server import KeystoneServer
 
 
 @pytest.fixture(scope="session")
@@ -14,4 +15,11 @@ def gnocchi(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GnocchiServer]
     """The Gnocchi that all tests share: give resource types, policies and projects names of your own, and start
     metricd again if you stopped it."""
     with GnocchiServer(tmp_path_factory.mktemp("gnocchi") / "server") as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def keystone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KeystoneServer]:
+    """The Keystone that all tests share: give projects and users names of your own."""
+    with KeystoneServer(tmp_path_factory.mktemp("keystone") / "server") as server:
         yield server

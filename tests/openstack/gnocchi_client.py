@@ -3,27 +3,14 @@
 from __future__ import annotations
 
 import base64
-import json
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
-Json = Any  # what Gnocchi answers: the tests know its shape
+from tests.openstack.asking import Json, ask
 
 _PROCESSING_SECONDS = 120
-
-
-class GnocchiRefusedError(Exception):
-    """An answer that is no success. `status` is HTTP's."""
-
-    def __init__(self, status: int, body: str) -> None:
-        super().__init__(f"{status}: {body}")
-        self.status = status
-        self.body = body
 
 
 class GnocchiClient:
@@ -95,25 +82,13 @@ class GnocchiClient:
             time.sleep(0.1)
 
     def ask(self, method: str, path: str, body: object = None, *, at: int | None = None) -> Json:
-        """Any request, as Gnocchi takes it for one of the instant `at`. Raises GnocchiRefusedError."""
+        """Any request, as Gnocchi takes it for one of the instant `at`. Raises RefusedError."""
         if at is not None:
             self._clock.write_text(str(at))
         try:
-            return self._ask(method, path, body)
+            return ask(method, self._url + path, {"Authorization": self._authorization}, body).body
         finally:
             self._clock.unlink(missing_ok=True)
-
-    def _ask(self, method: str, path: str, body: object) -> Json:
-        sent = None if body is None else json.dumps(body).encode()
-        request = urllib.request.Request(self._url + path, data=sent, method=method)
-        request.add_header("Authorization", self._authorization)
-        request.add_header("Content-Type", "application/json")
-        try:
-            with urllib.request.urlopen(request, timeout=60) as answer:
-                text = answer.read()
-        except urllib.error.HTTPError as refusal:
-            raise GnocchiRefusedError(refusal.code, refusal.read().decode(errors="replace")) from None
-        return json.loads(text) if text else None
 
 
 def iso(instant: int) -> str:

@@ -8,7 +8,8 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
-from tests.openstack.gnocchi_client import GnocchiClient, GnocchiRefusedError
+from tests.openstack.asking import RefusedError
+from tests.openstack.gnocchi_client import GnocchiClient
 from tests.openstack.postgres import Postgres
 from tests.openstack.processes import ROOT, Process, call
 
@@ -91,7 +92,7 @@ class GnocchiServer:
     def _tells_its_status(self) -> bool:
         try:
             self.client.ask("GET", "/v1/status")
-        except GnocchiRefusedError:  # 500 until metricd has joined the group of its kind
+        except RefusedError:  # 500 until metricd has joined the group of its kind
             return False
         return True
 

@@ -6,6 +6,7 @@ import uuid
 from datetime import UTC, datetime
 
 from tests.openstack.gnocchi_server import GnocchiServer
+from tests.openstack.keystone_server import KeystoneServer
 
 T = int(datetime(2026, 1, 5, 10, tzinfo=UTC).timestamp())
 HOUR = 3600
@@ -58,3 +59,20 @@ def test_measures_wait_for_metricd(gnocchi: GnocchiServer) -> None:
         gnocchi.start_metricd()
     client.settle()
     assert client.ask("GET", f"/v1/metric/{made['cpu']}/measures") == [["2026-01-05T10:00:00+00:00", 60.0, 1.0]]
+
+
+def test_keystone_knows_users_and_services(keystone: KeystoneServer) -> None:
+    # given a user with a role on a project, and a service in the catalogue
+    client = keystone.client
+    project, user = client.project("harness"), client.user("harness")
+    client.grant(user, "member", f"projects/{project}")
+    client.service("harness", "h", {"internal": "http://127.0.0.1:1"})
+
+    # then its token says so
+    token = client.login("harness", project="harness")
+    said = client.ask("GET", "/auth/catalog", token=token)["catalog"]
+    (found,) = (entry["endpoints"] for entry in said if entry["type"] == "harness")
+    assert [(one["interface"], one["region_id"], one["url"]) for one in found] == [
+        ("internal", "RegionOne", "http://127.0.0.1:1")
+    ]
+    assert client.ask("GET", "/auth/projects", token=token)["projects"][0]["id"] == project
