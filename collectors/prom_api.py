@@ -9,21 +9,23 @@ from __future__ import annotations
 import asyncio
 import ssl
 import time
-from base64 import b64encode
+from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
-from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import aiohttp
 import msgspec
 
 from collectors.errors import SettingsError, SourceAwayError, SourceError
+from collectors.prom_auth import access_of
 from collectors.settings import PrometheusSettings
 from collectors.times import iso
 
 __all__ = ["Item", "PrometheusApi", "servers"]
 
 _LONG_QUERY = 2000  # longer ones go as a form, since servers and proxies limit the length of a URL
+_LONGEST_URL = 7000  # where there is no form; Apache and nginx take 8190 bytes of a request line
 _CHUNK = 64 * 1024
 _CONNECT_SECONDS = 10.0
 _MAX_SHOWN = 300
@@ -46,6 +48,8 @@ class _Body(msgspec.Struct):
     status: str = ""
     data: _Data | None = None
     error: str = ""
+    error_message: Any = None
+    """What OpenStack's Aetos says in place of `error`."""
     warnings: list[str] | None = None
     isPartial: bool = False  # noqa: N815 - as VictoriaMetrics spells it
 
@@ -74,11 +78,13 @@ class PrometheusApi:
         Raises SettingsError if the URL is missing or a file of credentials cannot be read.
         """
         url = url or settings.servers[0]
-        if not url:
+        if not url and settings.keystone is None:
             raise SettingsError("collect.prometheus.url is missing: give it with /api/v1 at its end")
-        self.url = url.rstrip("/")
+        self._given = url.rstrip("/")
+        self.url = self._given or "the address in Keystone's catalogue"
         self._settings = settings
-        self._headers = _headers(settings)
+        self._query_only = settings.keystone is not None  # OpenStack's Aetos has no ranges and takes no forms
+        self._access = access_of(settings)
         self._ssl = _ssl_context(settings)
         self._room = asyncio.Semaphore(concurrency)
         self._session: aiohttp.ClientSession | None = None
@@ -90,13 +96,20 @@ class PrometheusApi:
         session, self._session = self._session, None
         if session is not None:
             await session.close()
+        await self._access.close()
 
     async def query(self, expression: str, at: float) -> list[Item]:
         """An instant query; gives a vector, or a matrix if the expression is a range. Raises SourceError."""
         return await self._ask("query", {"query": expression, "time": _time(at)})
 
     async def query_range(self, expression: str, begin: float, end: float, step: float) -> list[Item]:
-        """A range query; gives a matrix. Raises SourceError."""
+        """A range query; gives a matrix. Raises SourceError.
+
+        Of a server that takes none it is an instant query, whose steps are whole multiples of `step`.
+        """
+        if self._query_only:
+            span, resolution = round((end - begin) * 1000), round(step * 1000)
+            return await self.query(f"({expression})[{span}ms:{resolution}ms]", end)
         parameters = {"query": expression, "start": _time(begin), "end": _time(end), "step": f"{step:g}"}
         return await self._ask("query_range", parameters)
 
@@ -113,19 +126,37 @@ class PrometheusApi:
 
     async def _ask(self, path: str, parameters: dict[str, str]) -> list[Item]:
         parameters = {**parameters, **self._settings.parameters}
-        method = "POST" if len(parameters["query"]) > _LONG_QUERY else "GET"
+        method = "POST" if len(parameters["query"]) > _LONG_QUERY and not self._query_only else "GET"
+        if self._query_only and len(quote(parameters["query"])) > _LONGEST_URL:
+            raise SourceError(f"a question of more than {_LONGEST_URL} bytes is too long for {self.url}")
         status, body = await self._fetch(method, path, parameters)
         return _whole_answer(status, body, parameters["query"])
 
     async def _fetch(self, method: str, path: str, parameters: dict[str, str]) -> tuple[int, bytes]:
+        """Status and body of an answer, after credentials were renewed once if they were refused."""
+        credentials = self._access.credentials
+        sent = await credentials.headers()
+        self.url = await self._access.address(self._given)
+        found = await self._fetch_once(method, path, parameters, sent)
+        if found[0] == 401 and credentials.forget(sent):
+            found = await self._fetch_once(method, path, parameters, await credentials.headers())
+        if found[0] in (401, 403):
+            raise SourceAwayError(f"Prometheus at {self.url} refuses us (status {found[0]}): {self._access.advice}")
+        return found
+
+    async def _fetch_once(
+        self, method: str, path: str, parameters: dict[str, str], headers: Mapping[str, str]
+    ) -> tuple[int, bytes]:
         params, form = ({}, parameters) if method == "POST" else (parameters, None)
         url = f"{self.url}/{path}"
         try:
             async with (
                 self._room,
-                self._open().request(method, url, params=params, data=form, allow_redirects=False) as response,
+                self._open().request(
+                    method, url, params=params, data=form, headers=headers, allow_redirects=False
+                ) as response,
             ):
-                self._check_access(response)
+                self._refuse_redirect(response)
                 self.clock_ahead = _ahead(response.headers.get("Date", ""))
                 return response.status, await self._read(response)
         except TimeoutError as fault:
@@ -141,19 +172,14 @@ class PrometheusApi:
     def _open(self) -> aiohttp.ClientSession:
         if self._session is None:
             self._session = aiohttp.ClientSession(
-                headers=self._headers,
+                headers=self._settings.headers,
                 connector=aiohttp.TCPConnector(ssl=self._ssl),
                 timeout=aiohttp.ClientTimeout(total=self._settings.timeout, connect=_CONNECT_SECONDS),
                 trust_env=False,
             )
         return self._session
 
-    def _check_access(self, response: aiohttp.ClientResponse) -> None:
-        if response.status in (401, 403):
-            raise SourceAwayError(
-                f"Prometheus at {self.url} refuses us (status {response.status}): check collect.prometheus.username, "
-                "password_file and bearer_file"
-            )
+    def _refuse_redirect(self, response: aiohttp.ClientResponse) -> None:
         if 300 <= response.status < 400:
             raise SourceAwayError(
                 f"Prometheus at {self.url} sends us elsewhere (status {response.status}): set collect.prometheus.url "
@@ -184,7 +210,9 @@ def _whole_answer(status: int, body: bytes, query: str) -> list[Item]:
         kind = SourceAwayError if status >= 500 else SourceError  # a proxy speaks, Prometheus itself gives JSON
         raise kind(f"Prometheus answered status {status} and no JSON of its kind{asked}") from None
     if status != 200 or answer.status != "success" or answer.data is None:
-        raise SourceError(f"Prometheus answered status {status}, {answer.error[:_MAX_SHOWN]!r}{asked}")
+        fault = (answer.error or _in_words(answer.error_message))[:_MAX_SHOWN]
+        kind = SourceAwayError if status >= 500 and not answer.status else SourceError  # as above: a proxy speaks
+        raise kind(f"Prometheus answered status {status}, {fault!r}{asked}")
     warnings = [text for text in answer.warnings or () if not text.startswith("PromQL info")]
     if warnings:
         raise SourceError(f"Prometheus gave an answer with a warning, {warnings[0][:_MAX_SHOWN]!r}{asked}")
@@ -198,6 +226,11 @@ def _whole_answer(status: int, body: bytes, query: str) -> list[Item]:
         raise SourceError(f"Prometheus answered a vector that cannot be read ({fault}){asked}") from None
 
 
+def _in_words(message: Any) -> str:
+    found = message.get("faultstring") if isinstance(message, dict) else message
+    return found if isinstance(found, str) else ""
+
+
 def _time(at: float) -> str:
     """ISO 8601 for whole seconds, as CloudKitty sends it; else seconds with milliseconds."""
     return iso(at) if at == int(at) else f"{at:.3f}"
@@ -209,23 +242,6 @@ def _ahead(date: str) -> float | None:
         return parsedate_to_datetime(date).timestamp() + 0.5 - time.time()  # it was cut to a whole second
     except ValueError:
         return None
-
-
-def _headers(settings: PrometheusSettings) -> dict[str, str]:
-    headers = dict(settings.headers)
-    if settings.bearer_file:
-        headers["Authorization"] = f"Bearer {_secret('bearer_file', settings.bearer_file)}"
-    if settings.username:
-        pair = f"{settings.username}:{_secret('password_file', settings.password_file)}"
-        headers["Authorization"] = f"Basic {b64encode(pair.encode()).decode()}"
-    return headers
-
-
-def _secret(key: str, path: str) -> str:
-    try:
-        return Path(path).read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError) as fault:
-        raise SettingsError(f"collect.prometheus.{key} {path!r} cannot be read: {fault}") from fault
 
 
 def _ssl_context(settings: PrometheusSettings) -> ssl.SSLContext | bool:

@@ -9,7 +9,7 @@ import msgspec
 from msgspec import Meta
 
 from collectors.quantity import Numbers
-from collectors.rest_settings import RestFetcherSettings, RestSettings
+from collectors.rest_settings import RestFetcherSettings, RestKeystone, RestSettings
 from collectors.skip_expression import skip_fault
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "CompletenessSettings",
     "EvidenceSettings",
     "PrometheusFetcherSettings",
+    "PrometheusKeystone",
     "PrometheusSettings",
     "StaticFetcherSettings",
 ]
@@ -25,6 +26,15 @@ Label: TypeAlias = Annotated[str, Meta(pattern="^[a-zA-Z_][a-zA-Z0-9_]*$", max_l
 MetricName: TypeAlias = Annotated[str, Meta(pattern="^[a-zA-Z_:][a-zA-Z0-9_:]*$", max_length=255)]
 ServerUrl: TypeAlias = Annotated[str, Meta(pattern=r"^https?://[^\s@]+$", max_length=2000)]
 Seconds: TypeAlias = Annotated[int, Meta(ge=1, le=366 * 86400)]
+
+
+class PrometheusKeystone(RestKeystone, frozen=True, forbid_unknown_fields=True):
+    """OpenStack's Aetos, a Prometheus behind Keystone: it stands in the catalogue as service `metric-storage`."""
+
+    interface: Literal["public", "internal", "admin"] = "public"
+    """Which of its endpoints is asked, where `url` names none."""
+    region: str = ""
+    """Of the endpoint; needed where there are several."""
 
 
 class PrometheusSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -37,7 +47,8 @@ class PrometheusSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True
     username: str = ""
     password_file: str = ""
     bearer_file: str = ""
-    """A file with the token of a bearer authorization; read again when the collector starts."""
+    """A file with the token of a bearer authorization; read again when it is refused."""
+    keystone: PrometheusKeystone | None = None
     ca_file: str = ""
     timeout: Annotated[float, Meta(ge=0.1, le=3600)] = 60.0
     """Seconds for one question."""
@@ -54,6 +65,8 @@ class PrometheusSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True
             raise ValueError("username has a colon, which HTTP does not allow in it")
         if self.username and self.bearer_file:
             raise ValueError("username and bearer_file exclude each other: give one of them")
+        if self.keystone is not None and (self.username or self.bearer_file or self.parameters):
+            raise ValueError("keystone excludes username, bearer_file and parameters: Aetos takes none of them")
         if self.url and self.urls:
             raise ValueError("url and urls exclude each other: name one server under url, or each replica under urls")
         if len({url.rstrip("/") for url in self.urls}) < len(self.urls):

@@ -14,9 +14,16 @@ from aiohttp.test_utils import TestServer
 from collectors.errors import SettingsError, SourceAwayError, SourceError
 from collectors.fetchers import PrometheusFetcher, StaticFetcher
 from collectors.prom_api import Item, PrometheusApi
-from collectors.settings import CollectorSettings, PrometheusFetcherSettings, PrometheusSettings, StaticFetcherSettings
+from collectors.settings import (
+    CollectorSettings,
+    PrometheusFetcherSettings,
+    PrometheusKeystone,
+    PrometheusSettings,
+    StaticFetcherSettings,
+)
 from collectors.source import SourceContext, fetcher_factory, source_factory
 
+KEYSTONE = PrometheusKeystone(url="http://k/v3", username="u", password_file="f", project="p")
 VECTOR = {"resultType": "vector", "result": [{"metric": {"a": "b"}, "value": [1.5, "7"]}]}
 
 
@@ -93,6 +100,86 @@ async def test_a_range_and_a_long_query(served: Served) -> None:
     )
 
 
+class Cloud:
+    """A Keystone and an Aetos in one server: tokens are numbered, and good until the test says which one is."""
+
+    def __init__(self, served: Served) -> None:
+        self._served = served
+        self.given = 0
+        self.good = ""
+        served.answer = self.answer
+
+    async def answer(self, request: web.Request) -> web.StreamResponse:
+        if request.path.endswith("/auth/tokens"):
+            self.given += 1
+            self.good = self.good or f"token-{self.given}"
+            endpoint = {"interface": "public", "region_id": "R1", "url": self._served.url.removesuffix("/api/v1")}
+            elsewhere = {"interface": "internal", "region_id": "R1", "url": "http://127.0.0.1:1"}
+            catalog = [{"type": "metric-storage", "endpoints": [endpoint, elsewhere]}]
+            said = {"token": {"expires_at": "2100-01-01T00:00:00Z", "catalog": catalog}}
+            return web.json_response(said, status=201, headers={"X-Subject-Token": f"token-{self.given}"})
+        if request.headers.get("X-Auth-Token") != self.good:
+            return web.Response(status=401)
+        found = {"resultType": "matrix", "result": [{"metric": {}, "values": [[1, "2"]]}]}
+        return web.json_response({"status": "success", "data": found})
+
+
+def _by_keystone(served: Served, directory: Path, **more: str) -> PrometheusSettings:
+    (directory / "secret").write_text("s3cret")
+    url = served.url.replace("/api/v1", "/v3")
+    login = {"username": "rater", "password_file": str(directory / "secret"), "project": "service"}
+    return PrometheusSettings(keystone=PrometheusKeystone(url=url, **login, **more))  # type: ignore[arg-type] # words
+
+
+async def test_aetos_is_found_in_the_catalogue_and_a_token_renewed_once(served: Served, tmp_path: Path) -> None:
+    cloud = Cloud(served)
+    api = PrometheusApi(_by_keystone(served, tmp_path, region="R1"), concurrency=2)
+    try:
+        await api.query("up", 0)
+        cloud.good = "token-2"  # the first was revoked
+        await asyncio.gather(*(api.query("up", 0) for _ in range(5)))
+        cloud.good = "another's"
+        with pytest.raises(SourceAwayError, match=r"refuses us \(status 401\): check the roles that collect"):
+            await api.query("up", 0)
+    finally:
+        await api.close()
+
+    assert api.url == served.url
+    assert cloud.given == 3
+    assert {path for _, path, _, _ in served.asked} == {"/v3/auth/tokens", "/api/v1/query"}
+
+
+async def test_without_an_endpoint_or_a_keystone_it_is_away(served: Served, tmp_path: Path) -> None:
+    Cloud(served)
+    for more, reason in (
+        ({"region": "R2"}, "no public endpoint of service type 'metric-storage' in region 'R2'"),
+        ({"interface": "internal"}, "cannot be reached"),
+    ):
+        api = PrometheusApi(_by_keystone(served, tmp_path, **more), concurrency=2)
+        try:
+            with pytest.raises(SourceAwayError, match=reason):
+                await api.query("up", 0)
+        finally:
+            await api.close()
+
+
+async def test_aetos_is_asked_nothing_but_queries(served: Served, tmp_path: Path) -> None:
+    """Given OpenStack's Aetos: no ranges, no forms; then ranges are subqueries, and what is too long is not asked."""
+    Cloud(served)
+    api = PrometheusApi(_by_keystone(served, tmp_path), concurrency=2)
+    try:
+        found = await api.query_range("max(up)", 0.5, 3600, 30)
+        await api.query("u" * 3000, 0)
+        with pytest.raises(SourceError, match="more than 7000 bytes is too long"):
+            await api.query("|" * 2500, 0)
+    finally:
+        await api.close()
+
+    assert found == [Item({}, None, [(1.0, "2")])]
+    assert [asked[:2] for asked in served.asked[1:]] == [("GET", "/api/v1/query")] * 2
+    assert served.asked[1][2] == {"query": "(max(up))[3599500ms:30000ms]", "time": "1970-01-01T01:00:00Z"}
+
+
 @pytest.mark.parametrize(
     ("body", "status", "reason"),
     [
@@ -100,6 +187,8 @@ async def test_a_range_and_a_long_query(served: Served) -> None:
         ({"status": "error", "error": "query timed out"}, 503, "status 503, 'query timed out'"),
         ({"status": "error", "error": "odd"}, 200, "status 200, 'odd'"),
         ({"status": "success"}, 200, "status 200, ''"),
+        ({"error_message": {"faultstring": "[400] parse error"}}, 400, r"status 400, '\[400\] parse error'"),
+        ({"error_message": "not found"}, 404, "status 404, 'not found'"),
         ({"status": "success", "data": VECTOR}, 206, "status 206"),
         ({"status": "success", "data": VECTOR, "warnings": ["store down"]}, 200, "with a warning, 'store down'"),
         ({"status": "success", "data": VECTOR, "isPartial": True}, 200, "a partial answer"),
@@ -132,10 +221,11 @@ async def test_harmless_remarks_are_no_warnings(served: Served, warnings: list[s
         (b"no", 401, "refuses us .status 401.: check collect.prometheus.username"),
         (b"no", 403, "refuses us .status 403."),
         (b"Bad Gateway", 502, "status 502 and no JSON"),
+        ({"error_message": {"faultstring": "refused"}}, 500, "status 500, 'refused'"),
         (b"", 302, "sends us elsewhere .status 302.: set collect.prometheus.url to"),
     ],
 )
-async def test_a_server_that_answers_nobody_is_away(served: Served, body: bytes, status: int, reason: str) -> None:
+async def test_a_server_that_answers_nobody_is_away(served: Served, body: Any, status: int, reason: str) -> None:
     served.says(body, status)
 
     with pytest.raises(SourceAwayError, match=reason):
@@ -209,12 +299,13 @@ async def test_settings_that_cannot_work_are_named(settings: dict[str, str], rea
         {"username": "u"},
         {"username": "u:v", "password_file": "f"},
         {"username": "u", "password_file": "f", "bearer_file": "g"},
+        {"keystone": KEYSTONE, "bearer_file": "g"},
+        {"keystone": KEYSTONE, "parameters": {"dedup": "true"}},
     ],
 )
-def test_settings_that_contradict_each_other_are_refused(settings: dict[str, str]) -> None:
-    with pytest.raises(
-        ValueError, match=r"username (and password_file go together|and bearer_file exclude|has a colon)"
-    ):
+def test_settings_that_contradict_each_other_are_refused(settings: dict[str, Any]) -> None:
+    reasons = r"username (and password_file go together|and bearer_file exclude|has a colon)|keystone excludes"
+    with pytest.raises(ValueError, match=reasons):
         PrometheusSettings(**settings)
 
 
