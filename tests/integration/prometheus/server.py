@@ -33,15 +33,17 @@ def program(name: str) -> str:
 class LaptopPrometheus:
     """One server. Used with `with`; samples can be back-filled at any time, which restarts it if it runs."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, *flags: str, config: str = "global: {scrape_interval: 1m}\n") -> None:
+        """`flags` more than those that every server here has; `config`: its prometheus.yml."""
         self.directory = directory
+        self._flags = flags
         self._data = directory / "data"
         self._log = directory / "prometheus.log"
         self._process: subprocess.Popen[bytes] | None = None
         self.port = 0
         """Where it listens, and will again when it is started again; 0: on a free port."""
         self._data.mkdir(parents=True)
-        (directory / "prometheus.yml").write_text("global: {scrape_interval: 1m}\n")
+        (directory / "prometheus.yml").write_text(config)
 
     @property
     def url(self) -> str:
@@ -71,6 +73,7 @@ class LaptopPrometheus:
                     f"--storage.tsdb.path={self._data}",
                     "--storage.tsdb.retention.time=100y",
                     f"--web.listen-address=127.0.0.1:{self.port}",
+                    *self._flags,
                 ],
                 stdout=log,
                 stderr=log,
