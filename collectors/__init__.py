@@ -23,10 +23,10 @@ if TYPE_CHECKING:
     from collectors.publisher import Publisher, UsageLog
     from collectors.replay import replay_file, replay_files
     from collectors.replay_words import ReplayOptions, ReplayProgress, ReplayReport
-    from collectors.runner import CollectorStatus
     from collectors.service import CheckReport, check_source, run_collector
     from collectors.settings import CollectorSettings
     from collectors.source import Answer, PeriodSession, ScopeFetcher, Source, SourceContext
+    from collectors.status import CollectorStatus
 
 _HOMES = {
     "collectors.errors": (
@@ -46,7 +46,7 @@ _HOMES = {
     "collectors.publisher": ("Publisher", "UsageLog"),
     "collectors.replay": ("replay_file", "replay_files"),
     "collectors.replay_words": ("ReplayOptions", "ReplayProgress", "ReplayReport"),
-    "collectors.runner": ("CollectorStatus",),
+    "collectors.status": ("CollectorStatus",),
     "collectors.service": ("CheckReport", "check_source", "run_collector"),
     "collectors.settings": ("CollectorSettings",),
     "collectors.source": ("Answer", "PeriodSession", "ScopeFetcher", "Source", "SourceContext"),

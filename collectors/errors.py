@@ -53,6 +53,11 @@ class SourceError(CollectorError):
 class SourceAwayError(SourceError):
     """The source cannot be reached or refuses us: other questions would fare no better."""
 
+    def __init__(self, message: str, retry_after: float = 0.0) -> None:
+        """`retry_after`: for so many seconds the source asks to be left in peace (HTTP's Retry-After); 0 if not."""
+        super().__init__(message)
+        self.retry_after = retry_after
+
 
 class NotSettledError(SourceError):
     """Samples of the period may still arrive at the source, so an answer would prove nothing yet."""

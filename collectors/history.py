@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterable
 from typing import Any, TypeAlias
 
 import msgspec
@@ -71,10 +71,15 @@ def read_head(value: bytes, form: str) -> CollectionHead | ScopePlan | None:
     return head if isinstance(head, CollectionHead | ScopePlan) else None
 
 
-async def read_history(kafka: KafkaSettings, source: str, period_seconds: int) -> History:
-    """All that `source` has published and `usage` still holds. Raises PublishError if Kafka cannot be read."""
+async def read_history(
+    kafka: KafkaSettings, source: str, period_seconds: int, partitions: Collection[int] | None = None
+) -> History:
+    """All that `source` has published and `usage` still holds, or what of it lies in these partitions.
+
+    Raises PublishError if Kafka cannot be read.
+    """
     history = History(source, period_seconds)
-    await read_usage(kafka, history.take)
+    await read_usage(kafka, history.take, partitions)
     return history
 
 
@@ -90,8 +95,11 @@ async def read_journal(kafka: KafkaSettings, journal: Journal) -> Journal:
     return journal
 
 
-async def read_usage(kafka: KafkaSettings, take: Take) -> None:
-    """Gives every record of topic `usage` and its content type to `take`. Raises PublishError."""
+async def read_usage(kafka: KafkaSettings, take: Take, partitions: Collection[int] | None = None) -> None:
+    """Gives every record of topic `usage`, or of these partitions, and its content type to `take`.
+
+    Raises PublishError.
+    """
     topic = kafka.topic(Topic.USAGE)
     try:
         # a consumer without subscription has no metadata of the topic, and `topics()` does not give it any
@@ -105,15 +113,17 @@ async def read_usage(kafka: KafkaSettings, take: Take) -> None:
         )
         await consumer.start()
         try:
-            await _read_to_end(consumer, topic, count, take)
+            await _read_to_end(consumer, topic, range(count) if partitions is None else partitions, take)
         finally:
             await consumer.stop()
     except (KafkaError, KafkaUnavailableError) as fault:
         raise PublishError(f"topic usage on {kafka.bootstrap} cannot be read back: {fault}") from fault
 
 
-async def _read_to_end(consumer: Any, topic: str, count: int, take: Take) -> None:
-    partitions = [TopicPartition(topic, number) for number in range(count)]
+async def _read_to_end(consumer: Any, topic: str, numbers: Iterable[int], take: Take) -> None:
+    partitions = [TopicPartition(topic, number) for number in sorted(numbers)]
+    if not partitions:
+        return
     consumer.assign(partitions)
     begins = await consumer.beginning_offsets(partitions)
     ends = await consumer.end_offsets(partitions)

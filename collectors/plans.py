@@ -6,7 +6,7 @@ must know the earlier one, or it would silently take metrics out of what is expe
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 from rater.model.interval import Interval
@@ -36,6 +36,14 @@ class PlanBook:
     def scopes(self) -> list[str]:
         """Every scope that was planned at some time."""
         return sorted(self._stretches)
+
+    def forget(self, is_wanted: Callable[[str], bool]) -> None:
+        """Keep only the scopes that are wanted."""
+        self._stretches = {scope_id: found for scope_id, found in self._stretches.items() if is_wanted(scope_id)}
+
+    def add(self, other: PlanBook) -> None:
+        """Take over the scopes of another book, of which nothing is known here."""
+        self._stretches.update(other._stretches)
 
     def take(self, plan: ScopePlan) -> None:
         """Note a plan; it replaces what was planned for its time."""

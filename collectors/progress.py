@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import msgspec
@@ -76,6 +77,15 @@ class Progress:
                 track.partial.pop(period.begin, None)
             else:
                 track.partial[period.begin] = _Partial(attempt, inside)
+
+    def forget(self, is_wanted: Callable[[str], bool]) -> None:
+        """Keep only what is known of the scopes that are wanted; `reached` stays."""
+        self._tracks = {key: track for key, track in self._tracks.items() if is_wanted(key[0])}
+
+    def add(self, other: Progress) -> None:
+        """Take over what another one knows of scopes of which nothing is known here."""
+        self._tracks.update(other._tracks)
+        self.reached = max(self.reached, other.reached)
 
     def covered(self, scope_id: str, metric: str, period: Interval) -> list[Interval]:
         """What is proven of a period, as a normal list."""

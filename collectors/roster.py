@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from collectors.plans import PlanBook, Stretch
 from rater.model.interval import Interval, period_of
@@ -30,28 +30,39 @@ class Roster:
         self._period = period_seconds
         self._gone_after = gone_after
         self._absent_since: dict[str, int] = {}
+        self._not_there: dict[str, int] = {}
+        """When each scope that was named, ours or not, was last known not to be there; 0 if it always was."""
         self._published_at: dict[str, int] = {}
         self._fetched_at = 0
 
-    def due(self, named: set[str], now: int, first_begin: int) -> list[ScopePlan]:
-        """The plans to publish now that the fetcher has named these scopes; `note` each one that was.
+    def due(
+        self, named: set[str], now: int, first_begin: int, is_mine: Callable[[str], bool] = lambda _: True
+    ) -> list[ScopePlan]:
+        """The plans of our own scopes to publish now that the fetcher has named all these; `note` each one that was.
 
         `first_begin`: from when on a scope is expected that was never planned and of which it is not known that an
         earlier fetch did not name it.
         """
         period = period_of(now, self._period)
         known = {scope_id: self._expected(scope_id, period.end) for scope_id in self.plans.scopes()}
-        begin = period_of(self._fetched_at, self._period).begin if self._fetched_at else first_begin
+        self._not_there = {scope_id: self._not_there.get(scope_id, self._fetched_at) for scope_id in named}
         plans: list[ScopePlan] = []
-        for scope_id in sorted(named):
+        for scope_id in filter(is_mine, sorted(named)):
             self._absent_since.pop(scope_id, None)
             if not known.get(scope_id):
-                plans.append(self._plan(scope_id, begin))
+                last_absent = self._not_there[scope_id]
+                plans.append(
+                    self._plan(scope_id, period_of(last_absent, self._period).begin if last_absent else first_begin)
+                )
             elif known[scope_id] != self._metrics or self._is_old(scope_id, now):
                 plans.append(self._plan(scope_id, period.begin))
         if named:  # naming none at all is no knowledge
-            plans += self._absent({s for s, expected in known.items() if expected} - named, now)
+            plans += self._absent({s for s, expected in known.items() if expected and is_mine(s)} - named, now)
         return plans
+
+    def moved(self, is_mine: Callable[[str], bool]) -> None:
+        """Scopes have come from other replicas or gone to them: how long these leave out others is theirs to know."""
+        self._absent_since = {scope_id: since for scope_id, since in self._absent_since.items() if is_mine(scope_id)}
 
     def note(self, plan: ScopePlan, now: int) -> None:
         """A plan was published."""

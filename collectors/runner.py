@@ -1,36 +1,40 @@
 """The collector as a service: asks for every period of every scope and metric that is not proven yet, oldest first.
 
-It keeps nothing: what is proven is read back from what it published, so it can stop, crash or move at any time. What
-stays open is asked again with growing pauses, until it is covered or the source no longer has it.
+It keeps nothing: what is proven is read back from what was published, so it can stop, crash or move at any time, and
+replicas can take scopes over from each other. What stays open is asked again with growing pauses, until it is covered
+or the source no longer has it.
 """
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from functools import partial
 from itertools import groupby
-from typing import NamedTuple
 
-import msgspec
+from prometheus_client import CollectorRegistry
 
 from collectors.bounded import run_all
+from collectors.collector_metrics import CollectorMetrics
 from collectors.errors import NotSettledError, OversizedError, SourceAwayError, SourceError
 from collectors.history import History
 from collectors.metrics_yml import Metric
-from collectors.parts import CollectionDraft
+from collectors.patience import Breaker, Patience, spread
 from collectors.publisher import UsageLog
 from collectors.roster import Roster
+from collectors.seat import Seat, WholeSeat
 from collectors.settings import CollectorSettings, EvidenceSettings
 from collectors.skipping import without_skipped
-from collectors.source import Answer, PeriodSession, ScopeFetcher, SharingSession, Source
+from collectors.source import Answer, CountingSource, PeriodSession, ScopeFetcher, SharingSession, Source
+from collectors.status import CollectorStatus
+from collectors.telling import Teller, Work
 from collectors.times import iso
-from rater.model.interval import Interval, period_of, seconds, subtract
-from rater.model.usage import CollectionFailed
+from rater.model.interval import Interval, period_of, subtract
 
-__all__ = ["Collector", "CollectorStatus"]
+__all__ = ["Collector"]
 
 log = logging.getLogger(__name__)
 
@@ -38,49 +42,9 @@ _FETCH_SECONDS = 300
 _FIRST_LOOK_SECONDS = 7 * 86400  # for scopes that came and went while no collector was there, at most so far back
 _OLDEST_SECONDS = 3600
 _FIRST_ASK = 120  # seconds after the end of a period, where `completeness.settle` says nothing
-_SOON = 30
-_FIRST_PAUSE, _LONGEST_PAUSE = 60, 6 * 3600
-_AWAY_PAUSE = (5, 10, 20, 40, 60)
-_RECALL_SECONDS = 300  # between two times that pauses are cut short: a source that comes and goes is not overrun
-_RECALL_MOST = 10_000  # open periods at a time, the oldest; the others keep their pauses
 _TOLD_AT_ONCE = 64
 _PERIODS_TOLD = 3  # of a source that is away, the failure is told of the latest periods only
-
-
-class CollectorStatus(msgspec.Struct, frozen=True):
-    """What a health endpoint may want to know. Times in seconds since the epoch."""
-
-    scopes: int = 0
-    published: int = 0
-    failed: int = 0
-    skipped: int = 0
-    """Points that a `skip_datapoints_expression` left out of what was published."""
-    open_periods: int = 0
-    """Periods of a scope and metric that are not proven whole."""
-    oldest_open: int = 0
-    reached: int = 0
-    fault: str = ""
-    """Why the last round did not come to its end; empty if it did."""
-
-
-class _Work(NamedTuple):
-    """One thing to ask."""
-
-    period: Interval
-    metric: Metric
-    scope_id: str
-
-    @property
-    def key(self) -> tuple[str, str, int]:
-        return self.scope_id, self.metric.name, self.period.begin
-
-
-class _Attempts(msgspec.Struct):
-    """How often something was asked in vain, and when to ask again."""
-
-    count: int = 0
-    again_at: float = 0.0
-    reason: str = ""
+_UNDER_WAY = 256  # questions that wait for the source and answers that wait for the broker; few of each take long
 
 
 class Collector:
@@ -96,51 +60,68 @@ class Collector:
         usage: UsageLog,
         history: History,
         clock: Callable[[], float] = time.time,
+        *,
+        seat: Seat | None = None,
+        counts: CollectorMetrics | None = None,
+        spread: Callable[[float], float] = spread,
     ) -> None:
-        """`history` is what this source has published so far, from `read_history`."""
-        self.status = CollectorStatus(reached=history.progress.reached)
+        """`history` is what this source has published so far, from `read_history`.
+
+        Without `seat` every scope is its own. `spread` makes pauses differ.
+        """
         self._settings = settings
-        self._name = settings.source_name
         self._metrics = tuple(metrics)
         self._period = period_seconds
         self._source = source
         self._fetcher = fetcher
         self._usage = usage
         self._progress = history.progress
-        expected = [metric.name for metric in self._metrics if self._is_expected(metric)]
-        self._roster = Roster(self._name, history.plans, expected, period_seconds, settings.gone_after)
         self._clock = clock
-        self._attempts: dict[tuple[str, str, int], _Attempts] = {}
-        self._fetch_at = self._ask_oldest_at = self._away_until = 0.0
-        self._times_away = 0
+        self._seat = seat or WholeSeat()
+        self._counts = counts or CollectorMetrics(CollectorRegistry(), settings.source_name)
+        self._patience = Patience(clock, spread)
+        self._teller = Teller(settings.source_name, usage, history.progress, self._patience, self._counts)
+        self._counts.expect(metric.name for metric in self._metrics)
+        expected = [metric.name for metric in self._metrics if self._is_expected(metric)]
+        self._roster = Roster(settings.source_name, history.plans, expected, period_seconds, settings.gone_after)
+        self._room = asyncio.Semaphore(settings.concurrency)
+        self._fetch_at = self._ask_oldest_at = 0.0
         self._failing: set[str] = set()
-        self._is_back = False
-        self._recalled_at = -_RECALL_SECONDS * 1.0
         self._oldest = 0
-        self._published = self._failed = self._skipped = 0
+        self.status = CollectorStatus(reached=history.progress.reached)
 
     def _is_expected(self, metric: Metric) -> bool:
         return self._settings.completeness.metrics.get(metric.name, EvidenceSettings()).expected
+
+    def take_over(self, gained: History) -> None:
+        """The seat holds other scopes than before: `gained` is what is known of those that are new to it."""
+        holds = self._seat.holds
+        self._progress.forget(holds)
+        self._progress.add(gained.progress)
+        self._roster.plans.forget(holds)
+        self._roster.plans.add(gained.plans)
+        self._roster.moved(holds)
+        self._patience.forget(lambda key: holds(key[0]))
+        self._fetch_at = 0.0
 
     async def round(self) -> None:
         """Learn of scopes, then ask for all that is due. Raises PublishError; a source's failure is only noted."""
         fault = ""
         try:
-            now = self._clock()
-            if now >= self._away_until:
-                await self._learn(int(now))
-                self._is_back = self._is_back or self._times_away > 0
-                self._recall(now)
-                await self._ask_all(self._due(now))
-                self._times_away = 0
-            else:
+            if self._patience.is_away():
                 fault = self.status.fault
+            else:
+                await self._learn(int(self._clock()))
+                self._patience.there()
+                recalled = self._patience.recall()
+                if recalled:
+                    log.info("the source answers again: %d open periods are asked at once", recalled)
+                await self._ask_all(self._due(self._clock()))
+                self._patience.all_well()
         except SourceAwayError as away:
-            pause = _AWAY_PAUSE[min(self._times_away, len(_AWAY_PAUSE) - 1)]
-            self._times_away += 1
-            self._away_until = self._clock() + pause
+            pause = self._patience.away(away)
             fault = str(away)
-            log.warning("asked again in %s s: %s", pause, away)
+            log.warning("asked again in %.0f s: %s", pause, away)
         except SourceError as failure:
             fault = str(failure)
             log.warning("%s", failure)
@@ -156,6 +137,7 @@ class Collector:
         if now < self._fetch_at:
             return
         self._fetch_at = now + _FETCH_SECONDS
+        turn = self._seat.turn
         try:
             since = self._roster.fetched_at or max(self._first_begin(now), now - _FIRST_LOOK_SECONDS)
             named = await self._fetcher.fetch(now, min(since, now))
@@ -166,10 +148,13 @@ class Collector:
             return
         if not named:
             log.warning("the fetcher names no scope at all: those known are kept")
-        for plan in self._roster.due(named, now, self._first_begin(now)):
+        for plan in self._roster.due(named, now, self._first_begin(now), self._seat.holds):
+            if not self._seat.holds(plan.scope_id):
+                break
             await self._usage.plan(plan)
             self._roster.note(plan, now)
-        self._roster.fetched(now)
+        if self._seat.turn == turn:  # else not all of them were ours to plan
+            self._roster.fetched(now)
 
     def _first_begin(self, now: int) -> int:
         """From when on a new scope is expected: since this collector was last up, else `since`, else this period."""
@@ -180,36 +165,19 @@ class Collector:
 
     # --- what to ask
 
-    def _due(self, now: float) -> list[_Work]:
-        """What is not proven and may be asked now, oldest period first."""
-        found = [
-            work
-            for work in self._open(now)
-            if work.key not in self._attempts or self._attempts[work.key].again_at <= now
-        ]
-        return sorted(found, key=lambda work: (work.period.begin, work.metric.name, work.scope_id))
+    def _due(self, now: float) -> list[Work]:
+        """What is not proven and may be asked now: oldest period first, and what was asked in vain after the rest."""
+        return sorted(
+            (work for work in self._open(now) if self._patience.is_due(work.key)),
+            key=lambda work: (work.period.begin, work.metric.name, self._patience.times(work.key), work.scope_id),
+        )
 
-    def _recall(self, now: float) -> None:
-        """A source that failed answers again: what was asked in vain meanwhile is due at once, the oldest first."""
-        if not self._is_back or now - self._recalled_at < _RECALL_SECONDS:
-            return
-        self._is_back, self._recalled_at = False, now
-        paused = [(key, attempts) for key, attempts in self._attempts.items() if attempts.again_at > now]
-        paused.sort(key=lambda item: item[0][2])
-        for _, attempts in paused[:_RECALL_MOST]:
-            attempts.again_at = now
-        if paused:
-            log.info("the source answers again: %d open periods are asked at once", min(len(paused), _RECALL_MOST))
-
-    def _open(self, now: float) -> Iterator[_Work]:
-        """Every period that is over, still held by the source, expected, and not proven whole."""
-        first_ask = self._settings.completeness.settle
-        latest = int(now) - (first_ask if first_ask is not None else _FIRST_ASK)
-        end = period_of(latest, self._period).begin if latest > 0 else 0
-        begin = -(-self._oldest // self._period) * self._period
+    def _open(self, now: float) -> Iterator[Work]:
+        """Every period that is over, still held by the source, expected, ours, and not proven whole."""
+        begin, end = self._askable(now)
         if begin >= end:
             return
-        for scope_id in self._roster.scopes():
+        for scope_id in filter(self._seat.holds, self._roster.scopes()):
             for stretch in self._roster.active(scope_id, Interval(begin, end)):
                 span = Interval(
                     period_of(stretch.begin, self._period).begin, period_of(stretch.end - 1, self._period).end
@@ -217,27 +185,36 @@ class Collector:
                 for metric in self._metrics:
                     if metric.name in stretch.metrics or not self._is_expected(metric):
                         for period in self._progress.missing(scope_id, metric.name, span):
-                            yield _Work(period, metric, scope_id)
+                            yield Work(period, metric, scope_id)
 
-    async def _ask_all(self, due: list[_Work]) -> None:
-        """Asks for all of it, one period after the other, until scopes are to be fetched again.
+    def _askable(self, now: float) -> Interval:
+        """The periods that are over and that the source still holds; the end may lie before the begin."""
+        first_ask = self._settings.completeness.settle
+        latest = int(now) - (first_ask if first_ask is not None else _FIRST_ASK)
+        end = period_of(latest, self._period).begin if latest > 0 else 0
+        return Interval(-(-self._oldest // self._period) * self._period, end)
+
+    async def _ask_all(self, due: list[Work]) -> None:
+        """Asks for all of it, one period after the other, until scopes are to be fetched again or move.
 
         Raises SourceAwayError, PublishError.
         """
+        turn = self._seat.turn
         for _, works in groupby(due, key=lambda work: work.period):
             todo = list(works)
             now = self._clock()
-            if now >= self._fetch_at:
+            if now >= self._fetch_at or self._seat.turn != turn:
                 break  # a long backlog must not keep new scopes from being seen; the next round goes on from here
             try:
                 async with self._session(todo, int(now)) as session:
-                    await run_all((partial(self._ask, session, work) for work in todo), self._settings.concurrency)
+                    breaker = Breaker()
+                    await run_all((partial(self._ask, session, breaker, work) for work in todo), _UNDER_WAY)
             except SourceAwayError as away:
                 await self._tell(due, todo, str(away))
                 raise
 
     @asynccontextmanager
-    async def _session(self, todo: list[_Work], now: int) -> AsyncIterator[PeriodSession]:
+    async def _session(self, todo: list[Work], now: int) -> AsyncIterator[PeriodSession]:
         """A session for what is to be asked of one period."""
         session = self._source.session(todo[0].period, now)
         if not isinstance(session, SharingSession):
@@ -252,96 +229,94 @@ class Collector:
         finally:
             await session.close()
 
-    async def _ask(self, session: PeriodSession, work: _Work) -> None:
-        started = self._clock()
-        attempts = self._attempts.setdefault(work.key, _Attempts())
+    async def _ask(self, session: PeriodSession, breaker: Breaker, work: Work) -> None:
+        """Asks, and publishes the answer or why there is none. Raises SourceAwayError, PublishError."""
+        name = work.metric.name
         try:
-            answer = await session.collect(work.scope_id, work.metric)
-            answer = without_skipped(answer, work.metric, work.period.begin)
-            await self._publish(work, answer, int(started * 1000))
+            async with self._turn_to_ask(session):
+                if breaker.is_off or not self._seat.holds(work.scope_id):
+                    return
+                given_up = breaker.gives_up(name)
+                if given_up:
+                    self._patience.spare(work.key)
+                    await self._teller.fail(work, given_up)
+                    return
+                started = self._clock()
+                answer = await self._collect(session, breaker, work)
+            await self._answered(work, answer, started)
         except NotSettledError as early:
-            attempts.again_at = started + _SOON
-            log.debug("%s %s %s: %s", work.scope_id, work.metric.name, iso(work.period.begin), early)
-            return
+            self._counts.failed(name, "unsettled")
+            self._patience.soon(work.key, started)
+            log.debug("%s %s %s: %s", work.scope_id, name, iso(work.period.begin), early)
         except SourceAwayError:
             raise
         except (SourceError, OversizedError) as failure:
-            self._failing.add(work.metric.name)
-            await self._fail(work, str(failure))
-            self._pause(attempts)
+            self._counts.failed(name, "oversized" if isinstance(failure, OversizedError) else "failed")
+            breaker.failed(name, str(failure))
+            self._failing.add(name)
+            await self._teller.fail(work, str(failure))
+            self._patience.later(work.key)
+
+    async def _collect(self, session: PeriodSession, breaker: Breaker, work: Work) -> Answer:
+        """Asks. Raises SourceError."""
+        if self._patience.times(work.key):
+            self._counts.retried(work.metric.name)
+        try:
+            answer = await session.collect(work.scope_id, work.metric)
+        except SourceAwayError:
+            breaker.is_off = True  # those who wait for their turn may have it before they are cancelled
+            self._counts.failed(work.metric.name, "away")
+            raise
+        breaker.answered(work.metric.name)
+        return answer
+
+    def _turn_to_ask(self, session: PeriodSession) -> AbstractAsyncContextManager[object]:
+        """A session that shares questions bounds them itself: those who wait for the same one take no place."""
+        return nullcontext() if isinstance(session, SharingSession) else self._room
+
+    async def _answered(self, work: Work, answer: Answer, started: float) -> None:
+        """Publishes an answer, unless the scope has gone to another replica meanwhile. Raises PublishError."""
+        answer = without_skipped(answer, work.metric, work.period.begin)
+        self._counts.answered(work.metric.name, len(answer.samples))
+        if not self._seat.holds(work.scope_id):
             return
+        await self._teller.publish(work, answer, int(started * 1000))
         if answer.covers and work.metric.name in self._failing:
             self._failing.discard(work.metric.name)
-            self._is_back = True
+            self._patience.answers()
         if subtract([work.period], answer.covers):
-            self._pause(attempts)
+            self._patience.later(work.key)
         else:
-            self._attempts.pop(work.key, None)
+            self._patience.done(work.key)
 
-    def _pause(self, attempts: _Attempts) -> None:
-        pause = min(_LONGEST_PAUSE, _FIRST_PAUSE * 2 ** min(attempts.count, 20))
-        attempts.count += 1
-        attempts.again_at = self._clock() + pause
-
-    # --- what to say
-
-    async def _publish(self, work: _Work, answer: Answer, attempt: int) -> None:
-        """Says what is new: an answer that proves no more than the last one would only repeat it."""
-        missing = subtract([work.period], answer.covers)
-        if missing:
-            await self._fail(work, answer.note, Interval(missing[0].begin, missing[-1].end))
-        known = self._progress.covered(work.scope_id, work.metric.name, work.period)
-        says = bool(answer.covers or answer.samples or answer.quarantined or answer.skipped)
-        is_first = not self._progress.is_known(work.scope_id, work.metric.name, work.period)
-        if not (seconds(answer.covers) > seconds(known) or (is_first and says)):
-            return
-        draft = CollectionDraft(
-            source=self._name,
-            scope_id=work.scope_id,
-            metric=work.metric.name,
-            begin=work.period.begin,
-            end=work.period.end,
-            attempt=attempt,
-            unit=work.metric.unit,
-            covers=answer.covers,
-            proof=answer.proof,
-            series=answer.series,
-            samples=answer.samples,
-            quarantined=answer.quarantined,
-            note=answer.note,
-        )
-        await self._usage.publish(draft)
-        self._progress.note(work.scope_id, work.metric.name, work.period, attempt, answer.covers)
-        self._published += 1
-        self._skipped += answer.skipped
-
-    async def _fail(self, work: _Work, reason: str, span: Interval | None = None) -> None:
-        """Publishes why there is no answer, or not a whole one; the same reason once."""
-        attempts = self._attempts.setdefault(work.key, _Attempts())
-        if attempts.reason == reason:
-            return
-        begin, end = span or work.period
-        await self._usage.failed(
-            CollectionFailed(self._name, work.scope_id, work.metric.name, begin, end, reason[:2000])
-        )
-        attempts.reason = reason
-        self._failed += 1
-
-    async def _tell(self, due: list[_Work], tried: list[_Work], reason: str) -> None:
+    async def _tell(self, due: list[Work], tried: list[Work], reason: str) -> None:
         """A source is away: its reason belongs beside the gaps of the latest periods, and of the one just tried."""
         latest = sorted({work.period.begin for work in due})[-_PERIODS_TOLD:]
         told = [work for work in due if work.period.begin in latest or work.period == tried[0].period]
-        await run_all((partial(self._fail, work, reason) for work in told), _TOLD_AT_ONCE)
+        await run_all((partial(self._teller.fail, work, reason) for work in told), _TOLD_AT_ONCE)
+
+    # --- how it does
 
     def _note_status(self, fault: str) -> None:
-        begins = [work.period.begin for work in self._open(self._clock())]
+        now = self._clock()
+        oldest: dict[str, int] = {}
+        count = 0
+        for work in self._open(now):
+            count += 1
+            oldest[work.metric.name] = min(work.period.begin, oldest.get(work.metric.name, work.period.begin))
+        end = self._askable(now).end
+        complete = {metric.name: oldest.get(metric.name, end) for metric in self._metrics}
         self.status = CollectorStatus(
-            scopes=len(self._roster.scopes()),
-            published=self._published,
-            failed=self._failed,
-            skipped=self._skipped,
-            open_periods=len(begins),
-            oldest_open=min(begins, default=0),
+            scopes=len(list(filter(self._seat.holds, self._roster.scopes()))),
+            published=self._teller.published,
+            failed=self._teller.failed,
+            skipped=self._teller.skipped,
+            queries=self._source.queries if isinstance(self._source, CountingSource) else 0,
+            open_periods=count,
+            oldest_open=min(oldest.values(), default=0),
             reached=self._progress.reached,
+            complete_until=complete,
+            behind={name: int(now) - until for name, until in complete.items()},
             fault=fault,
         )
+        self._counts.told(self.status)

@@ -8,17 +8,20 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import msgspec
 
+from collectors.collector_metrics import CollectorMetrics
 from collectors.errors import PublishError, SettingsError, SourceError, UnfitSourceError
-from collectors.history import read_history
+from collectors.history import History, read_history
 from collectors.metrics_yml import Metric, load
 from collectors.publisher import Publisher
-from collectors.runner import Collector, CollectorStatus
+from collectors.runner import Collector
+from collectors.seat import KafkaSeat
 from collectors.settings import CollectorSettings, EvidenceSettings
 from collectors.source import ScopeFetcher, Source, SourceContext, SourceFactory, fetcher_factory, source_factory
+from collectors.status import CollectorStatus
 from rater.kafka import KafkaSettings
 
 __all__ = ["CheckReport", "check_source", "open_source", "run_collector"]
@@ -80,16 +83,27 @@ async def run_collector(
     stop: asyncio.Event,
     on_status: Callable[[CollectorStatus], None] | None = None,
     *,
+    counts: CollectorMetrics | None = None,
     clock: Callable[[], float] = time.time,
     poll_seconds: float = _POLL_SECONDS,
 ) -> None:
     """Collects until `stop` is set. `on_status` is told after every round, and while the start is held up.
 
-    A source or broker that is away is waited for. Raises what no waiting can mend: DocumentError for metrics.yml,
-    SettingsError, UnfitSourceError.
+    Replicas of the same source share its scopes (`collectors.seat`). A source or broker that is away is waited for.
+    Raises what no waiting can mend: DocumentError for metrics.yml, SettingsError, UnfitSourceError.
     """
     work = asyncio.create_task(
-        _run(settings, kafka, metrics_conf, period_seconds, reach_seconds, on_status or _ignore, clock, poll_seconds)
+        _run(
+            settings,
+            kafka,
+            metrics_conf,
+            period_seconds,
+            reach_seconds,
+            on_status or _ignore,
+            counts,
+            clock,
+            poll_seconds,
+        )
     )
     halt = asyncio.create_task(stop.wait())
     try:
@@ -113,6 +127,7 @@ async def _run(
     period_seconds: int,
     reach_seconds: int,
     on_status: Callable[[CollectorStatus], None],
+    counts: CollectorMetrics | None,
     clock: Callable[[], float],
     poll_seconds: float,
 ) -> None:
@@ -123,19 +138,62 @@ async def _run(
         publisher = Publisher(kafka)
         stack.push_async_callback(publisher.stop)
         await _until_there(publisher.start, on_status)
-        history = await _until_there(lambda: read_history(kafka, settings.source_name, period_seconds), on_status)
-        collector = Collector(settings, context.metrics, period_seconds, source, fetcher, publisher, history, clock)
+        seat = KafkaSeat(kafka, settings.source_name)
+        stack.push_async_callback(seat.stop)
+        await _until_there(seat.start, on_status)
+        known = await _until_there(lambda: _first_known(kafka, settings.source_name, period_seconds, seat), on_status)
+        collector = Collector(
+            settings, context.metrics, period_seconds, source, fetcher, publisher, known.history, clock,
+            seat=seat, counts=counts,
+        )  # fmt: skip
         while True:
             try:
+                known = await _moved(kafka, settings.source_name, period_seconds, seat, known, collector)
                 await collector.round()
-                status = collector.status
+                on_status(collector.status)
             except PublishError as fault:
                 log.warning("%s", fault)
                 on_status(msgspec.structs.replace(collector.status, fault=str(fault)))
                 await _until_there(publisher.restart, on_status)
                 continue
-            on_status(status)
-            await asyncio.sleep(poll_seconds)
+            await seat.moves(poll_seconds)
+
+
+class _Known(NamedTuple):
+    """Which partitions a collector knows all of, and since which turn of its seat."""
+
+    turn: int
+    partitions: frozenset[int]
+    history: History
+
+
+async def _first_known(kafka: KafkaSettings, source: str, period_seconds: int, seat: KafkaSeat) -> _Known:
+    """All of the topic, for the time when any replica was last up stands in partitions of others, too.
+
+    Raises PublishError.
+    """
+    while True:
+        held, turn = await seat.held(), seat.turn
+        history = await read_history(kafka, source, period_seconds)
+        if seat.turn == turn:
+            return _Known(-1, held, history)
+
+
+async def _moved(
+    kafka: KafkaSettings, source: str, period_seconds: int, seat: KafkaSeat, known: _Known, collector: Collector
+) -> _Known:
+    """The collector knows what its seat holds, whatever has moved meanwhile. Raises PublishError."""
+    while True:
+        held, turn = await seat.held(), seat.turn
+        if turn == known.turn:
+            return known
+        gained = held - known.partitions
+        history = History(source, period_seconds)
+        if gained:
+            history = await read_history(kafka, source, period_seconds, gained)
+        if seat.turn == turn:
+            collector.take_over(history)
+            return _Known(turn, held, history)
 
 
 async def _until_there(ask: Callable[[], Awaitable[T]], on_status: Callable[[CollectorStatus], None]) -> T:

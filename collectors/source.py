@@ -20,6 +20,7 @@ from rater.model.usage import QuarantinedItem, Sample, Series
 
 __all__ = [
     "Answer",
+    "CountingSource",
     "FetcherFactory",
     "PeriodSession",
     "ScopeFetcher",
@@ -89,6 +90,15 @@ class Source(Protocol):
 
     async def close(self) -> None:
         """Let go of connections."""
+
+
+@runtime_checkable
+class CountingSource(Protocol):
+    """A source that counts what it sends."""
+
+    @property
+    def queries(self) -> int:
+        """Requests since the start."""
 
 
 class ScopeFetcher(Protocol):

@@ -17,9 +17,10 @@ from typing import NamedTuple
 import msgspec
 from prometheus_client import CollectorRegistry, Gauge
 
-from collectors.runner import CollectorStatus
+from collectors.collector_metrics import CollectorMetrics
 from collectors.service import run_collector
 from collectors.settings import CollectorSettings
+from collectors.status import CollectorStatus
 from deploy.local.kafka import LaptopKafka
 from rater.api.app import Api, serve
 from rater.api.intake import Intake, Limits
@@ -190,9 +191,7 @@ def collector_service(config: Config, registry: CollectorRegistry) -> Service:
     """The collector, not started. Raises NoCollectorError."""
     collect, settings = collect_settings(config), config.settings
     status = [CollectorStatus(fault="no round has been finished yet")]
-    for name, text, read in _COLLECTOR_GAUGES:
-        gauge = Gauge(f"rater_collector_{name}", text, registry=registry)
-        gauge.set_function(lambda read=read: read(status[0]))  # type: ignore[misc]  # the default binds this `read`
+    counts = CollectorMetrics(registry, collect.source_name)
 
     async def run(stop: asyncio.Event) -> None:
         await run_collector(
@@ -203,19 +202,10 @@ def collector_service(config: Config, registry: CollectorRegistry) -> Service:
             reach_seconds(config),
             stop,
             lambda found: status.__setitem__(0, found),
+            counts=counts,
         )
 
     return Service("collector", run, lambda: status[0].fault)
-
-
-_COLLECTOR_GAUGES: list[tuple[str, str, Callable[[CollectorStatus], float]]] = [
-    ("scopes", "Scopes that are collected", lambda status: status.scopes),
-    ("published", "Collections published since the start", lambda status: status.published),
-    ("failed", "Questions without a whole answer since the start", lambda status: status.failed),
-    ("skipped", "Points left out by a skip_datapoints_expression since the start", lambda status: status.skipped),
-    ("open_periods", "Periods of a scope and metric not proven whole", lambda status: status.open_periods),
-    ("oldest_open_timestamp", "Begin of the oldest of them, 0 if there is none", lambda status: status.oldest_open),
-]
 
 
 WAITING_BYTES = 32 * 1024 * 1024  # of records that wait for Kafka: some hundred thousand samples

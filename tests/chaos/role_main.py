@@ -19,9 +19,9 @@ from typing import Any
 import msgspec
 
 import rater.stream.sink
-from collectors.runner import CollectorStatus
 from collectors.service import run_collector
 from collectors.settings import CollectorSettings
+from collectors.status import CollectorStatus
 from rater.engine import EngineContext, EngineSettings
 from rater.kafka import KafkaSettings
 from rater.model.metric import Catalog, MetricSpec

@@ -1,7 +1,7 @@
 """Chaos on real parts: `python -m tests.chaos.run --minutes 3 --seed 1`, also as `make chaos MINUTES=3 SEED=1`.
 
-Three workers, two sinks, a collector, Kafka, ClickHouse and Prometheus, each in a process of its own, under faults that
-one generator draws; at the end everything must be as if nothing had happened. docs/reliability.md has the outcomes.
+Three workers, two sinks, two collectors, Kafka, ClickHouse and Prometheus, each in a process of its own, under
+faults that one generator draws; at the end all must be as if nothing had happened. docs/reliability.md has outcomes.
 """
 
 from __future__ import annotations

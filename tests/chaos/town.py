@@ -34,7 +34,7 @@ FUTURE_SECONDS = 30 * 60
 """How far Prometheus is filled beyond the faults: for the end of the run, on a slow machine too."""
 PUSHED_A_MINUTE, PUSHED_AT_LEAST = 40, 200
 """More periods than the pushers get through."""
-WANTED = {"worker": 3, "sink": 2, "collector": 1}
+WANTED = {"worker": 3, "sink": 2, "collector": 2}
 ENGINE = {"period": PERIOD, "wait_periods": 1, "settle": 3, "late_horizon_periods": 1}
 SESSION = 6.0
 METRICS = {"cpu": "undefined", "disk": "undefined", "instance": "instance", "volume": "GiB"}

@@ -129,4 +129,8 @@ def test_a_collector_is_red_until_its_first_round_and_has_its_gauges() -> None:
     registry = CollectorRegistry()
     found = collector_service(config(RATER_COLLECT__PROMETHEUS__URL="http://127.0.0.1:1/api/v1"), registry)
     assert found.red() == "no round has been finished yet"
-    assert registry.get_sample_value("rater_collector_scopes") == 0
+    gauges = {
+        name: registry.get_sample_value(f"rater_collector_{name}", {"source": "prometheus"})
+        for name in ("scopes", "up")
+    }
+    assert gauges == {"scopes": 0, "up": 0}

@@ -12,7 +12,6 @@ import pytest
 
 from collectors.errors import PublishError, SettingsError, SourceAwayError, UnfitSourceError
 from collectors.publisher import Publisher
-from collectors.runner import CollectorStatus
 from collectors.service import check_source, run_collector
 from collectors.settings import (
     CollectorSettings,
@@ -23,6 +22,7 @@ from collectors.settings import (
     StaticFetcherSettings,
 )
 from collectors.source import SourceContext, fetcher_factory
+from collectors.status import CollectorStatus
 from deploy.local.kafka import LaptopKafka
 from rater.kafka import KafkaSettings, Topic, create_topics
 from rater.model.document import DocumentError

@@ -7,7 +7,9 @@ from decimal import Decimal
 from typing import Any, ClassVar
 
 import pytest
+from prometheus_client import CollectorRegistry
 
+from collectors.collector_metrics import CollectorMetrics
 from collectors.errors import NotSettledError, OversizedError, PublishError, SourceAwayError, SourceError
 from collectors.history import History
 from collectors.metrics_yml import Metric, read
@@ -80,7 +82,7 @@ def world() -> World:
 def _collector(world: World, log: Any, history: History | None = None, **settings: Any) -> Collector:
     chosen = CollectorSettings(source="fake", **{"since": "2026-01-01T00:00:00Z", "concurrency": 1, **settings})
     history = history or History("fake", P)
-    return Collector(chosen, METRICS, P, world, world, log, history, world.clock)
+    return Collector(chosen, METRICS, P, world, world, log, history, world.clock, spread=lambda pause: pause)
 
 
 def _raise(fault: Exception) -> Answerer:
@@ -512,3 +514,196 @@ async def test_points_that_an_expression_leaves_out_are_not_published_and_are_co
     assert [[s.qty for s in draft.samples] for draft in log.drafts] == [[Decimal(1), Decimal(2)]] * 3
     assert {draft.note for draft in log.drafts} == {"1 points left out by skip_datapoints_expression"}
     assert (collector.status.skipped, collector.status.open_periods) == (3, 0)
+
+
+# --- replicas
+
+
+class Chosen:
+    """A seat that holds what a test says."""
+
+    def __init__(self, *scopes: str) -> None:
+        self.turn = 0
+        self.scopes = set(scopes)
+
+    def holds(self, scope_id: str) -> bool:
+        return scope_id in self.scopes
+
+    def move(self, *scopes: str) -> None:
+        self.turn += 1
+        self.scopes = set(scopes)
+
+
+def _seated(world: World, log: Any, seat: Chosen, **settings: Any) -> Collector:
+    chosen = CollectorSettings(source="fake", **{"since": "2026-01-01T00:00:00Z", "concurrency": 1, **settings})
+    return Collector(
+        chosen, METRICS, P, world, world, log, History("fake", P), world.clock, seat=seat, spread=lambda pause: pause
+    )
+
+
+async def test_a_replica_plans_and_asks_for_its_own_scopes_only(world: World, log: Any) -> None:
+    world.scopes = {"p1", "p2", "p3"}
+    collector = _seated(world, log, Chosen("p2"))
+
+    await collector.round()
+
+    assert {plan.scope_id for plan in log.plans} == {"p2"}
+    assert {scope for _, scope, _ in world.asked} == {"p2"}
+    assert (collector.status.scopes, collector.status.open_periods) == (1, 0)
+
+
+async def test_scopes_that_come_from_another_replica_go_on_where_it_was(world: World, log: Any) -> None:
+    """Given p1 here, and p2 of which another one published m of the first hour; when p2 comes, then the rest of it."""
+    world.scopes = {"p1", "p2"}
+    seat = Chosen("p1")
+    collector = _seated(world, log, seat)
+    await collector.round()
+    world.asked.clear()
+    log.plans.clear()
+
+    gained = History("fake", P)
+    gained.plans.take(ScopePlan("fake", "p2", T, None, ["m", "n"]))
+    gained.progress.take(CollectionHead("fake", "p2", "m", T, T + P, 1, "c", covers=[Interval(T, T + P)]))
+    seat.move("p1", "p2")
+    collector.take_over(gained)
+    await collector.round()
+
+    assert world.asked == [(0, "p2", "n"), (1, "p2", "m"), (1, "p2", "n"), (2, "p2", "m"), (2, "p2", "n")]
+    assert [(plan.scope_id, plan.begin) for plan in log.plans] == [("p2", T + 3 * P)]  # repeated; p1's is not old yet
+    assert collector.status.scopes == 2
+
+
+async def test_scopes_that_went_to_another_replica_are_forgotten(world: World, log: Any) -> None:
+    world.scopes = {"p1", "p2"}
+    seat = Chosen("p1", "p2")
+    collector = _seated(world, log, seat)
+    await collector.round()
+    world.asked.clear()
+    seat.move("p1")
+    collector.take_over(History("fake", P))
+    world.now += P
+    await collector.round()
+
+    assert {scope for _, scope, _ in world.asked} == {"p1"}
+    assert collector.status.scopes == 1
+
+    # and when p2 comes back, what became of it meanwhile is known from what was read back alone
+    gained = History("fake", P)
+    gained.plans.take(ScopePlan("fake", "p2", T, None, ["m", "n"]))
+    for hour in range(4):
+        span = Interval(T + hour * P, T + (hour + 1) * P)
+        for metric in "mn":
+            gained.progress.take(CollectionHead("fake", "p2", metric, *span, 1, f"{metric}{hour}", covers=[span]))
+    world.asked.clear()
+    seat.move("p1", "p2")
+    collector.take_over(gained)
+    await collector.round()
+    assert world.asked == []
+
+
+async def test_a_scope_that_appears_while_partitions_move_is_expected_from_when_it_was_last_not_there(
+    world: World, log: Any
+) -> None:
+    """Given p2 first named when nobody held it; when it comes here an hour later, then no minute of it is lost."""
+    seat = Chosen("p1")
+    collector = _seated(world, log, seat, since="")
+    world.now = T + P + 600
+    await collector.round()
+    world.now = T + 2 * P - 10
+    world.scopes = {"p1", "p2"}  # from here on, while p2's partition is on its way
+    await collector.round()
+    world.now = T + 2 * P + 200
+    seat.move("p1", "p2")
+    collector.take_over(History("fake", P))
+    await collector.round()
+
+    (plan,) = (plan for plan in log.plans if plan.scope_id == "p2")
+    assert plan.begin <= T + P
+
+
+async def test_a_round_ends_when_scopes_move_and_says_nothing_more_of_those_that_went(world: World, log: Any) -> None:
+    world.scopes = {"p1", "p2"}
+    seat = Chosen("p1", "p2")
+
+    def answer(scope_id: str, metric: str, period: Interval) -> Answer:
+        seat.move("p1")
+        return Answer([period])
+
+    world.answer = answer
+    await _seated(world, log, seat).round()
+
+    assert {hour for hour, _, _ in world.asked} == {0}
+    assert {draft.scope_id for draft in log.drafts} == {"p1"}
+
+
+# --- many failures
+
+
+async def test_a_metric_that_fails_for_everybody_does_not_keep_others_waiting(world: World, log: Any) -> None:
+    """Given forty scopes whose m always fails; then n is collected, m is asked ten times, then those it spared."""
+    world.scopes = {f"p{number:02d}" for number in range(40)}
+    world.now = T + P + 600
+
+    def answer(scope_id: str, metric: str, period: Interval) -> Answer:
+        if metric == "m":
+            raise SourceError("too slow")
+        return Answer([period])
+
+    world.answer = answer
+    collector = _collector(world, log)
+    await collector.round()
+
+    assert len(log.drafts) == 40
+    first = [scope for _, scope, metric in world.asked if metric == "m"]
+    assert first == [f"p{number:02d}" for number in range(10)]
+    assert len(log.failures) == 40
+    assert sum("not asked: 10 questions in a row failed" in f.reason for f in log.failures) == 30
+
+    world.now += 61
+    await collector.round()
+    second = [scope for _, scope, metric in world.asked if metric == "m"][10:]
+    assert second == [f"p{number:02d}" for number in range(10, 20)]
+
+
+async def test_a_source_that_asks_for_rest_gets_it(world: World, log: Any) -> None:
+    world.answer = _raise(SourceAwayError("too many requests", retry_after=300))
+    collector = _collector(world, log)
+    await collector.round()
+    world.now += 299
+    await collector.round()
+    assert len(world.asked) == 1
+    world.now += 2
+    await collector.round()
+    assert len(world.asked) == 2
+
+
+async def test_what_happened_is_counted_by_metric_and_reason(world: World, log: Any) -> None:
+    """Given m whole, n dark for half an hour, then failing; then each counter says so, and how far behind each is."""
+    registry = CollectorRegistry()
+    counts = CollectorMetrics(registry, "fake")
+    half = Answer([Interval(T, T + 1800)], note="dark")
+    sample = Answer([Interval(T, T + P)], series=[Series({})], samples=[Sample(0, T, T + P, Decimal(1))])
+    world.now = T + P + 600
+    world.answer = lambda scope, metric, period: sample if metric == "m" else half
+    settings = CollectorSettings(source="fake", since="2026-01-01T00:00:00Z", concurrency=1)
+    collector = Collector(
+        settings, METRICS, P, world, world, log, History("fake", P), world.clock, counts=counts, spread=lambda p: p
+    )
+    await collector.round()
+    world.now += 61
+    world.answer = _raise(SourceError("no"))
+    await collector.round()
+
+    def value(name: str, metric: str, **labels: str) -> float | None:
+        return registry.get_sample_value(f"rater_collector_{name}", {"source": "fake", "metric": metric, **labels})
+
+    assert [value("answers_total", m) for m in "mn"] == [1, 1]
+    assert [value("empty_answers_total", m) for m in "mn"] == [0, 1]
+    assert [value("samples_total", m) for m in "mn"] == [1, 0]
+    assert [value("published_total", m) for m in "mn"] == [1, 1]
+    assert [value("retries_total", m) for m in "mn"] == [0, 1]
+    assert value("failures_total", "n", reason="incomplete") == 1
+    assert value("failures_total", "n", reason="failed") == 1
+    assert [value("complete_until_timestamp", m) for m in "mn"] == [T + P, T]
+    assert [value("seconds_behind", m) for m in "mn"] == [661, P + 661]
+    assert registry.get_sample_value("rater_collector_up", {"source": "fake"}) == 1
