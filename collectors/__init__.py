@@ -6,6 +6,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collectors.checking import CheckReport
     from collectors.errors import (
         CollectorError,
         NotSettledError,
@@ -23,12 +24,13 @@ if TYPE_CHECKING:
     from collectors.publisher import Publisher, UsageLog
     from collectors.replay import replay_file, replay_files
     from collectors.replay_words import ReplayOptions, ReplayProgress, ReplayReport
-    from collectors.service import CheckReport, check_source, run_collector
+    from collectors.service import check_source, run_collector
     from collectors.settings import CollectorSettings
     from collectors.source import Answer, PeriodSession, ScopeFetcher, Source, SourceContext
     from collectors.status import CollectorStatus
 
 _HOMES = {
+    "collectors.checking": ("CheckReport",),
     "collectors.errors": (
         "CollectorError",
         "NotSettledError",
@@ -47,7 +49,7 @@ _HOMES = {
     "collectors.replay": ("replay_file", "replay_files"),
     "collectors.replay_words": ("ReplayOptions", "ReplayProgress", "ReplayReport"),
     "collectors.status": ("CollectorStatus",),
-    "collectors.service": ("CheckReport", "check_source", "run_collector"),
+    "collectors.service": ("check_source", "run_collector"),
     "collectors.settings": ("CollectorSettings",),
     "collectors.source": ("Answer", "PeriodSession", "ScopeFetcher", "Source", "SourceContext"),
 }

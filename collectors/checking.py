@@ -79,6 +79,8 @@ class Code(Enum):
     RETENTION_UNKNOWN = "retention-unknown"
     CLOCK = "clock"
     SOURCE = "source"
+    RULE_LABEL = "rule-label"
+    NOT_PRICED = "not-priced"
 
 
 class Finding(msgspec.Struct, frozen=True):
@@ -366,7 +368,8 @@ def sample_findings(sampled: Sampled, skipped: int) -> list[Finding]:
     missing = period.end - period.begin - seconds(answer.covers)
     if missing > 0:
         what = f"of {when} {missing} s are missing ({answer.note[:300]})"
-        found.append(Finding(Code.GAP, "warn", what, "see whether the source had an outage", passing=True))
+        level: Literal["warn", "fail"] = "warn" if answer.covers else "fail"
+        found.append(Finding(Code.GAP, level, what, "see whether the source had an outage", passing=True))
     elif answer.proof == "weak":
         what = (
             f"nothing proves that {when} is complete ({answer.note[:300]})"

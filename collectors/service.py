@@ -12,6 +12,8 @@ from typing import NamedTuple, TypeVar
 
 import msgspec
 
+from collectors.check_run import check_parts
+from collectors.checking import Advance, CheckReport
 from collectors.collector_metrics import CollectorMetrics
 from collectors.errors import PublishError, SettingsError, SourceError, UnfitSourceError
 from collectors.history import History, read_history
@@ -24,7 +26,7 @@ from collectors.source import ScopeFetcher, Source, SourceContext, SourceFactory
 from collectors.status import CollectorStatus
 from rater.kafka import KafkaSettings
 
-__all__ = ["CheckReport", "check_source", "open_source", "run_collector"]
+__all__ = ["check_source", "open_source", "run_collector"]
 
 log = logging.getLogger(__name__)
 
@@ -34,28 +36,22 @@ _PAUSES = (1, 2, 5, 10, 30, 60)
 T = TypeVar("T")
 
 
-class CheckReport(msgspec.Struct, frozen=True):
-    """What `check_source` found of a source that can be used."""
-
-    scopes: tuple[str, ...]
-    metrics: tuple[str, ...]
-    remarks: tuple[str, ...]
-
-
 async def check_source(
-    settings: CollectorSettings, metrics_conf: Path | str, period_seconds: int, reach_seconds: int, now: int
+    settings: CollectorSettings,
+    metrics_conf: Path | str,
+    period_seconds: int,
+    reach_seconds: int,
+    now: int,
+    advance: Advance = lambda _done, _total: None,
 ) -> CheckReport:
-    """Whether the source and the scope fetcher can be asked what they will be asked.
+    """Whether source and scope fetcher can be asked what they will be asked, with what is wrong in the report.
 
     `reach_seconds`: how long after its end a period may still be collected, wait and late horizon together. Raises
-    DocumentError for metrics.yml, SettingsError, UnfitSourceError, and SourceError for a source that is away.
+    DocumentError for metrics.yml, SettingsError, and SourceError for a source that is away.
     """
     async with AsyncExitStack() as stack:
         context, source, fetcher = await _parts(settings, metrics_conf, period_seconds, stack)
-        remarks = await source.check(now, reach_seconds)
-        scopes = await fetcher.fetch(now, now)
-        names = tuple(metric.name for metric in context.metrics)
-        return CheckReport(tuple(sorted(scopes)), names, tuple(remarks))
+        return await check_parts(context, source, fetcher, now, reach_seconds, advance)
 
 
 @asynccontextmanager
@@ -144,7 +140,7 @@ async def _run(
         known = await _until_there(lambda: _first_known(kafka, settings.source_name, period_seconds, seat), on_status)
         collector = Collector(
             settings, context.metrics, period_seconds, source, fetcher, publisher, known.history, clock,
-            seat=seat, counts=counts,
+            seat=seat, alerts=publisher, counts=counts,
         )  # fmt: skip
         while True:
             try:

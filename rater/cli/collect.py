@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from typing import TYPE_CHECKING
 
 import click
 
 from rater.cli.app import session
+from rater.cli.collect_check import collect_check
 from rater.cli.import_settings import import_settings
-from rater.cli.output import remark
 from rater.cli.replay import collect_replay
-from rater.cli.work import listen_option, observed, run, until_signal
+from rater.cli.work import listen_option, observed, until_signal
 
 if TYPE_CHECKING:
     from rater.config import Config
@@ -57,27 +56,6 @@ async def _collect(config: Config, stop: asyncio.Event) -> None:
     await run_together(config.settings.observe, [collector_service(config, registry)], registry, stop)
 
 
-@collect.command("check")
-@click.pass_context
-def collect_check(context: click.Context) -> None:
-    """Ask the source whether it can answer what it will be asked: metrics, scrape interval, retention, scopes.
-
-    \b
-    Example:
-      rater collect check
-    """
-    from collectors.service import check_source
-    from rater.services import collect_settings, reach_seconds
-
-    config = session(context).config
-    settings = config.settings
-    collect = collect_settings(config)
-    reach = reach_seconds(config)
-    found = run(check_source(collect, settings.metrics_conf, settings.engine.period, reach, int(time.time())))
-    for text in found.remarks:
-        remark(text)
-    click.echo(f"{collect.source_name} can be asked: {len(found.scopes)} scopes, {len(found.metrics)} metrics")
-
-
+collect.add_command(collect_check)
 collect.add_command(collect_replay)
 collect.add_command(import_settings)
