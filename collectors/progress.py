@@ -52,6 +52,8 @@ class Progress:
         self._parts: dict[str, set[int]] = {}
         self.reached = 0
         """The end of the latest period of which anything was published, 0 if nothing was."""
+        self.proven_until = 0
+        """The latest instant that was proven of anything, 0 if nothing was."""
 
     def take(self, head: CollectionHead) -> None:
         """Note a part of a collection; it counts when all parts are there."""
@@ -67,6 +69,7 @@ class Progress:
         """Note a complete collection."""
         track = self._tracks.setdefault((scope_id, metric), _Track())
         self.reached = max(self.reached, span.end)
+        self.proven_until = max([self.proven_until, *(cover.end for cover in covers)])
         for period in periods_of(span, self._period):
             known = track.partial.get(period.begin)
             if known is not None and known.attempt > attempt:
@@ -86,6 +89,7 @@ class Progress:
         """Take over what another one knows of scopes of which nothing is known here."""
         self._tracks.update(other._tracks)
         self.reached = max(self.reached, other.reached)
+        self.proven_until = max(self.proven_until, other.proven_until)
 
     def covered(self, scope_id: str, metric: str, period: Interval) -> list[Interval]:
         """What is proven of a period, as a normal list."""

@@ -27,6 +27,7 @@ from collectors.publisher import UsageLog
 from collectors.roster import Roster
 from collectors.seat import Seat, WholeSeat
 from collectors.settings import CollectorSettings, EvidenceSettings
+from collectors.silence import AlertLog, Silence
 from collectors.skipping import without_skipped
 from collectors.source import Answer, CountingSource, PeriodSession, ScopeFetcher, SharingSession, Source
 from collectors.status import CollectorStatus
@@ -42,6 +43,7 @@ _FETCH_SECONDS = 300
 _FIRST_LOOK_SECONDS = 7 * 86400  # for scopes that came and went while no collector was there, at most so far back
 _OLDEST_SECONDS = 3600
 _FIRST_ASK = 120  # seconds after the end of a period, where `completeness.settle` says nothing
+_SILENT_MARGIN = 900
 _TOLD_AT_ONCE = 64
 _PERIODS_TOLD = 3  # of a source that is away, the failure is told of the latest periods only
 _UNDER_WAY = 256  # questions that wait for the source and answers that wait for the broker; few of each take long
@@ -62,12 +64,14 @@ class Collector:
         clock: Callable[[], float] = time.time,
         *,
         seat: Seat | None = None,
+        alerts: AlertLog | None = None,
         counts: CollectorMetrics | None = None,
         spread: Callable[[float], float] = spread,
     ) -> None:
         """`history` is what this source has published so far, from `read_history`.
 
-        Without `seat` every scope is its own. `spread` makes pauses differ.
+        Without `seat` every scope is its own, without `alerts` nobody is told of its silence. `spread` makes pauses
+        differ.
         """
         self._settings = settings
         self._metrics = tuple(metrics)
@@ -84,6 +88,9 @@ class Collector:
         self._counts.expect(metric.name for metric in self._metrics)
         expected = [metric.name for metric in self._metrics if self._is_expected(metric)]
         self._roster = Roster(settings.source_name, history.plans, expected, period_seconds, settings.gone_after)
+        self._alerts = alerts
+        self._silent_after = settings.silent_after or period_seconds + _SILENT_MARGIN
+        self._silence = Silence(settings.source_name, self._silent_after, period_seconds, clock())
         self._room = asyncio.Semaphore(settings.concurrency)
         self._fetch_at = self._ask_oldest_at = 0.0
         self._failing: set[str] = set()
@@ -126,6 +133,7 @@ class Collector:
             fault = str(failure)
             log.warning("%s", failure)
         self._note_status(fault)
+        await self._tell_silence()
 
     # --- scopes
 
@@ -281,6 +289,8 @@ class Collector:
         if not self._seat.holds(work.scope_id):
             return
         await self._teller.publish(work, answer, int(started * 1000))
+        if answer.covers:
+            self._silence.heard(self._clock())
         if answer.covers and work.metric.name in self._failing:
             self._failing.discard(work.metric.name)
             self._patience.answers()
@@ -296,6 +306,17 @@ class Collector:
         await run_all((partial(self._teller.fail, work, reason) for work in told), _TOLD_AT_ONCE)
 
     # --- how it does
+
+    async def _tell_silence(self) -> None:
+        """The source is silent, or back. Raises PublishError."""
+        now = self._clock()
+        latest = now - self._silent_after - self._period  # an old gap that nobody can fill makes no silence
+        waiting = sum(work.period.end > latest for work in self._open(now))
+        alert = self._silence.look(now, waiting, self._progress.proven_until, self.status.fault)
+        if alert is not None and self._alerts is not None:
+            log.warning("%s", alert.reason)
+            await self._alerts.alert(alert)
+            self._silence.told(alert)
 
     def _note_status(self, fault: str) -> None:
         now = self._clock()

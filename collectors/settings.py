@@ -150,6 +150,9 @@ class CollectorSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True)
     collected from when this collector last saw that it was not there."""
     gone_after: Seconds = 86400
     """A scope that the fetcher has not named for so long is no longer expected."""
+    silent_after: Seconds | None = None
+    """A source that has proven nothing for so long, though it was asked, is told as silent; default: one period and 15
+    minutes."""
     concurrency: Annotated[int, Meta(ge=1, le=256)] = 4
     """Questions to the source at the same time."""
     prometheus: PrometheusSettings = PrometheusSettings()

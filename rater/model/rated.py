@@ -161,6 +161,8 @@ class AlertKind(Enum):
     RATING_REPAIRED = "rating_repaired"  # and the next revision of that frame is rated; same alert_id
     SUSPICION = "suspicion"  # may be missing or doubled, without proof; never a gap
     BATCHES_LOST = "batches_lost"  # a producer's sequence numbers have a hole: what it sent never came
+    SOURCE_SILENT = "source_silent"  # what a collector asks has proven nothing for longer than expected, of any scope
+    SOURCE_BACK = "source_back"  # and it does again; same alert_id
     REWORK_DONE = "rework_done"  # the frame was rated again; `rework` says what changed, also if nothing did
     REWORK_REFUSED = "rework_refused"  # stale, or another one is under way: nothing was changed
     REWORK_ABANDONED = "rework_abandoned"  # it did not come to its end: nothing was changed; same alert_id
