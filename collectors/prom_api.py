@@ -19,6 +19,7 @@ import msgspec
 
 from collectors.errors import SettingsError, SourceAwayError, SourceError
 from collectors.prom_auth import access_of
+from collectors.retry_after import seconds_asked_for
 from collectors.settings import PrometheusSettings
 from collectors.times import iso
 
@@ -88,6 +89,8 @@ class PrometheusApi:
         self._ssl = _ssl_context(settings)
         self._room = asyncio.Semaphore(concurrency)
         self._session: aiohttp.ClientSession | None = None
+        self.queries = 0
+        """Requests sent so far."""
         self.clock_ahead: float | None = None
         """Seconds by which its clock was ahead of ours in its last answer, to a second; None if it does not say."""
 
@@ -149,6 +152,7 @@ class PrometheusApi:
     ) -> tuple[int, bytes]:
         params, form = ({}, parameters) if method == "POST" else (parameters, None)
         url = f"{self.url}/{path}"
+        self.queries += 1
         try:
             async with (
                 self._room,
@@ -157,6 +161,7 @@ class PrometheusApi:
                 ) as response,
             ):
                 self._refuse_redirect(response)
+                self._respect_pause(response)
                 self.clock_ahead = _ahead(response.headers.get("Date", ""))
                 return response.status, await self._read(response)
         except TimeoutError as fault:
@@ -184,6 +189,15 @@ class PrometheusApi:
             raise SourceAwayError(
                 f"Prometheus at {self.url} sends us elsewhere (status {response.status}): set collect.prometheus.url "
                 f"to {response.headers.get('location', 'where it is')[:_MAX_SHOWN]}"
+            )
+
+    def _respect_pause(self, response: aiohttp.ClientResponse) -> None:
+        """A proxy or a front that limits us. Prometheus itself answers 503 to a question that took too long."""
+        pause = response.headers.get("Retry-After", "")
+        if response.status == 429 or (response.status == 503 and pause):
+            raise SourceAwayError(
+                f"Prometheus at {self.url} asks to be left in peace (status {response.status})",
+                retry_after=seconds_asked_for(pause),
             )
 
     async def _read(self, response: aiohttp.ClientResponse) -> bytes:

@@ -35,6 +35,11 @@ class PrometheusSource:
         for api in self._replicas:
             await api.close()
 
+    @property
+    def queries(self) -> int:
+        """Requests sent so far, to all replicas."""
+        return sum(api.queries for api in self._replicas)
+
     async def check(self, now: int, reach_seconds: int) -> list[str]:
         """What `examine` finds, without what takes longer: whether each metric is there as it is needed, and kept.
 

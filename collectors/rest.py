@@ -76,6 +76,11 @@ class RestSource:
         """Close the connections."""
         await self.api.close()
 
+    @property
+    def queries(self) -> int:
+        """Requests sent so far."""
+        return self.api.queries
+
     async def check(self, now: int, reach_seconds: int) -> list[str]:
         """Whether we are let in and the source keeps usage long enough, as far as the settings say.
 

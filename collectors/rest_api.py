@@ -43,6 +43,11 @@ class RestApi:
         paging = connection.paging
         self._next = Expression(f"{key}.paging.next", paging.next) if paging.next else None
 
+    @property
+    def queries(self) -> int:
+        """Requests sent so far, for tokens as well."""
+        return self._http.queries
+
     async def close(self) -> None:
         """Close the connections."""
         await self._http.close()

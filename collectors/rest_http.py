@@ -16,6 +16,7 @@ import msgspec
 from yarl import URL
 
 from collectors.errors import SettingsError, SourceAwayError, SourceError
+from collectors.retry_after import seconds_asked_for
 from collectors.tokens import Credentials
 
 __all__ = ["Connection", "Http", "Reply", "shown"]
@@ -64,6 +65,8 @@ class Http:
         self._timeout = connection.timeout
         self._ssl = _ssl_context(connection, key)
         self._session: aiohttp.ClientSession | None = None
+        self.queries = 0
+        """Requests sent so far."""
 
     async def close(self) -> None:
         """Close the connections."""
@@ -76,6 +79,7 @@ class Http:
     ) -> Reply:
         """The answer, of at most `limit` bytes. Follows no redirect. Raises SourceError."""
         where = f"{method} {shown(url)}"
+        self.queries += 1
         try:
             async with self._open().request(
                 method, url, headers=headers, json=json, data=form, allow_redirects=False
@@ -147,9 +151,9 @@ def _refuse_status(response: aiohttp.ClientResponse, where: str) -> None:
     if 300 <= status < 400:
         raise SourceError(f"{where}: sends us elsewhere (status {status}); redirects are not followed, set url to it")
     if status in _AWAY:
-        pause = response.headers.get("retry-after", "")
-        later = f", asks for a pause of {pause} s" if pause.isdecimal() and len(pause) < 10 else ""
-        raise SourceAwayError(f"{where}: status {status}{later}")
+        pause = seconds_asked_for(response.headers.get("retry-after", ""))
+        later = f", asks for a pause of {pause:.0f} s" if pause else ""
+        raise SourceAwayError(f"{where}: status {status}{later}", retry_after=pause)
     if status >= 500:
         raise SourceError(f"{where}: status {status}")
 

@@ -392,3 +392,21 @@ def test_sources_that_nobody_provides_are_named() -> None:
     assert source_factory("prometheus")
     with pytest.raises(SettingsError, match=r"collect\.source is 'gnochi': installed are .*prometheus"):
         source_factory("gnochi")
+
+
+@pytest.mark.parametrize(("status", "pause", "seconds"), [(429, "90", 90), (429, None, 0), (503, "7", 7)])
+async def test_a_server_that_asks_to_be_left_in_peace_is(
+    served: Served, status: int, pause: str | None, seconds: float
+) -> None:
+    async def answer(request: web.Request) -> web.StreamResponse:
+        headers = {} if pause is None else {"Retry-After": pause}
+        return web.json_response({"status": "error", "error": "busy"}, status=status, headers=headers)
+
+    served.answer = answer
+    api = PrometheusApi(PrometheusSettings(url=served.url), concurrency=1)
+    with pytest.raises(SourceAwayError, match=f"left in peace .status {status}") as away:
+        await api.query("m", 0)
+    await api.close()
+
+    assert away.value.retry_after == seconds
+    assert api.queries == 1
