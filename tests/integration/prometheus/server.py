@@ -33,10 +33,12 @@ def program(name: str) -> str:
 class LaptopPrometheus:
     """One server. Used with `with`; samples can be back-filled at any time, which restarts it if it runs."""
 
-    def __init__(self, directory: Path, *flags: str, config: str = "global: {scrape_interval: 1m}\n") -> None:
+    def __init__(
+        self, directory: Path, *flags: str, config: str = "global: {scrape_interval: 1m}\n", retention: str = "100y"
+    ) -> None:
         """`flags` more than those that every server here has; `config`: its prometheus.yml."""
         self.directory = directory
-        self._flags = flags
+        self._flags = (f"--storage.tsdb.retention.time={retention}", *flags)
         self._data = directory / "data"
         self._log = directory / "prometheus.log"
         self._process: subprocess.Popen[bytes] | None = None
@@ -71,7 +73,6 @@ class LaptopPrometheus:
                     program("prometheus"),
                     f"--config.file={self.directory / 'prometheus.yml'}",
                     f"--storage.tsdb.path={self._data}",
-                    "--storage.tsdb.retention.time=100y",
                     f"--web.listen-address=127.0.0.1:{self.port}",
                     *self._flags,
                 ],
