@@ -17,7 +17,7 @@ export PATH := $(PATH):$(CURDIR)/.cache/prometheus/bin
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test lint format types imports schemas schemas-check unit integration conformance \
-	conformance-long openstack sim sim-long chaos chaos-long e2e month bench bench-checkpoint bench-collect bench-rating bench-replay bench-rules bench-scripts mutants mutants-rating \
+	conformance-long openstack sim sim-long chaos chaos-long e2e month bench bench-checkpoint bench-collect bench-publish bench-rating bench-replay bench-rules bench-scripts mutants mutants-rating \
 	kafka tools lock lock-cloudkitty lock-gnocchi lock-keystone lock-moto clean .venv check-python
 
 help:  ## Lists the targets
@@ -101,6 +101,9 @@ bench: .venv  ## Measures throughput, cost per sample and memory (ARGS="--help" 
 
 bench-collect: tools  ## Measures a period of 1 000 scopes and 20 metrics from Prometheus to Kafka, CloudKitty beside it
 	$(BIN)/python -m benchmarks.collect $(ARGS)
+
+bench-publish: .venv  ## Measures samples per CPU-second from parsed samples to acknowledged records (ARGS="--help")
+	$(BIN)/python -m benchmarks.publish $(ARGS)
 
 bench-checkpoint: .venv  ## Measures checkpoints and restarts from 10 000 to 2 million live points (ARGS="--help" shows what can be set)
 	$(BIN)/python -m benchmarks.checkpoint $(ARGS)

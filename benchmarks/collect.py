@@ -27,7 +27,6 @@ from rich.table import Table
 from collectors.fetchers import StaticFetcher
 from collectors.history import History
 from collectors.metrics_yml import load
-from collectors.prom_api import PrometheusApi
 from collectors.prometheus import Factory
 from collectors.publisher import Publisher
 from collectors.runner import Collector
@@ -76,16 +75,6 @@ def metrics_yml(metrics: int) -> str:
                                    metric_names(metrics)}})  # fmt: skip
 
 
-class Counting(PrometheusApi):
-    """Counts what is asked."""
-
-    asked = 0
-
-    async def _fetch(self, method: str, path: str, parameters: dict[str, str]) -> tuple[int, bytes]:
-        Counting.asked += 1
-        return await super()._fetch(method, path, parameters)
-
-
 async def collect(url: str, bootstrap: str, scopes: int, metrics_conf: str) -> dict[str, float]:
     """One round of the production collector: questions, evidence, and acknowledged records."""
     settings = CollectorSettings(
@@ -99,7 +88,6 @@ async def collect(url: str, bootstrap: str, scopes: int, metrics_conf: str) -> d
     await create_topics(kafka)
     context = SourceContext(settings, HOUR, load(metrics_conf, Factory.read_extra_args).metrics)
     source = Factory.build(context)
-    source._api = Counting(settings.prometheus, settings.concurrency)  # type: ignore[attr-defined]  # to count
     publisher = Publisher(kafka)
     await publisher.start()
     now = float(T + HOUR + 2 * INTERVAL)
@@ -116,7 +104,7 @@ async def collect(url: str, bootstrap: str, scopes: int, metrics_conf: str) -> d
     samples = scopes * len(context.metrics) * RESOURCES
     assert collector.status.published == scopes * len(context.metrics), collector.status
     memory = peak_memory()
-    return {"samples": samples, "took": took, "cpu": used, "memory": memory, "queries": Counting.asked}
+    return {"samples": samples, "took": took, "cpu": used, "memory": memory, "queries": collector.status.queries}
 
 
 def peak_memory() -> int:
