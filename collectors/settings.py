@@ -8,6 +8,8 @@ from typing import Annotated, Literal, TypeAlias
 import msgspec
 from msgspec import Meta
 
+from collectors.keystone_settings import KeystoneFetcherSettings
+from collectors.kubernetes_settings import KubernetesFetcherSettings
 from collectors.quantity import Numbers
 from collectors.rest_settings import RestFetcherSettings, RestKeystone, RestSettings
 from collectors.skip_expression import skip_fault
@@ -160,6 +162,8 @@ class CollectorSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True)
     prometheus_fetcher: PrometheusFetcherSettings = PrometheusFetcherSettings()
     rest: RestSettings = RestSettings()
     rest_fetcher: RestFetcherSettings = RestFetcherSettings()
+    keystone_fetcher: KeystoneFetcherSettings = KeystoneFetcherSettings()
+    kubernetes_fetcher: KubernetesFetcherSettings = KubernetesFetcherSettings()
     completeness: CompletenessSettings = CompletenessSettings()
     options: dict[str, str] = {}
     """For sources and fetchers that others provide."""

@@ -66,11 +66,29 @@ class KeystoneClient:
         """Give a user the role of that name on every project below a domain or a project."""
         self.ask("PUT", f"/OS-INHERIT/{on}/users/{user}/roles/{self.role(role)}/inherited_to_projects")
 
+    def grant_group(self, user: str, group: str, role: str, on: str) -> None:
+        """Make a group of that name with one member, and give the group a role."""
+        made = self._make("group", name=group, domain_id="default")
+        self.ask("PUT", f"/groups/{made}/users/{user}")
+        self.ask("PUT", f"/{on}/groups/{made}/roles/{self.role(role)}")
+
+    def imply(self, role: str, implied: str) -> None:
+        """Whoever has the first role has the second one, too."""
+        self.ask("PUT", f"/roles/{self.role(role)}/implies/{self.role(implied)}")
+
     def service(self, kind: str, name: str, endpoints: Mapping[str, str], region: str = "RegionOne") -> None:
         """A service in the catalogue; `endpoints` is interface -> URL."""
         service = self._make("service", type=kind, name=name)
         for interface, url in endpoints.items():
             self._make("endpoint", service_id=service, interface=interface, url=url, region_id=region)
+
+    def region(self, name: str) -> None:
+        """A new region of the cloud."""
+        self.ask("POST", "/regions", {"region": {"id": name}})
+
+    def revoke(self, token: str) -> None:
+        """A token that holds no longer."""
+        ask("DELETE", f"{self._url}/auth/tokens", {"X-Auth-Token": self._token, "X-Subject-Token": token})
 
     def application_credential(self, user: str, *, username: str, project: str) -> tuple[str, str]:
         """Id and secret of a new one, with the roles that the user has on the project of that name."""

@@ -8,6 +8,7 @@ import re
 import shutil
 import tempfile
 from collections.abc import Mapping
+from functools import cached_property
 from pathlib import Path
 
 from tests.openstack.keystone_client import PASSWORD, KeystoneClient
@@ -39,7 +40,7 @@ class KeystoneServer:
         self._sections = sections or {}
         self._api: Process | None = None
 
-    @property
+    @cached_property
     def client(self) -> KeystoneClient:
         """Speaks to it as its administrator."""
         return KeystoneClient(self.url)
