@@ -19,7 +19,7 @@ from typing import TypeAlias
 import msgspec
 
 from collectors.skip_expression import Skip, skip_fault
-from rater.model.document import DocumentError, Node, Problem, Problems, plain
+from rater.model.document import DocumentError, Node, Problem, Problems, member_path, plain
 from rater.model.document import load as load_document
 from rater.model.metric import MetricSpec
 
@@ -34,7 +34,10 @@ _DECIMAL = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d{1,3})?")
 _MAX_NUMBER_LENGTH = 100
 
 ExtraReader: TypeAlias = Callable[[Problems, Node | None], object]
-"""Reads `extra_args` for one kind of source; it notes faults and returns what the source wants to have."""
+"""Reads `extra_args` for one kind of source; it notes faults and returns what the source wants to have.
+
+Where a metric has none the node is null, with the place at which they would stand.
+"""
 
 
 class Mutate(Enum):
@@ -167,7 +170,8 @@ def _metric(problems: Problems, key: Node, node: Node, extra_args: ExtraReader, 
         skip = _skip(problems, members["skip_datapoints_expression"])
     groupby = _labels(problems, members.get("groupby"))
     metadata = _labels(problems, members.get("metadata"))
-    extra = extra_args(problems, members.get("extra_args"))
+    absent = Node("null", member_path(node.path, "extra_args"), node.line)
+    extra = extra_args(problems, members.get("extra_args", absent))
     if len(key.text) > 255:
         problems.add(key, f"has {len(key.text)} characters: at most 255 are taken")
     if len(problems.found) > before:

@@ -8,6 +8,7 @@ from typing import Annotated, Literal, TypeAlias
 import msgspec
 from msgspec import Meta
 
+from collectors.gnocchi_settings import GnocchiFetcherSettings, GnocchiSettings, StateSettings
 from collectors.keystone_settings import KeystoneFetcherSettings
 from collectors.kubernetes_settings import KubernetesFetcherSettings
 from collectors.quantity import Numbers
@@ -84,11 +85,14 @@ class EvidenceSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What proves the coverage of one metric, where the scrapes of its targets do not."""
 
     evidence: str = ""
-    """PromQL: each step of the period at which it has a result is known time. In place of targets and `up`."""
+    """PromQL: each step of the period at which it has a result is known time. In place of targets and `up`. Of source
+    `gnocchi` the name of another metric of the same resources, whose points prove in place of its own."""
     also: list[MetricName] | None = None
     """Metrics that the query joins; default: those that query_prefix and query_suffix name."""
     interval: Seconds | None = None
     """Seconds between two samples of the metric, where it is not the scrape interval."""
+    state: StateSettings | None = None
+    """Of source `gnocchi`: what says that a resource is off, so that nothing of it is missed."""
     expected: bool = True
     """False: the metric is collected, but no gap is opened where it is missing."""
 
@@ -162,6 +166,8 @@ class CollectorSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True)
     prometheus_fetcher: PrometheusFetcherSettings = PrometheusFetcherSettings()
     rest: RestSettings = RestSettings()
     rest_fetcher: RestFetcherSettings = RestFetcherSettings()
+    gnocchi: GnocchiSettings = GnocchiSettings()
+    gnocchi_fetcher: GnocchiFetcherSettings = GnocchiFetcherSettings()
     keystone_fetcher: KeystoneFetcherSettings = KeystoneFetcherSettings()
     kubernetes_fetcher: KubernetesFetcherSettings = KubernetesFetcherSettings()
     completeness: CompletenessSettings = CompletenessSettings()
