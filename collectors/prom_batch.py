@@ -15,6 +15,7 @@ from rater.model.interval import Interval
 __all__ = ["Batches"]
 
 SCOPES_AT_ONCE = 200  # a matcher of 200 ids of 36 characters is 8 kB: Prometheus parses it in a millisecond
+MOST_FAILURES = 16  # in a row: the way from a chunk down to one scope that always fails has 9
 Found: TypeAlias = dict[str, list[Item] | SourceError]
 """What was answered by scope, or why not."""
 
@@ -67,16 +68,28 @@ class Batches:
             return dict.fromkeys(scopes, away)
 
     async def _ask(self, metric: Metric, args: PrometheusArgs, scopes: tuple[str, ...]) -> Found:
-        """All of them at once; halves, if that is too much for the source. Raises SourceAwayError."""
-        try:
-            return self._by_scope(await self._query(metric, args, scopes), scopes)
-        except SourceAwayError:
-            raise
-        except SourceError as failure:
-            if len(scopes) == 1:
-                return {scopes[0]: failure}
-        middle = len(scopes) // 2
-        return await self._ask(metric, args, scopes[:middle]) | await self._ask(metric, args, scopes[middle:])
+        """All of them at once; halves, if that is too much for the source. Raises SourceAwayError.
+
+        After some failures in a row those that are left share the last one: each may have cost the whole timeout.
+        """
+        found: Found = {}
+        left, failures = [scopes], 0
+        while left:
+            asked = left.pop()
+            try:
+                found |= self._by_scope(await self._query(metric, args, asked), asked)
+                failures = 0
+            except SourceAwayError:
+                raise
+            except SourceError as failure:
+                failures += 1
+                if failures >= MOST_FAILURES:
+                    return found | {scope_id: failure for few in (asked, *left) for scope_id in few}
+                if len(asked) == 1:
+                    found[asked[0]] = failure
+                else:
+                    left += [asked[len(asked) // 2 :], asked[: len(asked) // 2]]
+        return found
 
     def _by_scope(self, items: list[Item], scopes: tuple[str, ...]) -> Found:
         lists: dict[str, list[Item]] = {scope_id: [] for scope_id in scopes}

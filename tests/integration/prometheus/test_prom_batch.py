@@ -164,6 +164,35 @@ async def test_a_scope_that_cannot_be_answered_fails_alone(server: LaptopPrometh
         await api.close()
 
 
+class Slow(Counting):
+    """Fails where some scopes are asked for."""
+
+    fails_for = ""
+
+    async def query(self, expression: str, at: float) -> list[Item]:
+        self.asked += 1
+        if self.fails_for in expression:
+            raise SourceError("no answer within 60 s")
+        return []
+
+
+@pytest.mark.parametrize(("fails_for", "questions", "failing"), [("", 16, len(SCOPES)), ("project-00", 11, 1)])
+async def test_a_source_that_fails_for_everybody_is_not_asked_for_each(
+    fails_for: str, questions: int, failing: int
+) -> None:
+    """Each question may cost the whole timeout: sixteen in a row are enough, others between them are looked for."""
+    api = Slow(PrometheusSettings(url="http://127.0.0.1:1/api/v1"), 4)
+    api.fails_for = fails_for
+    asked = metric()
+    batches = batches_of(api, asked)
+    told = await asyncio.gather(*(batches.items(scope, asked) for scope in SCOPES), return_exceptions=True)
+    await batches.close()
+    await api.close()
+
+    assert sum(isinstance(fault, SourceError) for fault in told) == failing
+    assert api.asked == questions
+
+
 async def test_a_source_that_is_away_is_away_for_all_and_asked_once() -> None:
     api = Counting(PrometheusSettings(url="http://127.0.0.1:1/api/v1"), 4)
     asked = metric()
