@@ -22,12 +22,12 @@ _COLUMNS = [
     Column("service", "Service"),
     Column("metric", "Metric"),
     Column("unit", "Unit"),
-    Column("granularity", "Sampled every", right=True),
+    Column("granularity", "At the source every", right=True),
     Column("period", "Period", right=True),
     Column("source", "Source"),
     Column("labels", "Labels for rules", prose=True),
-    Column("points", "Points/period", right=True),
-    Column("sample", "Sample", right=True),
+    Column("points", "Points a period", right=True),
+    Column("sample", "Points in sample", right=True),
     Column("price", "Price", right=True),
     Column("verdict", "Verdict"),
 ]
@@ -142,7 +142,7 @@ def _cells(row: MetricCheck, prices: Mapping[str, SamplePrice], without: str) ->
         row.source,
         UNKNOWN if row.labels is None else ", ".join(row.labels) or "none",
         UNKNOWN if row.points is None else str(row.points),
-        "-" if row.sampled is None else f"{len(row.sampled.answer.samples)} points",
+        "-" if row.sampled is None else str(len(row.sampled.answer.samples)),
         cost,
         row.verdict,
     ]
@@ -159,7 +159,7 @@ def _all(report: CheckReport) -> list[tuple[str, Finding]]:
 
 def _head(report: CheckReport) -> str:
     kept = UNKNOWN if report.retention is None else f"{report.retention / 86400:.1f} days"
-    clock = UNKNOWN if report.clock_ahead is None else f"{report.clock_ahead:+.0f} s"
+    clock = UNKNOWN if report.clock_ahead is None else f"{round(report.clock_ahead):+d} s"
     return (
         f"{report.source} at {report.where}: {len(report.scopes)} scopes, {len(report.metrics)} metrics; keeps samples "
         f"for: {kept}, {report.reach / 86400:.1f} needed; clock: {clock}"

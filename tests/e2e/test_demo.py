@@ -26,6 +26,7 @@ from rater.rating import Chain, NoScripts, RuleBook, parse, plan
 from rater.reports import open_view
 from rater.store import Store
 from rater.trial import Comparison, Explainer, LineExplained, StoredFrames, WhatIf
+from tests.e2e.demo_prometheus import prometheus_of
 from tests.e2e.reference import Line, expected_lines
 
 pytestmark = [pytest.mark.slow, pytest.mark.kafka]
@@ -309,6 +310,7 @@ def test_up_goes_on_with_the_same_data_and_other_shells_read_meanwhile(told: Tol
         doctor = rater(*again, "doctor")
         assert doctor.returncode == 0, doctor.stdout
         assert "by way of the process that has it open" in doctor.stdout
+        _check_sources(told)
         assert rater("demo", "--dir", str(told.directory)).stderr.startswith("error: a rater runs on the data in")
         with urllib.request.urlopen(f"{url}/metrics", timeout=10) as answer:
             assert "rater_worker_frames" in answer.read().decode()
@@ -337,6 +339,29 @@ def test_up_goes_on_with_the_same_data_and_other_shells_read_meanwhile(told: Tol
         assert refused.returncode == 3
         assert refused.stdout == ""
         assert "newcomer: everything: 2026-02-01 02:00 to 2026-02-01 03:00 UTC (1 h)" in refused.stderr
+
+
+def _check_sources(told: Told) -> None:
+    """`rater collect check` on a Prometheus that holds this cloud, and where its metrics.yml is wrong."""
+    with prometheus_of(told.directory, told.directory) as settings:
+        again = ("--config", str(settings), "collect", "check")
+        sound = rater(*again, "--out", "json")
+        metrics = told.directory / "metrics.yml"
+        right = metrics.read_text()
+        metrics.write_text(right.replace("openstack_volume_size:", "openstack_volumes_size:"))
+        wrong = rater(*again)
+        metrics.write_text(right)
+    assert sound.returncode == 0, sound.stdout + sound.stderr
+    report = json.loads(sound.stdout)
+    assert [(row["service"], row["verdict"], row["granularity_seconds"]) for row in report["metrics"]] == [
+        (row["service"], "ok", 300.0) for row in report["metrics"]
+    ]
+    assert sorted(row["service"] for row in report["metrics"]) == list(METRICS)
+    priced = {row["service"]: row["sample"]["charged"] for row in report["metrics"]}
+    assert priced == {name: name != "network.incoming" for name in METRICS}
+    assert all(Decimal(row["sample"]["price"]) > 0 for row in report["metrics"] if row["sample"]["charged"])
+    assert wrong.returncode == 1
+    assert "fail  volume.size: metric 'openstack_volumes_size' does not exist on http" in wrong.stdout
 
 
 def _until(ask: Any, expected: str) -> str:
