@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Callable
 from itertools import product
 
@@ -171,12 +172,12 @@ class Slow(Counting):
 
     async def query(self, expression: str, at: float) -> list[Item]:
         self.asked += 1
-        if self.fails_for in expression:
+        if re.search(self.fails_for, expression):
             raise SourceError("no answer within 60 s")
         return []
 
 
-@pytest.mark.parametrize(("fails_for", "questions", "failing"), [("", 16, len(SCOPES)), ("project-00", 11, 1)])
+@pytest.mark.parametrize(("fails_for", "questions", "failing"), [("", 16, len(SCOPES)), (r"project\W{1,3}00", 11, 1)])
 async def test_a_source_that_fails_for_everybody_is_not_asked_for_each(
     fails_for: str, questions: int, failing: int
 ) -> None:
