@@ -61,11 +61,9 @@ class KubernetesFetcher:
     """The namespaces that there are now, terminating ones as well. One that came and went between two calls is not
     found: what Prometheus keeps of `kube_namespace_created` knows of it."""
 
-    def __init__(self, context: SourceContext, pod: Path = POD, environment: Mapping[str, str] | None = None) -> None:
+    def __init__(self, context: SourceContext, pod: Path = POD, environment: Mapping[str, str] = os.environ) -> None:
         """Raises SettingsError if it is not said where to ask and we are in no pod, or a file cannot be used."""
-        settings = _completed(
-            context.settings.kubernetes_fetcher, pod, os.environ if environment is None else environment
-        )
+        settings = _completed(context.settings.kubernetes_fetcher, pod, environment)
         self._settings = settings
         self._url = URL(settings.url.rstrip("/") + "/api/v1/namespaces")
         self._http = Http(settings, _KEY)
