@@ -1,4 +1,4 @@
-"""Each metric of an audit, of late usage and of the HTTP service stands in the page that an operator reads."""
+"""Each metric of an audit, of the HTTP service and of collectors stands in the page that an operator reads."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from prometheus_client import CollectorRegistry
 
+from collectors.collector_metrics import CollectorMetrics
 from rater.api.metrics import ApiMetrics
 from rater.audit.timer import _Metrics
 
@@ -16,8 +17,12 @@ DOCS = Path(__file__).parents[2] / "docs"
 
 @pytest.mark.parametrize(
     ("page", "make"),
-    [("audit.md", _Metrics), ("push.md", lambda registry: ApiMetrics(registry, lambda: 0))],
-    ids=["audit", "api"],
+    [
+        ("audit.md", _Metrics),
+        ("push.md", lambda registry: ApiMetrics(registry, lambda: 0)),
+        ("collectors.md", lambda registry: CollectorMetrics(registry, "cloud")),
+    ],
+    ids=["audit", "api", "collectors"],
 )
 def test_every_metric_is_in_the_page_and_explains_itself(page: str, make: object) -> None:
     registry = CollectorRegistry()
