@@ -16,9 +16,10 @@ from collectors.metrics_yml import Metric, read
 from collectors.prometheus import Factory, PrometheusSource
 from collectors.settings import CollectorSettings, CompletenessSettings, EvidenceSettings, PrometheusSettings
 from collectors.source import Answer, SourceContext
-from rater.model.interval import Interval, clip, subtract, union
+from rater.model.interval import Interval, clip, subtract
 from tests.integration.prometheus.server import LaptopPrometheus
-from tests.integration.prometheus.world import HOUR, STEP, Shown, Span, T, Target, answers, openmetrics
+from tests.integration.prometheus.world import HOUR, STEP, Shown, Span, T, Target, openmetrics
+from tests.integration.prometheus.world import missing as missing_of
 
 DAY = Span(0, 24 * HOUR)
 OUTAGE = Span(18 * HOUR, 18 * HOUR + 1800)  # of Prometheus itself: no sample of anything
@@ -97,23 +98,9 @@ SERIES = [
 
 
 def _truth(metric: str, scope: str, hour: int) -> list[Interval]:
-    """When a resource of the scope lived and nobody that would have shown it answered, for more than 2.5 scrapes."""
-    period = Interval(T + hour * HOUR, T + (hour + 1) * HOUR)
-    lives: dict[tuple[tuple[str, str], ...], list[Shown]] = {}
-    for shown in SERIES:
-        if shown.metric == metric and ("project_id", scope) in shown.labels:
-            lives.setdefault(shown.labels, []).append(shown)
-    holes: list[Interval] = []
-    for members in lives.values():
-        life = union(Interval(shown.life.begin, shown.life.end) for shown in members)
-        known = [
-            Interval(at, at + STEP)
-            for shown in members
-            for at in answers(shown.target)
-            if shown.life.holds(at) and not any(span.holds(at) for span in shown.silent)
-        ]
-        holes += [hole for hole in subtract(life, known) if hole.end - hole.begin > 1.5 * STEP and hole.begin > 60]
-    return clip((Interval(T + hole.begin, T + hole.end) for hole in holes), period)
+    """When a resource of the scope lived and nobody that would have shown it answered."""
+    holes = missing_of(SERIES, "vm" if metric == "instance" else metric, scope)
+    return clip(holes, Interval(T + hour * HOUR, T + (hour + 1) * HOUR))
 
 
 def _settings(server: LaptopPrometheus, **completeness: object) -> CollectorSettings:
@@ -179,7 +166,7 @@ async def test_every_planted_hole_is_named_and_nothing_else(asked: Asked, metric
             answer = await session.collect(scope, asked.metrics[metric])
             period = Interval(T + hour * HOUR, T + (hour + 1) * HOUR)
             missing = subtract([period], answer.covers)
-            truth = _truth("vm" if metric == "instance" else metric, scope, hour)
+            truth = _truth(metric, scope, hour)
             if missing:
                 named.add((scope, hour))
                 assert answer.note
@@ -195,8 +182,7 @@ async def test_every_planted_hole_is_named_and_nothing_else(asked: Asked, metric
 
 def _sliver(metric: str, scope: str, hour: int) -> bool:
     """Whether what was planted in the hour is less than a scrape, the end of a hole of the hour before."""
-    truth = _truth("vm" if metric == "instance" else metric, scope, hour)
-    return sum(part.end - part.begin for part in truth) <= STEP
+    return sum(part.end - part.begin for part in _truth(metric, scope, hour)) <= STEP
 
 
 async def test_the_two_hour_hole_of_one_shard_is_found_to_the_scrape(asked: Asked) -> None:

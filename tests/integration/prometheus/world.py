@@ -5,8 +5,10 @@ What is dark is planted here, so that a test knows each hole. Times are seconds 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
+
+from rater.model.interval import Interval, subtract, union
 
 T = 1_767_571_200  # 2026-01-05T00:00:00Z
 STEP = 60
@@ -42,7 +44,8 @@ class Shown(NamedTuple):
     target: Target
     life: Span
     labels: tuple[tuple[str, str], ...]
-    value: str = "1"
+    value: str | Callable[[int], str] = "1"
+    """Or what it is at an instant."""
     silent: tuple[Span, ...] = ()
 
 
@@ -58,8 +61,32 @@ def answers(target: Target) -> Iterator[int]:
     return (at for at in scrapes(target) if not any(span.holds(at) for span in target.down))
 
 
-def openmetrics(targets: Iterable[Target], series: Iterable[Shown], within: Span | None = None) -> list[str]:
-    """All samples, or those within a span, as OpenMetrics."""
+def missing(series: Iterable[Shown], metric: str, scope: str) -> list[Interval]:
+    """The truth: when a resource of the scope lived and nobody that would have shown it answered.
+
+    For more than 2.5 scrapes, in seconds since the epoch; computed from what was planted alone.
+    """
+    lives: dict[tuple[tuple[str, str], ...], list[Shown]] = {}
+    for shown in series:
+        if shown.metric == metric and ("project_id", scope) in shown.labels:
+            lives.setdefault(shown.labels, []).append(shown)
+    holes: list[Interval] = []
+    for members in lives.values():
+        life = union(Interval(shown.life.begin, shown.life.end) for shown in members)
+        known = [
+            Interval(at, at + STEP)
+            for shown in members
+            for at in answers(shown.target)
+            if shown.life.holds(at) and not any(span.holds(at) for span in shown.silent)
+        ]
+        holes += [hole for hole in subtract(life, known) if hole.end - hole.begin > 1.5 * STEP]
+    return union(Interval(T + hole.begin, T + hole.end) for hole in holes)
+
+
+def openmetrics(
+    targets: Iterable[Target], series: Iterable[Shown], within: Span | Sequence[Span] | None = None
+) -> list[str]:
+    """All samples, or those within a span or several, as OpenMetrics."""
     lines = ["# TYPE up gauge"]
     for target in targets:
         successes = set(answers(target))
@@ -75,16 +102,17 @@ def openmetrics(targets: Iterable[Target], series: Iterable[Shown], within: Span
     return lines
 
 
-def _in(at: int, within: Span | None) -> bool:
-    return within is None or within.holds(at)
+def _in(at: int, within: Span | Sequence[Span] | None) -> bool:
+    spans = [within] if isinstance(within, Span) else within
+    return spans is None or any(span.holds(at) for span in spans)
 
 
-def _samples(shown: Shown, within: Span | None) -> list[str]:
+def _samples(shown: Shown, within: Span | Sequence[Span] | None) -> list[str]:
     labels = [("job", shown.target.job), ("instance", shown.target.instance), *shown.labels]
     matchers = ",".join(f'{key}="{value}"' for key, value in labels)
     name = f"{shown.metric}{{{matchers}}}"
     return [
-        f"{name} {shown.value} {T + at}"
+        f"{name} {shown.value if isinstance(shown.value, str) else shown.value(at)} {T + at}"
         for at in answers(shown.target)
         if shown.life.holds(at) and _in(at, within) and not any(span.holds(at) for span in shown.silent)
     ]
