@@ -47,7 +47,7 @@ Advance: TypeAlias = Callable[[int, int], None]
 
 _SHOWN = 12  # labels or scopes that a text names
 _MANY_POINTS = 500_000  # of one metric in one period: a hundred million lines in nine days
-_KEEP_MORE = "keep more there, or lower engine.wait or engine.late_horizon"
+_KEEP_MORE = "keep more there, or lower engine.wait_periods or engine.late_horizon_periods"
 _CATCH_UP = 7 * 86400  # a collector that was down for a week should still find what it missed
 
 

@@ -111,7 +111,7 @@ class RestSource:
             what = f"{_KEY}.retention is not set: for how long the source keeps usage is not known"
             todo = f"see that it is {reach_seconds} s at least, and set it"
             return [Finding(Code.RETENTION_UNKNOWN, "warn", what, todo)]
-        todo = "lower engine.wait or engine.late_horizon"
+        todo = "lower engine.wait_periods or engine.late_horizon_periods"
         return retention_findings(f"{_KEY}.retention", self._settings.retention, reach_seconds, "is", todo)
 
     def _declared(self, name: str) -> float | None:

@@ -58,6 +58,10 @@ def _cloud() -> Iterator[str]:
     yield "# TYPE volume gauge"  # one of its two jobs is seldom
     yield from _series("volume", {**NODE, **A}, 60, lambda _n: 7)
     yield from _series("volume", {**slow, **A, "id": "v2"}, 1800, lambda _n: 7)
+    yield "# TYPE uneven gauge"  # one of the targets of its job is seldom, and a part of it is nobody's
+    yield from _series("uneven", {**NODE, **A}, 60, lambda _n: 7)
+    yield from _series("uneven", {**NODE, "id": "host"}, 60, lambda _n: 7)
+    yield from _series("uneven", {**NODE, **A, "instance": "node-2"}, 1800, lambda _n: 7)
     yield "# TYPE load gauge"
     yield from _series("load", {**NODE, **A}, 60, lambda number: 5 + number % 3)
     yield "# TYPE sent counter"
@@ -231,6 +235,11 @@ def test_people_see_the_table(server: LaptopPrometheus, check: Check) -> None:
             "a sample every 1800 s is too seldom for a period of 3600 s, which needs one every 1440 s",
         ),
         (
+            "uneven: {unit: u, groupby: [id, project_id]}",
+            ("uneven", "too-seldom", "fail"),
+            "a sample every 1800 s is too seldom",
+        ),
+        (
             "load: {unit: u, groupby: [id, project_id], extra_args: {range_function: rate}}",
             ("load", "gauge-as-counter", "fail"),
             "it falls like a gauge (",
@@ -293,7 +302,7 @@ def test_an_empty_server_fails_and_so_does_one_that_forgets_too_soon(other: Lapt
     assert said.findings == [("", "retention", "fail"), ("instance", "no-metric", "fail")]
     (kept,) = said.report["findings"]
     assert kept["what"] == (f"{other.url} keeps 10800 s, but periods are collected and corrected up to 14400 s later")
-    assert kept["todo"] == "keep more there, or lower engine.wait or engine.late_horizon"
+    assert kept["todo"] == "keep more there, or lower engine.wait_periods or engine.late_horizon_periods"
     assert said.report["metrics"][0]["sample"] is None
 
 
@@ -325,8 +334,12 @@ def test_what_an_exporter_says_its_metrics_are_is_believed(other: LaptopPromethe
 def test_scopes_that_the_fetcher_does_not_name_are_told(server: LaptopPrometheus, check: Check) -> None:
     others = check(server, f"vm: {GOOD}", scopes="p1")
 
+    uneven = check(server, "uneven: {unit: u, groupby: [id]}")
+
     assert others.findings == [("", "scopes", "warn")]
     assert others.report["findings"][0]["what"].startswith("1 scopes have usage and are not named by fetcher 'static'")
+    (row,) = uneven.report["metrics"]
+    assert (row["points_per_period"], row["scopes"], uneven.report["findings"]) == (1, 1, [])
 
 
 def test_of_replicas_each_metric_is_judged_by_the_one_that_has_it(
