@@ -82,6 +82,12 @@ def print_report(found: Report, out: str = "table", tell: Callable[[str], None] 
         f"{found.empty_frames} of them empty (nothing was used), {found.weak_frames} with weak proof, "
         f"{found.revised_frames} revised; rules {', '.join(map(str, found.rule_versions))}"
     )
+    for row in found.metrics:
+        if row.qty and not row.price:
+            tell(
+                f"{row.metric} is used and nothing is charged for it: no rule matches, or the price is 0 "
+                "(`rater explain` says which)"
+            )
     if found.known_end < found.end:
         tell(f"nothing is known after {instant(found.known_end)} UTC: these are the figures up to then")
 
