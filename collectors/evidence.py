@@ -51,6 +51,8 @@ class Sight(msgspec.Struct, frozen=True):
     """Its latest `up` sample, successful or not; 0 if there is none near the period."""
     lost: int = 0
     """Single scrapes that failed within the period, too few in a row to be dark."""
+    copies: int = 1
+    """How many series of `up` it has at the same time."""
 
     def lit(self, span: Interval) -> list[Interval]:
         """The parts of `span` in which it answered."""
@@ -86,6 +88,8 @@ class MetricEvidence(msgspec.Struct, frozen=True):
     """Single scrapes that failed, of the target that lost most."""
     reasons: list[str] = []
     reasons_of: dict[str, list[str]] = {}
+    suspicions_of: dict[str, list[str]] = {}
+    """What looks wrong without proof, in words; under '' what concerns all scopes. It changes no coverage."""
 
     def holes(self, scope_id: str) -> list[Interval]:
         """What is missing of the period for one scope."""
@@ -112,10 +116,11 @@ class MetricEvidence(msgspec.Struct, frozen=True):
         holes = self.holes(scope_id)
         covers = subtract([self.period], holes)
         reasons = [*self.reasons, *self.reasons_of.get(scope_id, ())]
+        suspicions = [text for key in {"", scope_id} for text in self.suspicions_of.get(key, ())]
         unseen = clip(subtract(self.unseen, holes), self.period)
         if unseen:
             reasons.append(f"nobody looked {shown(unseen)}; nothing of this scope was there before or after")
-        note = "; ".join([self.summary, *reasons])
+        note = "; ".join([self.summary, *reasons, *sorted(suspicions)])
         return Verdict(covers, "weak" if self.weak or unseen else "proven", note[:2000])
 
 

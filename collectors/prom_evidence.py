@@ -28,6 +28,7 @@ from collectors.prom_api import Item, PrometheusApi
 from collectors.promql import PrometheusArgs, names_in, selector
 from collectors.scrapes import Scrapes
 from collectors.settings import CompletenessSettings, EvidenceSettings
+from collectors.suspicions import Suspicions
 from collectors.times import iso
 from rater.model.interval import Interval, clip, subtract, union
 
@@ -87,7 +88,9 @@ class PrometheusEvidence:
         interval = float(settings.interval or max(sight.interval for sight in sights.values()))
         self._check_age(interval)
         self._check_settled(sights)
-        return await self._by_sights(metric, sights, interval, doubtful=len(targets) > len(sights))
+        found = await self._by_sights(metric, sights, interval, doubtful=len(targets) > len(sights))
+        suspicions = Suspicions(self._api, self._settings, self._scope_key, self._grouping(metric), self._period)
+        return msgspec.structs.replace(found, suspicions_of=await suspicions.of(metric, sights, interval))
 
     async def _targets(self, metric: str) -> set[Target]:
         """Rule 2: who has shown the metric within the lookback."""

@@ -32,8 +32,11 @@ class _Window:
         self.seen: dict[Target, list[float]] = {}
         self.successes: dict[Target, list[float]] = {}
         self.intervals: dict[Target, float] = {}
+        self._spans: dict[Target, list[tuple[float, float]]] = {}
         for item in items:
             target = tuple(item.metric.get(label, "") for label in labels)
+            if item.values:
+                self._spans.setdefault(target, []).append((item.values[0][0], item.values[-1][0]))
             self.seen.setdefault(target, []).extend(at for at, _ in item.values)
             self.successes.setdefault(target, []).extend(at for at, value in item.values if value == "1")
             interval = interval_of([at for at, _ in item.values])
@@ -41,6 +44,11 @@ class _Window:
                 self.intervals[target] = min(interval, self.intervals.get(target, interval))
         for samples in (*self.seen.values(), *self.successes.values()):
             samples.sort()
+
+    def copies(self, target: Target, period: Interval) -> int:
+        """How many of its series there were at the same time within the period."""
+        spans = [span for span in self._spans.get(target, []) if span[0] < period.end and span[1] > period.begin]
+        return max((sum(1 for begin, end in spans if begin <= first <= end) for first, _ in spans), default=1)
 
     @cached_property
     def typical(self) -> float | None:
@@ -178,4 +186,5 @@ class Scrapes:
             first=0 if known else round(successes[0]) if successes else round(self.until(margin)),
             last_seen=seen[-1] if seen else 0.0,
             lost=lost_scrapes(successes, interval, slack, self._period),
+            copies=window.copies(target, self._period),
         )
