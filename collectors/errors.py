@@ -2,7 +2,8 @@
 
     CollectorError
     ├── PublishError         Kafka did not confirm what was to be published
-    │   └── OversizedError   an item that no record can hold: trying again is of no use
+    │   ├── OversizedError   an item that no record can hold: trying again is of no use
+    │   └── SeatLostError    this replica has to join its group anew
     ├── SettingsError        a file or plug-in that the settings name cannot be used
     ├── SourceError          no answer, or not a whole one: becomes a `CollectionFailed`
     │   ├── SourceAwayError  nothing can be asked at all right now: the rest of the round is not tried
@@ -23,6 +24,7 @@ __all__ = [
     "OversizedError",
     "PublishError",
     "ReplayError",
+    "SeatLostError",
     "SettingsError",
     "SourceAwayError",
     "SourceError",
@@ -36,6 +38,10 @@ class CollectorError(RaterError):
 
 class PublishError(CollectorError):
     """Kafka did not confirm a record. What was not confirmed may still arrive: publish it again as a new attempt."""
+
+
+class SeatLostError(PublishError):
+    """This replica is no member of its group of collectors any more, or the group has not come to rest: join anew."""
 
 
 class OversizedError(PublishError):

@@ -19,7 +19,7 @@ from aiokafka.abc import ConsumerRebalanceListener
 from aiokafka.coordinator.assignors.sticky.sticky_assignor import StickyPartitionAssignor
 from aiokafka.errors import KafkaError
 
-from collectors.errors import PublishError
+from collectors.errors import PublishError, SeatLostError
 from collectors.topic import usage_partitions
 from rater.kafka import METADATA_MS, KafkaSettings, KafkaUnavailableError, Topic, client_options
 from rater.model.partition import partition_of
@@ -65,6 +65,7 @@ class KafkaSeat(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka ha
         self._group = f"{kafka.prefix}collector.{source}"
         self._session_ms = session_ms
         self._held: frozenset[int] | None = None
+        self._trouble = ""
         self._settled = asyncio.Event()
         self._moving = asyncio.Event()
         self._consumer: Any = None
@@ -107,23 +108,34 @@ class KafkaSeat(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka ha
             await asyncio.wait({polling})
         consumer, self._consumer = self._consumer, None
         if consumer is not None:
-            self._held = None
+            self.on_partitions_revoked(())
             try:
                 await asyncio.wait_for(consumer.stop(), _STOP_SECONDS)
             except (TimeoutError, KafkaError) as fault:
                 log.warning("the group of collectors was not left in order: %r", fault)
 
     async def held(self) -> frozenset[int]:
-        """The partitions that it holds; waits while they are being moved. Raises PublishError if that lasts."""
+        """The partitions that it holds; waits while they are being moved.
+
+        Raises SeatLostError if that lasts, or if the membership has ended; `restart` helps.
+        """
+        if self._polling is None or self._polling.done():
+            raise SeatLostError("the membership in the group of collectors has ended")
         while self._held is None:
             try:
                 await asyncio.wait_for(self._settled.wait(), _ASSIGN_SECONDS)
             except TimeoutError:
-                where = self._kafka.bootstrap
-                raise PublishError(
-                    f"Kafka at {where} has not said for {_ASSIGN_SECONDS:g} s which scopes are to be collected here"
+                why = f" ({self._trouble})" if self._trouble else ""
+                raise SeatLostError(
+                    f"Kafka at {self._kafka.bootstrap} has not said for {_ASSIGN_SECONDS:g} s which scopes are to be "
+                    f"collected here{why}"
                 ) from None
         return self._held
+
+    async def restart(self) -> None:
+        """Joins the group anew. Raises PublishError."""
+        await self.stop()
+        await self.start()
 
     async def moves(self, seconds: float) -> None:
         """Waits until partitions come or go, so long at most."""
@@ -157,6 +169,8 @@ class KafkaSeat(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka ha
         while True:
             try:
                 await self._consumer.getmany(timeout_ms=_POLL_MS)
+                self._trouble = ""
             except KafkaError as fault:
-                log.warning("group of collectors: %r", fault)
+                self._trouble = repr(fault)
+                log.warning("group of collectors: %s", self._trouble)
                 await asyncio.sleep(_POLL_MS / 1000)

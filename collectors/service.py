@@ -15,7 +15,7 @@ import msgspec
 from collectors.check_run import check_parts
 from collectors.checking import Advance, CheckReport
 from collectors.collector_metrics import CollectorMetrics
-from collectors.errors import PublishError, SettingsError, SourceError, UnfitSourceError
+from collectors.errors import PublishError, SeatLostError, SettingsError, SourceError, UnfitSourceError
 from collectors.history import History, read_history
 from collectors.metrics_yml import Metric, load
 from collectors.publisher import Publisher
@@ -150,7 +150,11 @@ async def _run(
             except PublishError as fault:
                 log.warning("%s", fault)
                 on_status(msgspec.structs.replace(collector.status, fault=str(fault)))
-                await _until_there(publisher.restart, on_status)
+                if isinstance(fault, SeatLostError):
+                    known = known._replace(partitions=frozenset())  # others may have had them meanwhile
+                    await _until_there(seat.restart, on_status)
+                else:
+                    await _until_there(publisher.restart, on_status)
                 continue
             await seat.moves(poll_seconds)
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from collectors.errors import PublishError
+from collectors.errors import PublishError, SeatLostError
 from collectors.seat import KafkaSeat
 from deploy.local.kafka import LaptopKafka
 from rater.kafka import KafkaSettings, create_topics
@@ -121,6 +121,24 @@ async def test_replicas_of_other_sources_share_nothing(settings: KafkaSettings, 
         assert (len(await first.held()), len(await other.held())) == (8, 8)
     finally:
         await other.stop()
+
+
+async def test_a_membership_that_has_ended_is_said_and_begun_anew(seats: Callable[[], KafkaSeat]) -> None:
+    """Given a membership whose polling died of whatever; then it is not taken for one that holds its scopes still."""
+    seat = seats()
+    await seat.start()
+    await seat.held()
+    assert seat._polling is not None
+    seat._polling.cancel()
+    await asyncio.wait({seat._polling})
+
+    with pytest.raises(SeatLostError, match="membership in the group of collectors has ended"):
+        await seat.held()
+    turn = seat.turn
+    await seat.restart()
+
+    assert await seat.held() == frozenset(range(8))
+    assert seat.turn > turn
 
 
 async def test_a_missing_topic_is_said(kafka: LaptopKafka) -> None:
