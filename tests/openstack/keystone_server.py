@@ -52,12 +52,13 @@ class KeystoneServer:
         self._api = Process([VENV / "bin" / "python", _API, config], log, environment=_environment())
         try:
             self._api.until(lambda: _LISTENING.search(log.read_text(errors="replace")) is not None)
+            found = _LISTENING.search(log.read_text(errors="replace"))
+            assert found is not None
+            self.url = f"http://127.0.0.1:{found[1]}/v3"
+            self.client.service("identity", "keystone", dict.fromkeys(("public", "internal", "admin"), self.url))
         except BaseException:
             self._api.stop()
             raise
-        found = _LISTENING.search(log.read_text(errors="replace"))
-        assert found is not None
-        self.url = f"http://127.0.0.1:{found[1]}/v3"
         return self
 
     def __exit__(self, *fault: object) -> None:

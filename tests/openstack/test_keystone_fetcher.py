@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -16,8 +17,11 @@ from collectors.settings import CollectorSettings
 from collectors.source import SourceContext, fetcher_factory
 from tests.openstack.keystone_client import PASSWORD
 from tests.openstack.keystone_server import KeystoneServer
+from tests.openstack.processes import ROOT, call
 
 NOW = 1_767_225_600
+CLOUDKITTY = ROOT / ".cache" / "cloudkitty" / "bin" / "python"
+FETCH = Path(__file__).with_name("cloudkitty_fetch.py")
 
 
 class Cloud(NamedTuple):
@@ -79,6 +83,20 @@ WITH_ROLE = {"direct", "disabled", "below-domain", "grandchild", "by-group", "im
 
 async def test_projects_on_which_we_have_the_role(fetch: Fetch) -> None:
     assert await fetch() == WITH_ROLE
+
+
+async def test_cloudkitty_sees_roles_that_were_given_directly(cloud: Cloud, fetch: Fetch, tmp_path: Path) -> None:
+    # given CloudKitty's own fetcher on the same Keystone
+    conf = tmp_path / "cloudkitty.conf"
+    conf.write_text(
+        f"[fetcher_keystone]\nauth_type = v3password\nauth_url = {cloud.url}\nsystem_scope = all\n"
+        f"username = rater\nuser_domain_name = Default\npassword = {PASSWORD}\n"
+    )
+    found = json.loads(call([CLOUDKITTY, "-W", "ignore", FETCH, conf]))
+    names = {project_id: name for name, project_id in cloud.projects.items()}
+    assert {names[project_id] for project_id in found} == {"direct", "disabled"}
+    # then ours finds these, and those that come another way
+    assert await fetch() > {"direct", "disabled"}
 
 
 async def test_without_disabled_projects(fetch: Fetch) -> None:
