@@ -53,7 +53,8 @@ def programs() -> Path | None:
 
 def libraries() -> str:
     """What LD_LIBRARY_PATH has to be for them; empty where the system has all."""
-    return os.pathsep.join(str(directory) for directory in sorted((PLACE / "usr" / "lib").glob("*-linux-*")))
+    found = (directory for lib in ("usr/lib", "lib") for directory in (PLACE / lib).glob("*-linux-*"))
+    return os.pathsep.join(str(directory) for directory in found)
 
 
 def _versions(place: Path) -> list[Path]:
@@ -62,7 +63,7 @@ def _versions(place: Path) -> list[Path]:
 
 
 def _unpack() -> None:
-    PLACE.mkdir(parents=True, exist_ok=True)
+    PLACE.parent.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(dir=PLACE.parent) as scratch:
         try:
             _download(scratch)
@@ -71,14 +72,17 @@ def _unpack() -> None:
                 raise
             _call("apt-get", "update", cwd=scratch)  # a fresh machine has no list of packages yet
             _download(scratch)
+        content = Path(scratch) / "content"
         for package in sorted(Path(scratch).glob("*.deb")):
-            _call("dpkg-deb", "--extract", str(package), str(PLACE), cwd=scratch)
+            _call("dpkg-deb", "--extract", package.name, content.name, cwd=scratch)
+        shutil.rmtree(PLACE, ignore_errors=True)
+        content.rename(PLACE)  # whole or not at all
 
 
 def _download(scratch: str) -> None:
     said = _call("apt-get", "install", "--simulate", "--no-install-recommends", "postgresql", cwd=scratch)
     missing = re.findall(r"^Inst (\S+)", said, re.MULTILINE)
-    needed = [name for name in missing if re.fullmatch(r"postgresql-\d+|lib.*", name) and not name.endswith("-perl")]
+    needed = [name for name in missing if re.fullmatch(r"postgresql-\d+|lib.*(?<!-perl)(?<!-dev)", name)]
     _call("apt-get", "download", *needed, cwd=scratch)
 
 
