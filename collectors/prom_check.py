@@ -37,6 +37,7 @@ T = TypeVar("T")
 
 _DURATION = re.compile(r"(\d+)(ms|y|w|d|h|m|s)")
 _SECONDS = {"y": 365 * 86400, "w": 7 * 86400, "d": 86400, "h": 3600, "m": 60, "s": 1, "ms": 0}
+_QUOTED = re.compile(r"""["']([a-zA-Z_][a-zA-Z0-9_]*)["']""")  # such as `label_replace` names what it makes
 _JOBS = 10  # whose scrape intervals are measured; a metric is rarely shown by more than two
 _LABELLED = 50  # series whose labels are read where the server has no list of labels
 _SHOWN = 5
@@ -306,10 +307,12 @@ class _Check:
     # --- labels and points
 
     async def _labels_with_joins(self, metric: Metric, at: int, findings: list[Finding]) -> frozenset[str] | None:
-        """The labels that the metric has, and those that it gets from others that its query joins."""
+        """The labels that the metric has, that it gets from others which its query joins, and that its query makes."""
         args = metric.extra_args
         assert isinstance(args, PrometheusArgs), "metrics.yml was read for Prometheus"
         found = await self._labels(metric.metric, at)
+        if found is not None:
+            found |= set(_QUOTED.findall(f"{args.query_prefix} {args.query_suffix}"))
         also = self._own(metric).also
         joined = names_in(args.query_prefix, args.query_suffix)
         for name in dict.fromkeys([*(also or ()), *joined]):

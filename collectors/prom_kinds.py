@@ -26,7 +26,7 @@ def rate_finding(function: str, kind: str, changes: float, falls: float) -> Find
     often = falls > _COUNTER_FALLS * changes and falls >= _FEWEST_FALLS
     if kind == "gauge" and not only_rises(changes, falls):
         what = f"it is a gauge, and {function} is for counters: what it gives is no usage"
-        return Finding(Code.GAUGE_AS_COUNTER, "fail", what, todo)
+        return Finding(Code.GAUGE_AS_COUNTER, "fail", what, todo, passing=not falls)
     if often:
         what = f"it falls like a gauge ({falls:g} of {changes:g} changes), and {function} is for counters"
         return Finding(Code.GAUGE_AS_COUNTER, "fail", what, todo)

@@ -215,6 +215,18 @@ def test_people_see_the_table(server: LaptopPrometheus, check: Check) -> None:
     assert "not priced: no rules given (Kafka at 127.0.0.1:1" in markdown.err
 
 
+def test_a_label_that_the_query_makes_is_there(server: LaptopPrometheus, check: Check) -> None:
+    """Given a prefix and a suffix that make a label of another one; then nobody complains that no series has it."""
+    made = """{unit: u, groupby: [id, name], extra_args: {query_prefix: 'label_replace(',
+              query_suffix: ', "name", "$1", "id", "(.*)")'}}"""
+
+    said = check(server, f"vm: {made}")
+
+    assert said.findings == []
+    assert said.report["metrics"][0]["labels"] == ["id", "name", "project_id"]
+    assert said.report["metrics"][0]["sample"]["first_labels"]["name"] == "b"
+
+
 # --- wrong set-ups
 
 
