@@ -70,7 +70,8 @@ class Suspicions:
         more = f" and {len(doubled) - _SHOWN} more" if len(doubled) > _SHOWN else ""
         return {
             "": f"suspicion: duplicate source: several series of {self._settings.up} for {', '.join(doubled[:_SHOWN])}"
-            f"{more}, as replicas without deduplication write them; {method} takes each of them"
+            f"{more}, as replicas without deduplication write them ({method} takes each of them), or several endpoints "
+            "of one target, which collect.completeness.target_labels should tell apart"
         }
 
     async def _shown_twice(self, metric: str, method: str, interval: float) -> dict[str, str]:
