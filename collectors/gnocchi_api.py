@@ -23,7 +23,7 @@ from collectors.rest_http import Http, Reply, shown
 from collectors.rest_settings import RestConnection
 from collectors.tokens import Credentials, FromFiles, basic_header, read_secret
 
-__all__ = ["GnocchiApi", "Row"]
+__all__ = ["GnocchiApi", "Row", "instant_text"]
 
 T = TypeVar("T")
 Row = dict[str, Any]
@@ -113,14 +113,18 @@ class GnocchiApi:
     # --- what there is
 
     async def rows(
-        self, resource_type: str, search: dict[str, Any] | None, *, history: bool, sort: Iterable[str],
-        attributes: Iterable[str] = (),
-    ) -> list[Row]:  # fmt: skip
+        self, resource_type: str, search: dict[str, Any], *, history: bool, sort: Iterable[str]
+    ) -> list[Row]:
         """All resources that a search finds, with `history` all their revisions. Raises SourceError."""
         parameters = [("history", "true")] if history else []
-        parameters += [*(("sort", f"{name}:asc") for name in sort), *(("attrs", name) for name in attributes)]
-        path = f"search/resource/{quote(resource_type, safe='')}"
-        return await self._pages("POST", path, parameters, search or {}, list[Row])
+        parameters += [("sort", f"{name}:asc") for name in sort]
+        return await self._pages("POST", _search_path(resource_type), parameters, search, list[Row])
+
+    async def some_rows(self, resource_type: str, search: dict[str, Any], attributes: Iterable[str]) -> list[Row]:
+        """The first page of revisions that a search finds, with these attributes alone. Raises SourceError."""
+        parameters = [("history", "true"), *(("attrs", name) for name in attributes)]
+        reply = await self._ask("POST", _search_path(resource_type), parameters, search)
+        return _read(reply, list[Row], _search_path(resource_type))
 
     async def policies_of(self, name: str) -> dict[str, str]:
         """The archive policy of each metric of that name, by the id of the metric. Raises SourceError."""
@@ -212,6 +216,10 @@ def _read(reply: Reply, form: type[T], path: str) -> T:
         return msgspec.json.decode(reply.body, type=form)
     except (msgspec.DecodeError, UnicodeDecodeError) as fault:
         raise SourceError(f"Gnocchi's answer to {path} cannot be read: {fault}") from None
+
+
+def _search_path(resource_type: str) -> str:
+    return f"search/resource/{quote(resource_type, safe='')}"
 
 
 def instant_text(instant: float) -> str:

@@ -1,4 +1,4 @@
-"""Runs inside CloudKitty's own venv, for cloudkitty_driver.py: its Prometheus collector, its arithmetic, its skipping.
+"""Runs inside CloudKitty's own venv, for cloudkitty_driver.py: its collectors, its arithmetic, its skipping.
 
 Imports nothing of rater.
 """
@@ -89,6 +89,41 @@ def gnocchi_numbers(request: Json) -> Json:
     for key, conf in gnocchi.GnocchiCollector.check_configuration(definitions).items():
         quantities[key] = [_gnocchi_number(collector, conf, raw) for raw in request["raw"]]
     return {"quantities": quantities}
+
+
+def collect_gnocchi(request: Json) -> Json:
+    """What the Gnocchi collector makes of a live Gnocchi with basic authentication, by its own keys of the metrics.
+
+    Of each metric `points` or `error`.
+    """
+    cfg.CONF.set_override("scope_key", request["scope_key"], "collect")
+    for name, value in (("auth_type", "basic"), ("user", "admin"), ("endpoint", request["url"])):
+        cfg.CONF.set_override(f"gnocchi_{name}", value, "collector_gnocchi")
+    begin, end = (datetime.datetime.fromtimestamp(request[key], datetime.UTC) for key in ("begin", "end"))
+    cfg.CONF.set_override("period", int(end.timestamp() - begin.timestamp()), "collect")
+    collector = gnocchi.GnocchiCollector(
+        period=request["end"] - request["begin"], conf=yaml.safe_load(request["metrics_yml"])
+    )
+    found: Json = {}
+    for key in sorted(collector.conf):
+        try:
+            points = collector.fetch_all(key, begin, end, request["scope"])
+        except Exception as error:  # noqa: BLE001 - as above
+            found[key] = {"error": f"{type(error).__name__}: {error}"}
+            continue
+        shown = [{"qty": str(p.qty), "groupby": dict(p.groupby), "metadata": dict(p.metadata)} for p in points]
+        found[key] = {"points": shown}
+    return {"metrics": found}
+
+
+def gnocchi_definitions(request: Json) -> Json:
+    """The `extra_args` that the Gnocchi collector reads from a metrics.yml, by its own keys, or why it refuses it."""
+    cfg.CONF.set_override("scope_key", "project_id", "collect")
+    try:
+        conf = gnocchi.GnocchiCollector.check_configuration(yaml.safe_load(request["metrics_yml"]))
+    except Exception as error:  # noqa: BLE001 - as above
+        return {"refused": f"{type(error).__name__}: {error}"}
+    return {"metrics": {key: one["extra_args"] for key, one in sorted(conf.items())}}
 
 
 def _gnocchi_number(collector: Any, conf: Json, raw: float) -> str:

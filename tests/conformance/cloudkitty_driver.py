@@ -303,6 +303,8 @@ ANSWERS: dict[str, Callable[[Json], Json]] = {
     "measure": measure,
     "collect": cloudkitty_collect.collect,
     "definitions": cloudkitty_collect.definitions,
+    "collect_gnocchi": cloudkitty_collect.collect_gnocchi,
+    "gnocchi_definitions": cloudkitty_collect.gnocchi_definitions,
     "gnocchi_numbers": cloudkitty_collect.gnocchi_numbers,
 }
 
