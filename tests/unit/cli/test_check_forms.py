@@ -10,7 +10,7 @@ import pytest
 
 from collectors.checking import CheckReport, Code, Finding, MetricCheck, MetricFacts, Sampled
 from collectors.source import Answer
-from rater.cli.check_forms import WRITERS
+from rater.cli.check_forms import _COLUMNS, WRITERS
 from rater.model.interval import Interval
 from rater.model.usage import Sample, Series
 from rater.rating import NoScripts, RuleBook, parse, plan
@@ -100,6 +100,7 @@ def test_every_key_of_the_object_is_on_the_page(capsys: pytest.CaptureFixture[st
     assert {
         key for key in keys if f"`{key}`" not in page and f"`.{key}`" not in page and f".{key}" not in page
     } == set()
+    assert all(column.title in page for column in _COLUMNS if column.key not in ("points", "sample"))  # left out there
     assert (first["sample"]["price"], first["sample"]["first_qty"]) == ("0.0000001", "1.5")
     assert (second["granularity_seconds"], second["exists"], second["labels"], second["sample"]) == (None,) * 4
 
