@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from rater.cloudkitty.keystone_conf import keystone_fetcher
 from rater.model.errors import RaterError
 
 __all__ = ["CollectImport", "ConfError", "collect_settings"]
@@ -114,6 +115,9 @@ def _fetcher(conf: RawConfigParser, notes: list[str]) -> dict[str, Any]:
         if url and url != conf.get("collector_prometheus", "prometheus_url", fallback=""):
             notes.append(f"scopes were asked for at {url}; here they are asked for at collect.prometheus.url")
         return {"fetcher": "prometheus", "prometheus_fetcher": found}
+    if fetcher == "keystone":
+        asked = keystone_fetcher(conf, notes)
+        return {"fetcher": "keystone", **({"keystone_fetcher": asked} if asked else {})}
     if conf.has_section(f"fetcher_{fetcher}"):
         notes.append(f"[fetcher_{fetcher}] was not taken over: see what fetcher {fetcher} wants to know")
     return {"fetcher": fetcher}

@@ -8,6 +8,7 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import msgspec
 import pytest
 
 from collectors.errors import SourceError
@@ -15,6 +16,7 @@ from collectors.keystone_settings import KeystoneFetcherSettings
 from collectors.rest_settings import RestKeystone
 from collectors.settings import CollectorSettings
 from collectors.source import SourceContext, fetcher_factory
+from rater.cloudkitty.settings import collect_settings
 from tests.openstack.keystone_client import PASSWORD
 from tests.openstack.keystone_server import KeystoneServer
 from tests.openstack.processes import ROOT, call
@@ -95,8 +97,10 @@ async def test_cloudkitty_sees_roles_that_were_given_directly(cloud: Cloud, fetc
     found = json.loads(call([CLOUDKITTY, "-W", "ignore", FETCH, conf]))
     names = {project_id: name for name, project_id in cloud.projects.items()}
     assert {names[project_id] for project_id in found} == {"direct", "disabled"}
-    # then ours finds these, and those that come another way
-    assert await fetch() > {"direct", "disabled"}
+    # then ours finds these, and those that come another way, with what is made of CloudKitty's settings
+    imported = collect_settings(conf.read_text(), "cloudkitty.conf").settings["collect"]["keystone_fetcher"]
+    login = {**imported["keystone"], "password_file": str(cloud.password_file)}
+    assert await fetch(msgspec.convert(login, RestKeystone)) > {"direct", "disabled"}
 
 
 async def test_without_disabled_projects(fetch: Fetch) -> None:

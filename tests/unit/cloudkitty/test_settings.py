@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
 
+from collectors.keystone_settings import KeystoneFetcherSettings
+from collectors.rest_settings import RestKeystone
 from rater.cli.import_settings import import_settings
 from rater.cloudkitty.settings import ConfError, collect_settings
 from rater.config import load_config
@@ -84,11 +87,70 @@ def test_defaults_are_those_of_cloudkitty() -> None:
 def test_a_list_of_scopes_and_what_others_want_to_know() -> None:
     conf = "[fetcher]\nbackend: source\n[fetcher_source]\nsources = a, b\n[collector_gnocchi]\nauth_section = x\n"
     found = collect_settings(conf, "cloudkitty.conf")
-    keystone = collect_settings("[fetcher_keystone]\nauth_section = x\n", "cloudkitty.conf")
+    other = collect_settings("[fetcher]\nbackend = gnocchi\n[fetcher_gnocchi]\na = b\n", "cloudkitty.conf")
 
     assert found.settings["collect"]["static"] == {"scopes": ["a", "b"]}
     assert found.notes == ("[collector_gnocchi] was not taken over: see what source gnocchi wants to know",)
-    assert keystone.notes == ("[fetcher_keystone] was not taken over: see what fetcher keystone wants to know",)
+    assert other.notes == ("[fetcher_gnocchi] was not taken over: see what fetcher gnocchi wants to know",)
+
+
+KEYSTONE = """
+[fetcher_keystone]
+auth_section = keystone_authtoken
+ignore_disabled_tenants = True
+
+[keystone_authtoken]
+auth_type = v3password
+auth_url = https://keystone:5000/
+username = cloudkitty
+password = hunter2
+user_domain_id = default
+project_name = service
+project_domain_id = 7c1d
+cafile = /etc/ssl/ca.pem
+insecure = true
+"""
+
+
+def test_who_asks_keystone(tmp_path: Path) -> None:
+    # given a cloudkitty.conf as deployments have it, and the file that the notes ask for
+    (tmp_path / "cloudkitty.conf").write_text(KEYSTONE)
+    (tmp_path / "keystone.password").write_text("hunter2")
+    # when it is imported
+    done = CliRunner().invoke(import_settings, [str(tmp_path / "cloudkitty.conf")])
+    (tmp_path / "rater.yaml").write_text(done.stdout.replace("/etc/cloudkitty/metrics.yml", "metrics.yml"))
+    (tmp_path / "metrics.yml").write_text("metrics: {cpu: {unit: u}}")
+    # then the fetcher asks as CloudKitty did
+    found = load_config(tmp_path / "rater.yaml", {}).settings.collect
+    assert found is not None
+    assert found.keystone_fetcher == KeystoneFetcherSettings(
+        RestKeystone("https://keystone:5000/v3", "cloudkitty", str(tmp_path / "keystone.password"), project="service"),
+        ignore_disabled_tenants=True,
+        ca_file="/etc/ssl/ca.pem",
+    )
+    # and what is left to do is said, without the password
+    assert "hunter2" not in done.output
+    for told in ("password of cloudkitty", "project_domain_id 7c1d", "insecure was not taken over"):
+        assert told in done.stderr
+
+
+def test_other_ways_to_ask_keystone() -> None:
+    def imported(text: str) -> tuple[dict[str, Any], tuple[str, ...]]:
+        found = collect_settings(f"[fetcher_keystone]\n{text}", "cloudkitty.conf")
+        return found.settings["collect"].get("keystone_fetcher", {}), found.notes
+
+    assert imported("auth_url = http://k/v3\napplication_credential_id = c1\nignore_rating_role = yes")[0] == {
+        "ignore_rating_role": True,
+        "keystone": {"url": "http://k/v3", "application_credential_id": "c1", "secret_file": "keystone.secret"},
+    }
+    assert imported("auth_url = http://k\nusername = u\nuser_domain_name = D\nsystem_scope = all")[0]["keystone"] == {
+        "url": "http://k/v3", "username": "u", "password_file": "keystone.password", "user_domain": "D", "system": True,
+    }  # fmt: skip
+    for little in ("username = u", "auth_url = http://k", "auth_url = http://k\nusername = u"):
+        assert imported(little + "\n") == (
+            {},
+            ("[fetcher_keystone] does not say who asks Keystone: set collect.keystone_fetcher.keystone",),
+        )
 
 
 @pytest.mark.parametrize(
