@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from functools import partial
 
 from collectors.checking import Advance, Judge, SourceFacts, start_remarks
@@ -29,6 +30,7 @@ class PrometheusSource:
         self._period = context.period_seconds
         self._standing = Standing()
         self._versions: dict[str, str] = {}
+        self._asking_versions = asyncio.Lock()  # many scopes want to know it at once
 
     async def close(self) -> None:
         """Close the connections."""
@@ -78,8 +80,11 @@ class PrometheusSource:
     async def _version(self, api: PrometheusApi) -> str:
         """What the server says it is, for the note of each collection; empty if it does not say. Asked once."""
         if api.url not in self._versions:
-            found = await api.look_up("status/buildinfo", {})
-            self._versions[api.url] = f"Prometheus {found.get('version', '')}"[:100] if isinstance(found, dict) else ""
+            async with self._asking_versions:
+                if api.url not in self._versions:
+                    found = await api.look_up("status/buildinfo", {})
+                    said = f"Prometheus {found.get('version', '')}" if isinstance(found, dict) else ""
+                    self._versions[api.url] = said[:100]
         return self._versions[api.url]
 
 

@@ -34,6 +34,7 @@ from collectors.status import CollectorStatus
 from collectors.telling import Teller, Work
 from collectors.times import iso
 from rater.model.interval import Interval, period_of, subtract
+from rater.model.usage import ScopePlan
 
 __all__ = ["Collector"]
 
@@ -156,13 +157,16 @@ class Collector:
             return
         if not named:
             log.warning("the fetcher names no scope at all: those known are kept")
-        for plan in self._roster.due(named, now, self._first_begin(now), self._seat.holds):
-            if not self._seat.holds(plan.scope_id):
-                break
-            await self._usage.plan(plan)
-            self._roster.note(plan, now)
+        plans = self._roster.due(named, now, self._first_begin(now), self._seat.holds)
+        await run_all((partial(self._plan, plan, now) for plan in plans), _TOLD_AT_ONCE)
         if self._seat.turn == turn:  # else not all of them were ours to plan
             self._roster.fetched(now)
+
+    async def _plan(self, plan: ScopePlan, now: int) -> None:
+        """Publishes what is expected of a scope. Raises PublishError."""
+        if self._seat.holds(plan.scope_id):
+            await self._usage.plan(plan)
+            self._roster.note(plan, now)
 
     def _first_begin(self, now: int) -> int:
         """From when on a new scope is expected: since this collector was last up, else `since`, else this period."""
@@ -215,8 +219,10 @@ class Collector:
                 break  # a long backlog must not keep new scopes from being seen; the next round goes on from here
             try:
                 async with self._session(todo, int(now)) as session:
-                    breaker = Breaker()
-                    await run_all((partial(self._ask, session, breaker, work) for work in todo), _UNDER_WAY)
+                    # a session that shares questions bounds them itself: who waits for the same one takes no place
+                    place = nullcontext() if isinstance(session, SharingSession) else self._room
+                    ask = partial(self._ask, session, place, Breaker())
+                    await run_all((partial(ask, work) for work in todo), _UNDER_WAY)
             except SourceAwayError as away:
                 await self._tell(due, todo, str(away))
                 raise
@@ -237,11 +243,13 @@ class Collector:
         finally:
             await session.close()
 
-    async def _ask(self, session: PeriodSession, breaker: Breaker, work: Work) -> None:
+    async def _ask(
+        self, session: PeriodSession, place: AbstractAsyncContextManager[object], breaker: Breaker, work: Work
+    ) -> None:
         """Asks, and publishes the answer or why there is none. Raises SourceAwayError, PublishError."""
         name = work.metric.name
         try:
-            async with self._turn_to_ask(session):
+            async with place:
                 if breaker.is_off or not self._seat.holds(work.scope_id):
                     return
                 given_up = breaker.gives_up(name)
@@ -277,10 +285,6 @@ class Collector:
             raise
         breaker.answered(work.metric.name)
         return answer
-
-    def _turn_to_ask(self, session: PeriodSession) -> AbstractAsyncContextManager[object]:
-        """A session that shares questions bounds them itself: those who wait for the same one take no place."""
-        return nullcontext() if isinstance(session, SharingSession) else self._room
 
     async def _answered(self, work: Work, answer: Answer, started: float) -> None:
         """Publishes an answer, unless the scope has gone to another replica meanwhile. Raises PublishError."""
