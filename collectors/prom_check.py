@@ -27,7 +27,7 @@ from collectors.evidence import Target, interval_of
 from collectors.metrics_yml import Metric
 from collectors.prom_api import Item, PrometheusApi
 from collectors.prom_kinds import declared_type, function_findings, only_rises, rate_finding
-from collectors.promql import PrometheusArgs, among, is_metric_name, names_in, selector
+from collectors.promql import PrometheusArgs, among, is_metric_name, names_in, quoted, selector
 from collectors.settings import CollectorSettings, EvidenceSettings
 from collectors.times import iso
 
@@ -297,7 +297,7 @@ class _Check:
             ]
             items = await self._api.query(f"topk(1, count_over_time({selector(name, matchers)}[{length}s]))", at)
             for item in items:
-                series = [among(label, [value]) for label, value in item.metric.items() if label != "__name__"]
+                series = [among(quoted(label), [value]) for label, value in item.metric.items() if label != "__name__"]
                 found = await self._api.query(f"{selector(name, series)}[{length}s]", at)
                 interval = interval_of(_instants(found))
                 if interval is not None:

@@ -17,6 +17,7 @@ __all__ = [
     "escaped",
     "is_metric_name",
     "names_in",
+    "quoted",
     "read_extra_args",
     "scopes_query",
     "selector",
@@ -31,6 +32,7 @@ _NUMBER = r"[+-]?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?"
 _BEFORE = re.compile(rf"\s*(?:{_NUMBER}\s*[*+/-]\s*)?")
 _AFTER = re.compile(rf"\s*(?:(?:[*/+%^-]|[<>]=?|[=!]=)\s*{_NUMBER}\s*)*")
 _METRIC_NAME = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*")
+_LABEL_NAME = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
 _SPECIAL = re.compile(r"([\\^$.|?*+()\[\]{}\-])")
 
 
@@ -111,6 +113,11 @@ def selector(metric: str, matchers: Iterable[str] = ()) -> str:
     """`metric{a="b",c=~"d|e"}`, the metric alone without matchers."""
     inside = ",".join(matchers)
     return f"{metric}{{{inside}}}" if inside else metric
+
+
+def quoted(label: str) -> str:
+    """A label's name as it stands in a query: since Prometheus 3 it may have any characters, between quotes then."""
+    return label if _LABEL_NAME.fullmatch(label) else f'"{escaped(label)}"'
 
 
 def among(label: str, values: Iterable[str]) -> str:

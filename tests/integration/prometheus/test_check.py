@@ -29,7 +29,7 @@ NOW = int(time.time())
 BEGIN, END = NOW - 12 * HOUR, NOW + HOUR  # some time to come, so that it is fresh however long the tests take
 RETENTION = "3h"
 NODE = {"job": "libvirt", "instance": "node-1"}
-A = {"project_id": "p1", "id": "a", "flavor": "m1"}
+A = {"project_id": "p1", "id": "a", "flavor": "m1", "os": 'the "new" one'}
 GOOD = "{unit: instance, alt_name: instance, groupby: [id, project_id], metadata: [flavor]}"
 RULES = """
 hashmap:
@@ -42,7 +42,7 @@ hashmap:
 
 
 def _series(name: str, labels: dict[str, str], step: int, value: Callable[[int], float]) -> Iterable[str]:
-    matchers = ",".join(f'{key}="{text}"' for key, text in labels.items())
+    matchers = ",".join(f"{key}={json.dumps(text)}" for key, text in labels.items())
     return (f"{name}{{{matchers}}} {value(number)} {at}" for number, at in enumerate(range(BEGIN, END, step)))
 
 
@@ -239,7 +239,7 @@ def test_a_label_that_the_query_makes_is_there(server: LaptopPrometheus, check: 
             "vm: {unit: u, groupby: [idd, project_id]}",
             ("vm", "no-label", "fail"),
             "no series has the label 'idd', so what should be told apart becomes one line; did you mean 'id'? there "
-            "are flavor, id, instance, job, project_id: correct groupby in metrics.yml",
+            "are flavor, id, instance, job, os, project_id: correct groupby in metrics.yml",
         ),
         (
             "volume: {unit: GiB, groupby: [id, project_id]}",

@@ -5,7 +5,16 @@ from __future__ import annotations
 import pytest
 
 from collectors.metrics_yml import Metric, read
-from collectors.promql import PrometheusArgs, among, names_in, read_extra_args, scopes_query, selector, usage_query
+from collectors.promql import (
+    PrometheusArgs,
+    among,
+    names_in,
+    quoted,
+    read_extra_args,
+    scopes_query,
+    selector,
+    usage_query,
+)
 from rater.model.document import DocumentError
 
 
@@ -61,6 +70,10 @@ def test_a_query_of_scopes() -> None:
     assert scopes_query("m", {}, "project_id", 300) == "max(max_over_time(m{}[300s])) by (project_id)"
     found = scopes_query("m", {"a": "x", "b": 'y"'}, "ns", 900)
     assert found == 'max(max_over_time(m{a="x", b="y\\""}[900s])) by (ns)'
+
+
+def test_names_of_labels_that_need_quotes() -> None:
+    assert [quoted(label) for label in ("_a1", "k8s.pod", "1a", 'x"y')] == ["_a1", '"k8s.pod"', '"1a"', '"x\\"y"']
 
 
 def test_matchers() -> None:
