@@ -33,6 +33,7 @@ __all__ = [
     "Sampled",
     "SourceFacts",
     "Verdict",
+    "clock_findings",
     "retention_findings",
     "sample_findings",
     "start_remarks",
@@ -47,6 +48,7 @@ Advance: TypeAlias = Callable[[int, int], None]
 
 _SHOWN = 12  # labels or scopes that a text names
 _MANY_POINTS = 500_000  # of one metric in one period: a hundred million lines in nine days
+_WARN_AHEAD, _FAIL_AHEAD = 5.0, 60.0  # seconds; a period is asked for two minutes after its end at the earliest
 _KEEP_MORE = "keep more there, or lower engine.wait_periods or engine.late_horizon_periods"
 _CATCH_UP = 7 * 86400  # a collector that was down for a week should still find what it missed
 
@@ -234,6 +236,17 @@ def retention_findings(
         )
         return [Finding(Code.RETENTION, "warn", what, "keep at least a week more than wait and late horizon")]
     return []
+
+
+def clock_findings(where: str, ahead: float | None) -> list[Finding]:
+    """Whether a source's clock is near ours, as far as that is known; `ahead` in seconds."""
+    if ahead is None or abs(ahead) <= _WARN_AHEAD:
+        return []
+    what = f"the clock of {where} is {abs(ahead):.0f} s {'ahead of' if ahead > 0 else 'behind'} ours"
+    level: Literal["warn", "fail"] = "fail" if abs(ahead) > _FAIL_AHEAD else "warn"
+    return [
+        Finding(Code.CLOCK, level, f"{what}, so usage falls into wrong periods", "let both follow NTP", passing=True)
+    ]
 
 
 class Judge:

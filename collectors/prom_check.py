@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Awaitable, Iterable, Sequence
 from functools import partial
-from typing import Literal, TypeVar
+from typing import TypeVar
 
 from collectors.bounded import run_all
 from collectors.checking import (
@@ -19,6 +19,7 @@ from collectors.checking import (
     Kind,
     MetricFacts,
     SourceFacts,
+    clock_findings,
     retention_findings,
     worst,
 )
@@ -44,7 +45,6 @@ _SHOWN = 5
 _STEP = 60
 _LONG_AGO = 90 * 86400  # how far back the last sample of a metric that has none any more is looked for
 _COARSE = 6 * 3600
-_WARN_AHEAD, _FAIL_AHEAD = 5.0, 60.0  # seconds; a period is asked for two minutes after its end at the earliest
 
 
 async def examine(
@@ -156,7 +156,7 @@ class _Check:
         retention = await self._try("retention", self._retention(reach_seconds), findings)
         ahead = self._api.clock_ahead
         findings += retention_findings(self._api.url, retention, reach_seconds)
-        findings += _clock_findings(self._api.url, ahead)
+        findings += clock_findings(self._api.url, ahead)
         if self._completeness.mode == "off":
             what = "no evidence is asked for (collect.completeness.mode off), so all coverage is weak"
             findings.append(Finding(Code.WEAK, "warn", what, "set it to strict"))
@@ -393,16 +393,6 @@ class _Check:
         changes = await self._api.query(f"sum(changes({name}{window}))", at)
         falls = await self._api.query(f"sum(resets({name}{window}))", at)
         return _number(changes), _number(falls)
-
-
-def _clock_findings(where: str, ahead: float | None) -> list[Finding]:
-    if ahead is None or abs(ahead) <= _WARN_AHEAD:
-        return []
-    what = f"the clock of {where} is {abs(ahead):.0f} s {'ahead of' if ahead > 0 else 'behind'} ours"
-    level: Literal["warn", "fail"] = "fail" if abs(ahead) > _FAIL_AHEAD else "warn"
-    return [
-        Finding(Code.CLOCK, level, f"{what}, so usage falls into wrong periods", "let both follow NTP", passing=True)
-    ]
 
 
 def _number(items: Sequence[Item]) -> float:

@@ -17,6 +17,7 @@ from collectors.checking import (
     Judge,
     MetricFacts,
     SourceFacts,
+    clock_findings,
     retention_findings,
     start_remarks,
     worst,
@@ -121,6 +122,17 @@ def test_a_million_lines_are_told() -> None:
 )
 def test_retention_covers_wait_and_a_week_of_catching_up(kept: int | None, found: list[tuple[str, str]]) -> None:
     assert [(one.code.value, one.level) for one in retention_findings("here", kept, 7200)] == found
+
+
+@pytest.mark.parametrize(
+    ("ahead", "level"),
+    [(None, ""), (0.4, ""), (-5.0, ""), (5.1, "warn"), (-60.0, "warn"), (60.1, "fail"), (-61, "fail")],
+)
+def test_clocks_that_differ_put_usage_into_wrong_periods(ahead: float | None, level: str) -> None:
+    found = clock_findings("here", ahead)
+
+    assert [one.level for one in found] == [level] * bool(level)
+    assert all(one.passing and ("behind" in one.what) is ((ahead or 0) < 0) for one in found)
 
 
 # --- counter or gauge

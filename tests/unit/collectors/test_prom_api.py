@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
+from email.utils import formatdate
 from pathlib import Path
 from typing import Any
 
@@ -320,6 +322,27 @@ async def test_look_up_says_none_where_the_server_has_no_such_thing(served: Serv
         await api.close()
 
     assert found == [{"a": 1}, None, None, None]
+
+
+async def test_a_clock_is_compared_by_the_date_of_answers(served: Served) -> None:
+    ahead: list[float | None] = []
+    api = PrometheusApi(PrometheusSettings(url=served.url), concurrency=2)
+    try:
+        for date in (formatdate(time.time() + 120, usegmt=True), "yesterday"):
+
+            async def dated(request: web.Request, date: str = date) -> web.StreamResponse:
+                return web.json_response({"status": "success", "data": VECTOR}, headers={"Date": date})
+
+            served.answer = dated
+            await api.query("up", 1_767_225_600)
+            ahead.append(api.clock_ahead)
+    finally:
+        await api.close()
+
+    first, second = ahead
+    assert first is not None
+    assert 110 < first <= 121
+    assert second is None
 
 
 async def test_scopes_are_the_values_of_a_label(served: Served) -> None:
