@@ -23,3 +23,10 @@ def keystone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KeystoneServe
     """The Keystone that all tests share: give projects and users names of your own."""
     with KeystoneServer(tmp_path_factory.mktemp("keystone") / "server") as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def gnocchi_behind_keystone(gnocchi: GnocchiServer, keystone: KeystoneServer) -> Iterator[str]:
+    """The URL of a second API of `gnocchi`, which wants a token of `keystone` and is in its catalogue as `metric`."""
+    with gnocchi.behind(keystone) as url:
+        yield url

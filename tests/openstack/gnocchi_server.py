@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 from tests.openstack.asking import RefusedError
 from tests.openstack.gnocchi_client import GnocchiClient
+from tests.openstack.keystone_client import PASSWORD
+from tests.openstack.keystone_server import KeystoneServer
 from tests.openstack.postgres import Postgres
 from tests.openstack.processes import ROOT, Process, call
 
@@ -65,6 +68,32 @@ class GnocchiServer:
             command = [BIN / "gnocchi-metricd", "--config-file", self._config]
             self._metricd = Process(command, self.directory / "metricd.log", environment=_environment())
 
+    @contextmanager
+    def behind(self, keystone: KeystoneServer) -> Iterator[str]:
+        """The URL of a second API over the same data, which asks Keystone who we are, and is in its catalogue.
+
+        It is a service of type `metric` there; users with the role admin see everything.
+        """
+        config = self._config.with_name("behind-keystone.conf")
+        paste = config.with_suffix(".ini")
+        filters = next((BIN.parent / "lib").glob("python*/site-packages/gnocchi/rest/api-paste.ini")).read_text()
+        # Without this line the filter looks for its settings elsewhere, and each request ends with status 500.
+        use = "use = egg:keystonemiddleware#auth_token\n"
+        assert use in filters
+        paste.write_text(filters.replace(use, f"{use}oslo_config_file = {config}\n"))
+        config.write_text(
+            self._config.read_text().replace("auth_mode = basic", f"auth_mode = keystone\npaste_config = {paste}")
+            + f"[keystone_authtoken]\nauth_type = password\nauth_url = {keystone.url}\nusername = admin\n"
+            + f"password = {PASSWORD}\nproject_name = admin\nuser_domain_id = default\nproject_domain_id = default\n"
+        )
+        api, log = self._api_of(config)
+        try:
+            url = _listening(api, log)
+            keystone.client.service("metric", "gnocchi", {"internal": url, "public": url})
+            yield url
+        finally:
+            api.stop()
+
     def stop(self) -> None:
         """End all its processes; its data are gone."""
         self.stop_metricd()
@@ -80,14 +109,15 @@ class GnocchiServer:
         call(
             [BIN / "gnocchi-upgrade", "--config-file", self._config, "--sacks-number", "8"], environment=_environment()
         )
-        log = self.directory / "api.log"
-        self._api = Process([BIN / "python", _API, self._config, self._clock], log, environment=_environment())
+        self._api, log = self._api_of(self._config)
         self.start_metricd()
-        self._api.until(lambda: _LISTENING.search(log.read_text(errors="replace")) is not None)
-        found = _LISTENING.search(log.read_text(errors="replace"))
-        assert found is not None
-        self.url = f"http://127.0.0.1:{found[1]}"
+        self.url = _listening(self._api, log)
         self._api.until(self._tells_its_status)
+
+    def _api_of(self, config: Path) -> tuple[Process, Path]:
+        """An API with that configuration, and its log."""
+        log = config.with_suffix(".api.log")
+        return Process([BIN / "python", _API, config, self._clock], log, environment=_environment()), log
 
     def _tells_its_status(self) -> bool:
         try:
@@ -116,6 +146,14 @@ class GnocchiServer:
             for line in (f"[{name}]", *(f"{key} = {value}" for key, value in values.items()))
         ]
         return "\n".join([*written, ""])
+
+
+def _listening(api: Process, log: Path) -> str:
+    """Where an API listens, once it does."""
+    api.until(lambda: _LISTENING.search(log.read_text(errors="replace")) is not None)
+    found = _LISTENING.search(log.read_text(errors="replace"))
+    assert found is not None
+    return f"http://127.0.0.1:{found[1]}"
 
 
 def _environment() -> dict[str, str]:

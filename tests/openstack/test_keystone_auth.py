@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from yarl import URL
 
 from collectors.errors import SourceAwayError
 from collectors.keystone_auth import KeystoneLogin
@@ -101,19 +102,33 @@ async def test_a_wrong_secret_is_no_token(keystone: KeystoneServer, member: Memb
 async def test_the_catalogue_names_services(keystone: KeystoneServer, member: Member) -> None:
     # given a service in two regions
     client = keystone.client
-    client.service("metric", "gnocchi", {"internal": "http://in:8041", "public": "https://out/metric/"})
+    client.service("billing", "b", {"internal": "http://in:1", "public": "https://out/b/"})
     client.region("RegionTwo")
-    client.service("metric", "gnocchi", {"public": "https://two/metric"}, region="RegionTwo")
+    client.service("billing", "b", {"public": "https://two/b"}, region="RegionTwo")
 
     # then it is found by type, interface and, where that is needed, region
     http = Http(RestConnection(), "collect.rest")
     login = KeystoneLogin(member.by_credential, http, "collect.rest.auth.keystone")
     try:
-        assert await login.endpoint("metric", "internal") == "http://in:8041"
-        assert await login.endpoint("metric", "public", "RegionTwo") == "https://two/metric"
+        assert await login.endpoint("billing", "internal") == "http://in:1"
+        assert await login.endpoint("billing", "public", "RegionTwo") == "https://two/b"
         with pytest.raises(SourceAwayError, match="more than one public endpoint"):
-            await login.endpoint("metric", "public")
+            await login.endpoint("billing", "public")
         with pytest.raises(SourceAwayError, match="has no admin endpoint"):
-            await login.endpoint("metric", "admin")
+            await login.endpoint("billing", "admin")
+    finally:
+        await http.close()
+
+
+async def test_a_token_opens_gnocchi(keystone: KeystoneServer, member: Member, gnocchi_behind_keystone: str) -> None:
+    """A service that asks Keystone about each token, as those of OpenStack do, found in the catalogue."""
+    http = Http(RestConnection(), "collect.rest")
+    login = KeystoneLogin(member.by_password, http, "collect.rest.auth.keystone")
+    try:
+        found = await login.endpoint("metric", "internal", "RegionOne")
+        assert found == gnocchi_behind_keystone
+        url = URL(found + "/v1/archive_policy")
+        assert (await http.ask("GET", url, {}, 1_000_000)).status == 401
+        assert (await http.ask_as(login, "GET", url, {}, 1_000_000)).status == 200
     finally:
         await http.close()
