@@ -18,7 +18,7 @@ export PATH := $(PATH):$(CURDIR)/.cache/prometheus/bin
 .DEFAULT_GOAL := help
 .PHONY: help demo test lint format types imports schemas schemas-check unit integration conformance \
 	conformance-long openstack sim sim-long chaos chaos-long e2e month bench bench-checkpoint bench-collect bench-publish bench-rating bench-replay bench-rules bench-scripts mutants mutants-rating \
-	kafka tools lock lock-cloudkitty lock-gnocchi lock-keystone lock-moto clean .venv check-python
+	kafka tools lock lock-aetos lock-cloudkitty lock-gnocchi lock-keystone lock-moto clean .venv check-python
 
 help:  ## Lists the targets
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z0-9.-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -129,13 +129,14 @@ mutants-rating: .venv  ## Plants some thousand faults in rater/rating, one at a 
 kafka: .venv  ## Runs the laptop Kafka on 127.0.0.1 until Ctrl-C
 	@$(BIN)/python -m deploy.local.kafka $(ARGS)
 
-tools: .venv  ## Fetches what the tests start: Kafka, Prometheus, PostgreSQL, CloudKitty, Gnocchi, Keystone, moto
+tools: .venv  ## Fetches what the tests start: Kafka, Prometheus, PostgreSQL, CloudKitty, Gnocchi, Keystone, Aetos, moto
 	@$(BIN)/python -c "from deploy.local.kafka import install; print('Kafka:', install().name)"
 	@$(BIN)/python scripts/prometheus.py
 	@$(BIN)/python scripts/side_venv.py CloudKitty .cache/cloudkitty tests/conformance/cloudkitty.lock
 	@$(BIN)/python scripts/postgresql.py
 	@$(BIN)/python scripts/side_venv.py Gnocchi .cache/gnocchi tests/openstack/gnocchi.lock
 	@$(BIN)/python scripts/side_venv.py Keystone .cache/keystone tests/openstack/keystone.lock
+	@$(BIN)/python scripts/side_venv.py Aetos .cache/aetos tests/openstack/aetos.lock
 	@$(BIN)/python scripts/side_venv.py moto .cache/moto tests/integration/s3/moto.lock
 
 lock: .venv  ## Writes the lock files anew after a change of pyproject.toml (UPGRADE=1 takes newer versions)
@@ -145,6 +146,9 @@ lock: .venv  ## Writes the lock files anew after a change of pyproject.toml (UPG
 
 lock-cloudkitty: .venv  ## Writes the lock file of the CloudKitty that the tests compare with anew (UPGRADE=1 as above)
 	$(subst pyproject.toml,tests/conformance/cloudkitty.in,$(UV_COMPILE)) --output-file tests/conformance/cloudkitty.lock
+
+lock-aetos: .venv  ## Writes the lock file of the Aetos that the tests start anew (UPGRADE=1 as above)
+	$(subst pyproject.toml,tests/openstack/aetos.in,$(UV_COMPILE)) --output-file tests/openstack/aetos.lock
 
 lock-gnocchi: .venv  ## Writes the lock file of the Gnocchi that the tests start anew (UPGRADE=1 as above)
 	$(subst pyproject.toml,tests/openstack/gnocchi.in,$(UV_COMPILE)) --output-file tests/openstack/gnocchi.lock

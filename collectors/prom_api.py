@@ -118,7 +118,7 @@ class PrometheusApi:
 
     async def look_up(self, path: str, parameters: dict[str, str]) -> Any:
         """`data` of another endpoint; None if this server has no such endpoint or refuses it. Raises SourceError."""
-        status, body = await self._fetch("GET", path, parameters)
+        status, body = await self._fetch("GET", path, parameters, may_be_refused=True)
         if status != 200:
             return None
         try:
@@ -135,15 +135,20 @@ class PrometheusApi:
         status, body = await self._fetch(method, path, parameters)
         return _whole_answer(status, body, parameters["query"])
 
-    async def _fetch(self, method: str, path: str, parameters: dict[str, str]) -> tuple[int, bytes]:
-        """Status and body of an answer, after credentials were renewed once if they were refused."""
+    async def _fetch(
+        self, method: str, path: str, parameters: dict[str, str], *, may_be_refused: bool = False
+    ) -> tuple[int, bytes]:
+        """Status and body of an answer, after credentials were renewed once if they were refused.
+
+        `may_be_refused`: that this endpoint is forbidden (403) does not mean that nothing can be asked.
+        """
         credentials = self._access.credentials
         sent = await credentials.headers()
         self.url = await self._access.address(self._given)
         found = await self._fetch_once(method, path, parameters, sent)
         if found[0] == 401 and credentials.forget(sent):
             found = await self._fetch_once(method, path, parameters, await credentials.headers())
-        if found[0] in (401, 403):
+        if found[0] in (401, 403) and not (found[0] == 403 and may_be_refused):
             raise SourceAwayError(f"Prometheus at {self.url} refuses us (status {found[0]}): {self._access.advice}")
         return found
 

@@ -315,13 +315,14 @@ async def test_look_up_says_none_where_the_server_has_no_such_thing(served: Serv
     api = PrometheusApi(PrometheusSettings(url=served.url), concurrency=2)
     found = []
     try:
-        for body, status in (({"status": "success", "data": {"a": 1}}, 200), (b"no", 404), (b"<", 200), ({}, 200)):
+        answers = [({"status": "success", "data": {"a": 1}}, 200), (b"no", 404), (b"no", 403), (b"<", 200), ({}, 200)]
+        for body, status in answers:
             served.says(body, status)
             found.append(await api.look_up("status/x", {}))
     finally:
         await api.close()
 
-    assert found == [{"a": 1}, None, None, None]
+    assert found == [{"a": 1}, None, None, None, None]
 
 
 async def test_a_clock_is_compared_by_the_date_of_answers(served: Served) -> None:
