@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Mapping, Sequence
+from math import isinf
 
 from collectors.bounded import remembered
+from collectors.checking import Advance, Judge, SourceFacts, start_remarks
 from collectors.errors import SettingsError
 from collectors.gnocchi_api import GnocchiApi
 from collectors.gnocchi_args import GnocchiArgs, read_extra_args
+from collectors.gnocchi_check import examine, kept_for
 from collectors.gnocchi_evidence import GnocchiEvidence, PolicyBook
 from collectors.gnocchi_items import Item, Key, Reading
 from collectors.gnocchi_labels import Metadata
@@ -25,8 +27,6 @@ from rater.model.labels import Labels
 from rater.model.usage import QuarantinedItem, Sample, Series
 
 __all__ = ["Factory", "GnocchiSource"]
-
-log = logging.getLogger(__name__)
 
 
 class GnocchiSource:
@@ -64,12 +64,23 @@ class GnocchiSource:
         await self.api.close()
 
     async def check(self, now: int, reach_seconds: int) -> list[str]:
-        """Whether what is billed is there, in an archive policy that fits. Raises UnfitSourceError, SourceError."""
-        return []
+        """Whether what is billed is there, in archive policies that fit, and is kept.
+
+        Returns remarks. Raises UnfitSourceError with everything that is wrong, SourceError if it cannot be asked.
+        """
+        facts = await self.examine(now, reach_seconds, lambda _done, _total: None, deep=False)
+        return start_remarks(Judge(self._settings, self._metrics, self._period).findings(facts))
+
+    async def examine(self, now: int, reach_seconds: int, advance: Advance, *, deep: bool) -> SourceFacts:
+        """What Gnocchi says of itself and of each metric. An `ExaminedSource`."""
+        return await examine(
+            self.api, self._book, self._settings, self._metrics, self._period, now, reach_seconds, advance
+        )
 
     async def oldest(self, now: int) -> int:
-        """The instant from which on any archive policy keeps what the metrics need; 0 if that is for ever."""
-        return 0
+        """The instant from which on some archive policy keeps what a metric needs; 0 if that has no end."""
+        kept = kept_for((await self.api.policies()).values(), self._metrics)
+        return max(0, now - int(kept)) if kept and not isinf(kept) else 0
 
     def session(self, period: Interval, now: int) -> PeriodSession:
         """A session for a period that is over."""

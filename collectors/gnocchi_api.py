@@ -71,6 +71,8 @@ class GnocchiApi:
         self._http = Http(connection, KEY)
         self._credentials, self._login = _credentials(settings.auth, self._http)
         self._room = asyncio.Semaphore(concurrency)
+        self.date = ""
+        """What time the server had at its last answer, as it says it."""
 
     async def close(self) -> None:
         """Close the connections."""
@@ -178,6 +180,7 @@ class GnocchiApi:
             headers = {"Accept": "application/json", **proof}
             async with self._room:
                 reply = await self._http.ask(method, asked, headers, self._settings.max_answer_bytes, json=body)
+            self.date = reply.headers.get("date", "")
             if reply.status == 401 and not is_last and self._credentials.forget(proof):
                 continue
             break
@@ -210,12 +213,21 @@ def _credentials(auth: GnocchiAuth, http: Http) -> tuple[Credentials, KeystoneLo
 def _read(reply: Reply, form: type[T], path: str) -> T:
     """The body of a reply with status 200. Raises SourceError for any other, and for what cannot be read."""
     if reply.status != 200:
-        said = " ".join(reply.body[:2000].decode(errors="replace").split())
-        raise SourceError(f"Gnocchi answered status {reply.status} to {path}: {said[:500]}")
+        raise SourceError(f"Gnocchi answered status {reply.status} to {path}: {_said(reply.body)}")
     try:
         return msgspec.json.decode(reply.body, type=form)
     except (msgspec.DecodeError, UnicodeDecodeError) as fault:
         raise SourceError(f"Gnocchi's answer to {path} cannot be read: {fault}") from None
+
+
+def _said(body: bytes) -> str:
+    """The reason in an answer that is none, which Gnocchi shows in several forms."""
+    try:
+        found: Any = msgspec.json.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        found = None
+    text = str(found.get("description", found)) if isinstance(found, dict) else body[:2000].decode(errors="replace")
+    return " ".join(text.split())[:500]
 
 
 def _search_path(resource_type: str) -> str:

@@ -15,7 +15,7 @@ from collectors.evidence import MetricEvidence
 from collectors.gnocchi_answer import Policy
 from collectors.gnocchi_api import GnocchiApi, Row
 from collectors.gnocchi_args import GnocchiArgs, needed_methods
-from collectors.gnocchi_darkness import DEFAULT_INTERVAL, off_spans, pace_of
+from collectors.gnocchi_darkness import DEFAULT_INTERVAL, Pace, off_spans, pace_of
 from collectors.gnocchi_judgement import Judged, Measured, Watched, judge, seen_span
 from collectors.gnocchi_resources import Resource, life_search, resources_of, whole_search
 from collectors.metrics_yml import Metric
@@ -122,8 +122,8 @@ class GnocchiEvidence:
         await asyncio.shield(self._backlog)
         living = [one for one in await self.resources(args.resource_type) if one.metric_ids(metric.metric)]
         watched = await self._watched(living, metric.metric, settings)
-        paces = [found.pace.interval for one in watched for found in one.proof]
-        self._check_age(max(paces, default=float(settings.interval or DEFAULT_INTERVAL)))
+        paces = (found.pace for one in watched for found in one.proof)
+        self._check_age(max(map(self._wait_of, paces), default=float(settings.interval or DEFAULT_INTERVAL)))
         state = settings.state
         by_attribute = (state.attribute, state.off) if state is not None and state.attribute else None
         methods = needed_methods(metric.metric, args)
@@ -131,9 +131,15 @@ class GnocchiEvidence:
 
     def _check_age(self, interval: float) -> None:
         """Some time has to pass after the end of a period: measures come, and metricd takes them in."""
-        settle = self._settings.settle if self._settings.settle is not None else SETTLE + 2 * interval
+        length = self._period.end - self._period.begin
+        settle = self._settings.settle if self._settings.settle is not None else min(SETTLE + 2 * interval, length)
         if self._now < self._period.end + settle:
             raise NotSettledError(f"the period is over for less than {settle:g} s")
+
+    def _wait_of(self, pace: Pace) -> float:
+        """An interval to wait for; granules as long as the period do not tell how often is measured."""
+        coarse = pace.granularity >= self._period.end - self._period.begin
+        return DEFAULT_INTERVAL if coarse else pace.interval
 
     # --- points
 

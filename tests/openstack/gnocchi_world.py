@@ -12,6 +12,7 @@ import msgspec
 
 from collectors.errors import SourceError
 from collectors.gnocchi import Factory, GnocchiSource
+from collectors.gnocchi_fetcher import GnocchiFetcher
 from collectors.metrics_yml import read
 from collectors.settings import CollectorSettings
 from collectors.source import Answer, SharingSession, SourceContext
@@ -134,3 +135,13 @@ async def ask(
     finally:
         await session.close()
         await source.close()
+
+
+async def fetch(url: str, kinds: list[str], now: int, since: int, attribute: str = "") -> set[str]:
+    """The scopes that the fetcher finds."""
+    settings = settings_of(url, gnocchi_fetcher={"resource_types": kinds, "scope_attribute": attribute})
+    fetcher = GnocchiFetcher(SourceContext(settings, HOUR))
+    try:
+        return await fetcher.fetch(now, since)
+    finally:
+        await fetcher.close()

@@ -9,7 +9,7 @@ import pytest
 
 from collectors.errors import NotSettledError
 from tests.openstack.gnocchi_server import GnocchiServer
-from tests.openstack.gnocchi_world import HOUR, LATER, STEP, Cloud, T, ask
+from tests.openstack.gnocchi_world import HOUR, LATER, STEP, Cloud, T, ask, fetch
 
 WHOLE = [(0, HOUR)]
 YML = """
@@ -218,8 +218,12 @@ async def test_lists_of_many_pages_are_read_to_their_end(tmp_path: Any) -> None:
             made.measure(name, "cpu", T - HOUR, T + 2 * HOUR, without=[(T + 1200, T + 3000)] if name == "vm7" else ())
         made.send()
 
+        for number in range(11):
+            made.add(f"other{number}", f"o{number % 6}", {}, flavor="s")
+
         asked = await ask(own.url, YML.format(kind=made.kind), ["p1"], now=LATER)
 
         assert "8 of 8 resources" in asked.of("p1", "hour").note
         assert asked.covers("p1", "hour") == [(0, 1200), (3000, 3600)]
         assert len(asked.of("p1", "hour").samples) == 16
+        assert await fetch(own.url, [made.kind], LATER, LATER) == {"p1", *(f"o{number}" for number in range(6))}
