@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from rater.cloudkitty.keystone_conf import keystone_fetcher
+from rater.cloudkitty.keystone_conf import aetos, keystone_fetcher
 from rater.model.errors import RaterError
 
 __all__ = ["CollectImport", "ConfError", "collect_settings"]
@@ -39,7 +39,7 @@ def collect_settings(text: str, name: str) -> CollectImport:
     notes: list[str] = []
     source = conf.get("collect", "collector", fallback="gnocchi")
     collect: dict[str, Any] = {
-        "source": source,
+        "source": "prometheus" if source == "aetos" else source,
         "scope_key": conf.get("collect", "scope_key", fallback="project_id"),
         "numbers": "cloudkitty",
     }
@@ -48,6 +48,8 @@ def collect_settings(text: str, name: str) -> CollectImport:
         collect["skip_datapoints_expression"] = skip
     if source == "prometheus":
         collect["prometheus"] = _prometheus(conf, notes)
+    elif source == "aetos":
+        collect["prometheus"] = aetos(conf, notes)
     elif conf.has_section(f"collector_{source}"):
         notes.append(f"[collector_{source}] was not taken over: see what source {source} wants to know")
     collect |= _fetcher(conf, notes)

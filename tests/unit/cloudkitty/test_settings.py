@@ -10,6 +10,7 @@ from click.testing import CliRunner
 
 from collectors.keystone_settings import KeystoneFetcherSettings
 from collectors.rest_settings import RestKeystone
+from collectors.settings import PrometheusKeystone, PrometheusSettings
 from rater.cli.import_settings import import_settings
 from rater.cloudkitty.settings import ConfError, collect_settings
 from rater.config import load_config
@@ -132,6 +133,38 @@ def test_who_asks_keystone(tmp_path: Path) -> None:
     assert "hunter2" not in done.output
     for told in ("password of cloudkitty", "project_domain_id 7c1d", "insecure was not taken over"):
         assert told in done.stderr
+
+
+def test_aetos_is_the_prometheus_of_a_catalogue(tmp_path: Path) -> None:
+    conf = """
+[collect]
+collector = aetos
+[collector_aetos]
+auth_url = https://keystone:5000
+username = cloudkitty
+password = hunter2
+project_name = service
+region_name = RegionTwo
+interface = internal
+cafile = /etc/ssl/ca.pem
+"""
+    (tmp_path / "cloudkitty.conf").write_text(conf)
+    done = CliRunner().invoke(import_settings, [str(tmp_path / "cloudkitty.conf")])
+    (tmp_path / "rater.yaml").write_text(done.stdout.replace("/etc/cloudkitty/metrics.yml", "metrics.yml"))
+    (tmp_path / "metrics.yml").write_text("metrics: {cpu: {unit: u}}")
+
+    found = load_config(tmp_path / "rater.yaml", {}).settings.collect
+    assert found is not None
+    password = str(tmp_path / "keystone.password")
+    asked = PrometheusKeystone(
+        "https://keystone:5000/v3", "cloudkitty", password, project="service", interface="internal", region="RegionTwo"
+    )
+    assert (found.source, found.prometheus) == (
+        "prometheus",
+        PrometheusSettings(keystone=asked, ca_file="/etc/ssl/ca.pem"),
+    )
+    assert "hunter2" not in done.output
+    assert "password of cloudkitty for Keystone was not taken over" in done.stderr
 
 
 def test_other_ways_to_ask_keystone() -> None:
