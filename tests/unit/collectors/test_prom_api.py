@@ -84,6 +84,23 @@ async def test_a_whole_answer(served: Served) -> None:
     assert headers["X-Scope-OrgID"] == "t1"
 
 
+async def test_the_tenant_goes_with_each_question_and_parameters_with_each_query(served: Served) -> None:
+    settings = PrometheusSettings(
+        url=served.url, headers={"X-Scope-OrgID": "t1"}, parameters={"partial_response": "false"}
+    )
+    api = PrometheusApi(settings, concurrency=2)
+    try:
+        await api.query("up", 0)
+        await api.query("u" * 3000, 0)
+        await api.query_range("up", 0, 60, 60)
+        await api.look_up("status/buildinfo", {})
+    finally:
+        await api.close()
+
+    assert [asked[3].get("X-Scope-OrgID") for asked in served.asked] == ["t1"] * 4
+    assert [asked[2].get("partial_response") for asked in served.asked] == ["false"] * 3 + [None]
+
+
 async def test_a_range_and_a_long_query(served: Served) -> None:
     served.says(
         {"status": "success", "data": {"resultType": "matrix", "result": [{"metric": {}, "values": [[1, "2"]]}]}}
@@ -193,6 +210,8 @@ async def test_aetos_is_asked_nothing_but_queries(served: Served, tmp_path: Path
         ({"error_message": "not found"}, 404, "status 404, 'not found'"),
         ({"status": "success", "data": VECTOR}, 206, "status 206"),
         ({"status": "success", "data": VECTOR, "warnings": ["store down"]}, 200, "with a warning, 'store down'"),
+        ({"status": "success", "data": VECTOR, "warnings": ["PromQL info: x", "store down"]}, 200, "'store down'"),
+        ({"status": "success", "data": VECTOR, "warnings": ["PromQL warning: mixed"]}, 200, "'PromQL warning: mixed'"),
         ({"status": "success", "data": VECTOR, "isPartial": True}, 200, "a partial answer"),
         (b"<html>", 200, "no JSON of its kind"),
         (b"", 200, "no JSON of its kind"),
