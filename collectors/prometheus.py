@@ -83,8 +83,8 @@ class PrometheusSource:
             async with self._asking_versions:
                 if api.url not in self._versions:
                     found = await api.look_up("status/buildinfo", {})
-                    said = f"Prometheus {found.get('version', '')}" if isinstance(found, dict) else ""
-                    self._versions[api.url] = said[:100]
+                    version = found.get("version") if isinstance(found, dict) else None
+                    self._versions[api.url] = f"Prometheus {version}"[:100] if version else ""
         return self._versions[api.url]
 
 
