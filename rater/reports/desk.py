@@ -31,6 +31,7 @@ from rater.reports.requests import (
     UsageRequest,
 )
 from rater.reports.view import View
+from rater.store import Choice, PointsRequest, SumsRequest
 
 __all__ = ["serve_desk"]
 
@@ -123,6 +124,10 @@ def _application(view: View, threads: Executor) -> web.Application:
         ("frame_at", RevisionRequest, lambda asked, out: _rows(filter(None, [view.frame_at(asked)]), out)),
         ("lines_at", RevisionRequest, lambda asked, out: _rows(view.lines_at(asked), out)),
         ("scopes", type(None), lambda _, out: _rows(view.scopes(), out)),
+        ("sums", SumsRequest, lambda asked, out: _rows([view.sums(asked)], out)),
+        ("point_page", PointsRequest, lambda asked, out: _rows([view.point_page(asked)], out)),
+        ("points", Choice, lambda chosen, out: _rows(view.points(chosen), out)),
+        ("scope_states", type(None), lambda _, out: _rows(view.scope_states(), out)),
         ("audit/months", AuditRequest, lambda asked, out: _rows(view.audit_months(asked), out)),
         ("audit/frames", UsageRequest, lambda asked, out: _rows(view.audit_frames(asked), out)),
         ("audit/lines", UsageRequest, lambda asked, out: _rows(view.audit_lines(asked), out)),

@@ -23,14 +23,21 @@ from rater.reports.requests import (
 )
 from rater.store import (
     BatchNumber,
+    Choice,
     FrameRow,
     GapRow,
     LineRow,
+    PointPage,
+    PointRow,
+    PointsRequest,
     Progress,
     ReworkRow,
     ScopeRow,
+    ScopeStateRow,
     StoreError,
     StoreUnavailableError,
+    SumPage,
+    SumsRequest,
     UsageRow,
 )
 from rater.store.audit import AuditMonth, RawFrame, RawUsage, RuleText
@@ -113,6 +120,22 @@ class RemoteView:
         """Scopes that have frames."""
         return list(self._rows("scopes", None, ScopeRow))
 
+    def sums(self, request: SumsRequest) -> SumPage:
+        """Sums of quantities and prices by groups."""
+        return self._one("sums", request, SumPage)
+
+    def point_page(self, request: PointsRequest) -> PointPage:
+        """Points by period and scope, a part of them."""
+        return self._one("point_page", request, PointPage)
+
+    def points(self, choice: Choice) -> Iterator[PointRow]:
+        """Points by period and scope, all of them."""
+        return self._rows("points", choice, PointRow)
+
+    def scope_states(self) -> list[ScopeStateRow]:
+        """How far each scope is rated."""
+        return list(self._rows("scope_states", None, ScopeStateRow))
+
     def audit_months(self, request: AuditRequest) -> list[AuditMonth]:
         """What an audit has to look at, by scope and month."""
         return list(self._rows("audit/months", request, AuditMonth))
@@ -138,6 +161,11 @@ class RemoteView:
         with self._ask("export", request) as answer:
             while chunk := self._read(answer):
                 target.write(chunk)
+
+    def _one(self, what: str, request: msgspec.Struct, kind: type[T]) -> T:
+        for row in self._rows(what, request, kind):
+            return row
+        raise StoreUnavailableError("the process that holds the store broke off: its log says why, ask again")
 
     def _rows(self, what: str, selection: msgspec.Struct | None, kind: type[T]) -> Iterator[T]:
         decode = msgspec.json.Decoder(kind).decode

@@ -26,26 +26,37 @@ from rater.reports.requests import (
 from rater.reports.statement import Report, compute
 from rater.store import (
     BatchNumber,
+    Choice,
     EmbeddedTarget,
     FrameRow,
     GapRow,
     LineRow,
+    PointPage,
+    PointRow,
+    PointsRequest,
     Progress,
     ReworkRow,
     ScopeRow,
+    ScopeStateRow,
     Store,
     StoreLockedError,
     StoreSettings,
     StoreUnavailableError,
+    SumPage,
+    SumsRequest,
     UsageRow,
     frame_at,
     frames,
     gaps,
     lines,
     lines_at,
+    point_page,
+    points,
     reused_numbers,
     reworks,
+    scope_states,
     scopes,
+    sums,
     usage,
     write_export,
 )
@@ -96,6 +107,18 @@ class View(Protocol):
 
     def scopes(self) -> list[ScopeRow]:
         """Scopes that have frames."""
+
+    def sums(self, request: SumsRequest) -> SumPage:
+        """Sums of quantities and prices by groups."""
+
+    def point_page(self, request: PointsRequest) -> PointPage:
+        """Points by period and scope, a part of them."""
+
+    def points(self, choice: Choice) -> Iterator[PointRow]:
+        """Points by period and scope, all of them."""
+
+    def scope_states(self) -> list[ScopeStateRow]:
+        """How far each scope is rated."""
 
     def audit_months(self, request: AuditRequest) -> list[AuditMonth]:
         """What an audit has to look at, by scope and month."""
@@ -157,6 +180,22 @@ class StoreView:
     def scopes(self) -> list[ScopeRow]:
         """Scopes that have frames."""
         return scopes(self._store)
+
+    def sums(self, request: SumsRequest) -> SumPage:
+        """Sums of quantities and prices by groups."""
+        return sums(self._store, request)
+
+    def point_page(self, request: PointsRequest) -> PointPage:
+        """Points by period and scope, a part of them."""
+        return point_page(self._store, request)
+
+    def points(self, choice: Choice) -> Iterator[PointRow]:
+        """Points by period and scope, all of them."""
+        return points(self._store, choice)
+
+    def scope_states(self) -> list[ScopeStateRow]:
+        """How far each scope is rated."""
+        return scope_states(self._store)
 
     def audit_months(self, request: AuditRequest) -> list[AuditMonth]:
         """What an audit has to look at, by scope and month."""

@@ -1,6 +1,19 @@
 """The store: tables in ClickHouse, what writes them and what reads them. The only package that knows ClickHouse."""
 
 from rater.store.assembly import Assembly
+from rater.store.choices import (
+    Attribute,
+    Choice,
+    Condition,
+    Kind,
+    PointPage,
+    PointRow,
+    PointsRequest,
+    ScopeStateRow,
+    SumPage,
+    SumRow,
+    SumsRequest,
+)
 from rater.store.client import Column, Store
 from rater.store.errors import (
     ReadConflictError,
@@ -14,6 +27,7 @@ from rater.store.errors import (
 )
 from rater.store.export import ExportForm, ExportWhat, Progress, export_frames, export_gaps, export_lines, write_export
 from rater.store.migrate import Migration, check_schema, migrate, migrations, missing_migrations
+from rater.store.pointing import point_page, points
 from rater.store.prune import delete_superseded
 from rater.store.queries import (
     counts,
@@ -43,26 +57,35 @@ from rater.store.rows import (
 )
 from rater.store.rule_events import RuleEventRow, newest_rule_version, write_rule_events
 from rater.store.settings import EmbeddedTarget, ServerTarget, StoreSettings
+from rater.store.summing import scope_states, sums
 from rater.store.writer import Batch, write
 
 __all__ = [
     "Assembly",
+    "Attribute",
     "Batch",
     "BatchNumber",
+    "Choice",
     "Column",
+    "Condition",
     "EmbeddedTarget",
     "ExportForm",
     "ExportWhat",
     "FrameRow",
     "GapRow",
+    "Kind",
     "LineRow",
     "Migration",
+    "PointPage",
+    "PointRow",
+    "PointsRequest",
     "Progress",
     "ReadConflictError",
     "ReworkOutcome",
     "ReworkRow",
     "RuleEventRow",
     "ScopeRow",
+    "ScopeStateRow",
     "ServerTarget",
     "Store",
     "StoreAccessError",
@@ -72,6 +95,9 @@ __all__ = [
     "StoreSettings",
     "StoreSettingsError",
     "StoreUnavailableError",
+    "SumPage",
+    "SumRow",
+    "SumsRequest",
     "TotalRow",
     "UnstorableError",
     "UsageRow",
@@ -91,10 +117,14 @@ __all__ = [
     "missing_migrations",
     "newest_rule_version",
     "plain_text",
+    "point_page",
+    "points",
     "reused_numbers",
     "revision_of",
     "reworks",
+    "scope_states",
     "scopes",
+    "sums",
     "totals",
     "usage",
     "write",

@@ -1,0 +1,217 @@
+"""Sums of quantities and prices by groups, exact and without a bound on rows.
+
+Groups by scope, metric and time, chosen by the same, are read off the frames' totals. Where a label is asked for, lines
+are read as `rater.store.queries` does: frames first, then the lines of exactly their revisions, counted.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from decimal import ROUND_HALF_EVEN, Context, Decimal
+from typing import Any, NamedTuple
+
+from rater.store._choice_sql import Pieces
+from rater.store.choices import Choice, Kind, ScopeStateRow, SumPage, SumRow, SumsRequest
+from rater.store.client import Store
+from rater.store.errors import ReadConflictError
+
+__all__ = ["ATTEMPTS", "PAUSE_SECONDS", "Head", "heads", "heads_again", "runs_of_heads", "scope_states", "sums"]
+
+RUN_FRAMES = 2_000  # of which one statement reads the lines; their keys travel with it
+HEADS_AT_ONCE = 20_000  # about 4 MB
+ATTEMPTS = 6
+PAUSE_SECONDS = 0.05  # doubles with each attempt: 3 s in all
+_EXACT = Context(prec=200, rounding=ROUND_HALF_EVEN)
+
+_SCOPE_STATES = """
+SELECT scope_id, toUInt32(max(period_begin)) FROM frames GROUP BY scope_id ORDER BY scope_id
+"""
+_OF_FRAMES = """
+SELECT {keys}toUInt32(min(period_begin)), toUInt32(max(period_end)), toString(sum(qty)), toString(sum(price)), sum(n),
+    count() OVER ()
+FROM totals
+WHERE period_begin >= {{begin:UInt32}} AND period_begin < {{end:UInt32}} AND {frames} AND {metrics}
+{group}
+HAVING count() > 0
+{order}
+LIMIT {{limit:UInt64}} OFFSET {{offset:UInt64}}
+"""
+_DAYS = """
+SELECT toUInt32(toStartOfDay(period_begin)) AS day, count()
+FROM frames
+WHERE period_begin >= {{begin:UInt32}} AND period_begin < {{end:UInt32}} AND {frames}
+GROUP BY day
+ORDER BY day
+"""
+_HEADS = """
+SELECT scope_id, toUInt32(period_begin), revision, toUInt32(period_end), line_count,
+    arraySum((metric, n) -> if({metrics}, n, 0), totals.metric, totals.n)
+FROM frames FINAL
+WHERE period_begin >= {{begin:UInt32}} AND period_begin < {{end:UInt32}} AND line_count > 0 AND {frames}
+ORDER BY period_begin, scope_id
+"""
+_HEADS_AGAIN = """
+SELECT scope_id, toUInt32(period_begin), revision, toUInt32(period_end), line_count,
+    arraySum((metric, n) -> if({metrics}, n, 0), totals.metric, totals.n)
+FROM frames FINAL
+WHERE (scope_id, period_begin) IN {{keys:Array(Tuple(String, UInt32))}} AND line_count > 0
+ORDER BY period_begin, scope_id
+"""
+_OF_LINES = """
+SELECT {keys}toUInt32(min(period_begin)), toUInt32(max(period_begin)), toString(sum(qty)), toString(sum(price)),
+    count(), chosen
+FROM (
+    SELECT scope_id, period_begin, metric, qty, price, groupby, ({metrics} AND {labels}) AS chosen
+    FROM lines
+    WHERE (scope_id, period_begin, revision) IN {{keys:Array(Tuple(String, UInt32, UInt32))}}
+    LIMIT 1 BY scope_id, period_begin, revision, metric, line_id
+)
+GROUP BY {group}chosen
+"""
+_DAY = 86_400
+
+
+class Head(NamedTuple):
+    """What is read of a frame before its lines are."""
+
+    scope_id: str
+    period_begin: int
+    revision: int
+    period_end: int
+    line_count: int
+    metric_lines: int
+    """Of the metrics that were asked for."""
+
+
+def sums(store: Store, request: SumsRequest) -> SumPage:
+    """The sums of the groups, ordered by their values as text. No point, no group.
+
+    Raises ReadConflictError if frames were replaced faster than their lines could be read.
+    """
+    pieces = Pieces(request.choice)
+    if pieces.has_labels or any(attribute.kind is Kind.LABEL for attribute in request.groupby):
+        return _of_lines(store, request)
+    names = [f"k{number}" for number in range(len(request.groupby))]
+    keys = "".join(
+        f"{pieces.group(attribute)} AS {name}, " for name, attribute in zip(names, request.groupby, strict=True)
+    )
+    listed = ", ".join(names)
+    sql = _OF_FRAMES.format(
+        keys=keys,
+        frames=pieces.of_frames,
+        metrics=pieces.of_metrics,
+        group=f"GROUP BY {listed}" if names else "",
+        order=f"ORDER BY {listed}" if names else "",
+    )
+    found = store.rows(sql, {**pieces.parameters, "limit": request.limit, "offset": request.offset})
+    rows = [
+        SumRow(tuple(row[: len(names)]), row[-6], row[-5], Decimal(row[-4]), Decimal(row[-3]), int(row[-2]))
+        for row in found
+    ]
+    if found or not request.offset:
+        return SumPage(int(found[0][-1]) if found else 0, rows)
+    first = store.rows(sql, {**pieces.parameters, "limit": 1, "offset": 0})  # beyond the end: how many are there?
+    return SumPage(int(first[0][-1]) if first else 0, [])
+
+
+def scope_states(store: Store) -> list[ScopeStateRow]:
+    """How far each scope is rated, by name."""
+    return [ScopeStateRow(*row) for row in store.rows(_SCOPE_STATES)]
+
+
+def heads(store: Store, choice: Choice) -> Iterator[list[Head]]:
+    """The frames with lines of the scopes and periods that were chosen, by period and scope, some days at a time."""
+    pieces = Pieces(choice)
+    sql = _HEADS.format(frames=pieces.of_frames, metrics=pieces.of_metrics)
+    counted = store.rows(_DAYS.format(frames=pieces.of_frames), pieces.parameters)
+    while counted:
+        days, frames = 1, counted[0][1]
+        while days < len(counted) and frames + counted[days][1] <= HEADS_AT_ONCE:
+            frames += counted[days][1]
+            days += 1
+        begin, end = counted[0][0], counted[days - 1][0] + _DAY
+        counted = counted[days:]
+        first, last = pieces.parameters["begin"], pieces.parameters["end"]
+        bounds = {"begin": max(begin, first), "end": min(end, last)}
+        yield [Head(*row) for row in store.rows(sql, pieces.parameters | bounds)]
+
+
+def heads_again(store: Store, choice: Choice, known: list[Head]) -> list[Head]:
+    """The same frames as they are now."""
+    pieces = Pieces(choice)
+    keys = [(head.scope_id, head.period_begin) for head in known]
+    rows = store.rows(_HEADS_AGAIN.format(metrics=pieces.of_metrics), {**pieces.parameters, "keys": keys})
+    return [Head(*row) for row in rows]
+
+
+def runs_of_heads(days: Iterator[list[Head]]) -> Iterator[list[Head]]:
+    """The frames in runs that one statement may name."""
+    run: list[Head] = []
+    for day in days:
+        for head in day:
+            run.append(head)
+            if len(run) == RUN_FRAMES:
+                yield run
+                run = []
+    if run:
+        yield run
+
+
+class _Sum:
+    """A group that is being added up."""
+
+    __slots__ = ("begin", "end", "n", "price", "qty")
+
+    def __init__(self, begin: int, end: int) -> None:
+        self.begin, self.end, self.n = begin, end, 0
+        self.qty = self.price = Decimal(0)
+
+
+def _of_lines(store: Store, request: SumsRequest) -> SumPage:
+    groups: dict[tuple[str, ...], _Sum] = {}
+    for run in runs_of_heads(heads(store, request.choice)):
+        ends, rows = _rows_of(store, request, run)
+        for *keys, begin, last, qty, price, n, chosen in rows:
+            if not chosen:
+                continue
+            end = ends[last]
+            group = groups.setdefault(tuple(keys), _Sum(begin, end))
+            group.begin, group.end = min(group.begin, begin), max(group.end, end)
+            group.qty = _EXACT.add(group.qty, Decimal(qty))
+            group.price = _EXACT.add(group.price, Decimal(price))
+            group.n += n
+    page = [
+        SumRow(keys, group.begin, group.end, group.qty, group.price, group.n)
+        for keys, group in sorted(groups.items(), key=lambda item: item[0])
+    ]
+    return SumPage(len(groups), page[request.offset : request.offset + request.limit])
+
+
+def _rows_of(store: Store, request: SumsRequest, run: list[Head]) -> tuple[dict[int, int], list[tuple[Any, ...]]]:
+    """The groups of the lines of these frames, or of the revisions that replaced them meanwhile, complete.
+
+    With them the end of each period by its begin.
+    """
+    pieces = Pieces(request.choice)
+    names = [f"k{number}" for number in range(len(request.groupby))]
+    groups = [pieces.group(attribute) for attribute in request.groupby]
+    # what was not chosen is counted as one group
+    keys = "".join(f"if(chosen, toString({group}), '') AS {name}, " for group, name in zip(groups, names, strict=True))
+    sql = _OF_LINES.format(
+        keys=keys,
+        metrics=pieces.of_metrics,
+        labels=pieces.of_labels,
+        group="".join(f"{name}, " for name in names),
+    )
+    for attempt in range(ATTEMPTS):
+        rows = store.rows(sql, {**pieces.parameters, "keys": [head[:3] for head in run]}) if run else []
+        # each frame has at most the lines that it names, so equal sums are equal frames
+        if sum(row[-2] for row in rows) == sum(head.line_count for head in run):
+            return {head.period_begin: head.period_end for head in run}, rows
+        time.sleep(PAUSE_SECONDS * 2**attempt)
+        run = heads_again(store, request.choice, run)
+    raise ReadConflictError(
+        f"the lines of {len(run)} frames do not match what their frames say, {ATTEMPTS} times: read again, and check "
+        "the sink's log"
+    )
