@@ -47,7 +47,7 @@ class Standing:
             self._away[url] = (self._clock() + _AWAY_SECONDS, str(fault))
         if self._clock() >= self._told.get(url, 0.0):
             self._told[url] = self._clock() + _TOLD_SECONDS
-            log.warning("%s is passed over, other replicas are asked: %s", url, fault)
+            log.warning("%s is passed over while other replicas answer: %s", url, fault)
 
     def answered(self, url: str) -> None:
         """It gave a whole answer."""

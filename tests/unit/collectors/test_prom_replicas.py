@@ -152,7 +152,7 @@ async def test_one_without_a_whole_answer_is_passed_over(fault: SourceError, cap
     for answer in answers:
         assert answer.note == f"answered by http://b; 1 target looked at; http://a passed over: {fault}"
     assert [record.message for record in caplog.records] == [
-        f"http://a is passed over, other replicas are asked: {fault}"
+        f"http://a is passed over while other replicas answer: {fault}"
     ] * 2
 
 
@@ -237,8 +237,8 @@ async def test_one_that_is_away_is_not_asked_for_every_metric(caplog: pytest.Log
         a.usage = {"p1": 1}
         assert (await collect()).note.startswith("answered by http://a")
     assert [record.message for record in caplog.records] == [
-        "http://a is passed over, other replicas are asked: down",
-        "http://b is passed over, other replicas are asked: down, too",
+        "http://a is passed over while other replicas answer: down",
+        "http://b is passed over while other replicas answer: down, too",
         "http://a answers again",
     ]
 
