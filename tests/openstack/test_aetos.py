@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,8 @@ import pytest
 from collectors.errors import SourceAwayError, SourceError
 from collectors.metrics_yml import read
 from collectors.prometheus import Factory, PrometheusSource
-from collectors.settings import CollectorSettings, PrometheusKeystone, PrometheusSettings
+from collectors.service import check_source
+from collectors.settings import CollectorSettings, PrometheusKeystone, PrometheusSettings, StaticFetcherSettings
 from collectors.source import Answer, SourceContext
 from rater.model.interval import Interval, seconds
 from tests.integration.prometheus.server import LaptopPrometheus
@@ -52,6 +54,7 @@ def login(aetos: AetosServer, keystone: KeystoneServer, tmp_path_factory: pytest
     secret = tmp_path_factory.mktemp("secrets") / "password"
     secret.write_text(PASSWORD)
 
+    @cache
     def made(role: str) -> PrometheusKeystone:
         name = f"aetos-{role}"
         project, user = keystone.client.project(name), keystone.client.user(name)
@@ -104,6 +107,19 @@ async def test_who_may_see_only_a_project_of_their_own_gets_a_gap_and_no_zero(lo
 
     assert {tuple(answer.covers) for answer in answers.values()} == {()}
     assert not any(answer.samples for answer in answers.values())
+
+
+async def test_the_check_says_what_it_can_know_through_aetos(login: Login, tmp_path: Path) -> None:
+    (tmp_path / "metrics.yml").write_text("metrics: {volume: {unit: GiB, groupby: [id, project_id]}, vmm: {unit: u}}")
+    settings = CollectorSettings(
+        prometheus=PrometheusSettings(keystone=login("service")), static=StaticFetcherSettings(["p1", "p2"])
+    )
+
+    report = await check_source(settings, tmp_path / "metrics.yml", HOUR, 86400, T + 12 * HOUR)
+
+    rows = {row.service: row for row in report.metrics}
+    assert [(name, row.verdict) for name, row in sorted(rows.items())] == [("vmm", "fail"), ("volume", "ok")]
+    assert rows["volume"].facts.granularity == 60
 
 
 async def test_without_a_role_it_is_refused(login: Login) -> None:
