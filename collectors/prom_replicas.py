@@ -38,6 +38,7 @@ class Standing:
         self._clock = clock
         self._told: dict[str, float] = {}
         self._away: dict[str, tuple[float, str]] = {}
+        self._has_recovered = False
 
     def failed(self, url: str, fault: SourceError) -> None:
         """It gave no answer, or not a whole one."""
@@ -53,7 +54,13 @@ class Standing:
         """It gave a whole answer."""
         if self._away.pop(url, None):
             self._told.pop(url, None)
+            self._has_recovered = True
             log.info("%s answers again", url)
+
+    def has_recovered(self) -> bool:
+        """Whether one that was away has answered since this was last asked."""
+        found, self._has_recovered = self._has_recovered, False
+        return found
 
     def away(self, url: str) -> str:
         """Why it need not be asked just now; empty if it may be."""

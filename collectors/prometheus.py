@@ -70,6 +70,10 @@ class PrometheusSource:
             raise away[0]
         return 0 if None in found else max(0, now - max(one for one in found if one is not None))
 
+    def has_recovered(self) -> bool:
+        """Whether a replica that was away answers again. A `RecoveringSource`."""
+        return self._standing.has_recovered()
+
     def session(self, period: Interval, now: int) -> PeriodSession:
         """A session for a period that is over."""
         sessions = [

@@ -29,7 +29,15 @@ from collectors.seat import Seat, WholeSeat
 from collectors.settings import CollectorSettings, EvidenceSettings
 from collectors.silence import AlertLog, Silence
 from collectors.skipping import without_skipped
-from collectors.source import Answer, CountingSource, PeriodSession, ScopeFetcher, SharingSession, Source
+from collectors.source import (
+    Answer,
+    CountingSource,
+    PeriodSession,
+    RecoveringSource,
+    ScopeFetcher,
+    SharingSession,
+    Source,
+)
 from collectors.status import CollectorStatus
 from collectors.telling import Teller, Work
 from collectors.times import iso
@@ -121,6 +129,8 @@ class Collector:
             else:
                 await self._learn(int(self._clock()))
                 self._patience.there()
+                if isinstance(self._source, RecoveringSource) and self._source.has_recovered():
+                    self._patience.answers()
                 recalled = self._patience.recall()
                 if recalled:
                     log.info("the source answers again: %d open periods are asked at once", recalled)

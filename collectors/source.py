@@ -23,6 +23,7 @@ __all__ = [
     "CountingSource",
     "FetcherFactory",
     "PeriodSession",
+    "RecoveringSource",
     "ScopeFetcher",
     "SharingSession",
     "Source",
@@ -99,6 +100,14 @@ class CountingSource(Protocol):
     @property
     def queries(self) -> int:
         """Requests since the start."""
+
+
+@runtime_checkable
+class RecoveringSource(Protocol):
+    """A source of several parts, of which some may be away while the others answer."""
+
+    def has_recovered(self) -> bool:
+        """Whether a part that was away has answered since this was last asked: it may have what the others lacked."""
 
 
 class ScopeFetcher(Protocol):

@@ -235,7 +235,9 @@ async def test_one_that_is_away_is_not_asked_for_every_metric(caplog: pytest.Log
         clock.now += 31
         a.known = known()
         a.usage = {"p1": 1}
+        assert not standing.has_recovered()
         assert (await collect()).note.startswith("answered by http://a")
+        assert [standing.has_recovered(), standing.has_recovered()] == [True, False]
     assert [record.message for record in caplog.records] == [
         "http://a is passed over while other replicas answer: down",
         "http://b is passed over while other replicas answer: down, too",

@@ -478,6 +478,29 @@ async def test_a_source_that_answers_again_is_asked_at_once_for_all_that_is_open
     assert collector.status.open_periods == 0
 
 
+async def test_when_one_of_several_parts_of_a_source_is_back_what_the_others_lack_is_asked_at_once(
+    world: World, log: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # given a source that has lacked half of an hour for so long that the next time is hours away
+    recovered = [False]
+    monkeypatch.setattr(World, "has_recovered", lambda self: recovered.pop() if recovered else False, raising=False)
+    world.answer = lambda scope, metric, period: Answer([Interval(period.begin, period.begin + P // 2)])
+    collector = _collector(world, log)
+    for minute in range(0, 600, 5):
+        world.now = T + 3 * P + 600 + 60 * minute
+        await collector.round()
+    # when a part of it answers again, which has all
+    world.answer = _whole
+    asked = len(world.asked)
+    world.now += 1
+    await collector.round()
+    assert (len(world.asked), collector.status.open_periods) == (asked, 26)
+    recovered.append(True)
+    await collector.round()
+    # then
+    assert collector.status.open_periods == 0
+
+
 async def test_after_an_outage_of_the_source_what_was_partly_answered_is_asked_at_once(world: World, log: Any) -> None:
     # given an hour of which the source knows only half, asked so often that the next time is hours away
     half = Answer([Interval(T, T + 1800)], note="dark: node-2")
