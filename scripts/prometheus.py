@@ -1,6 +1,7 @@
-"""Puts Prometheus and promtool where the tests find them: `make tools` runs this, and `make` adds the place to PATH.
+"""Puts Prometheus, promtool and VictoriaMetrics where the tests find them: `make tools` runs this.
 
-Takes what PATH already has; else unpacks Debian's package below `.cache/prometheus`, without installing it: no
+VictoriaMetrics may be missing: not every system has it, and a test that wants it is skipped, which only CI forbids.
+Takes what PATH already has; else unpacks Debian's packages below `.cache/prometheus`, without installing it: no
 service is started and only root's `apt-get update`, needed on a machine that never did it, touches the system.
 """
 
@@ -13,49 +14,55 @@ import sys
 import tempfile
 from pathlib import Path
 
-PROGRAMS = ("prometheus", "promtool")
+PACKAGES = {"prometheus": ("prometheus", "promtool"), "victoria-metrics": ("victoria-metrics",)}
+"""What is needed of which package of Debian."""
+OPTIONAL = "victoria-metrics"
 PLACE = Path(__file__).resolve().parent.parent / ".cache" / "prometheus" / "bin"
 SECONDS = 240  # for one call of apt-get, which waits for slow mirrors and for other calls of itself
 
 _HELP = (
-    "error: the tests need Prometheus (the programs prometheus and promtool on PATH); apt-get could not fetch it here. "
-    "Install it: `apt-get install prometheus` on Debian and Ubuntu, `brew install prometheus` on macOS\n"
+    "the tests need {} on PATH; apt-get could not fetch that here. Install it: `apt-get install {}` on Debian and "
+    "Ubuntu, `brew install prometheus victoriametrics` on macOS\n"
 )
 
 
 def main() -> int:
-    """0 when both programs are on PATH or in PLACE, else 1 with a message that says what to install."""
+    """0 when Prometheus is on PATH or in PLACE, else 1; with a message that says what is missing and how to get it."""
     path = f"{os.environ.get('PATH', '')}{os.pathsep}{PLACE}"
-    if not _found(path):
-        try:
-            _unpack()
-        except (OSError, subprocess.SubprocessError) as error:
-            sys.stderr.write(f"{_last_words(error)}\n{_HELP}")
-            return 1
-    if not _found(path):
-        sys.stderr.write(_HELP)
-        return 1
-    print(f"Prometheus: {shutil.which(PROGRAMS[0], path=path)}")
+    for package, programs in PACKAGES.items():
+        said = ""
+        if not _found(programs, path):
+            try:
+                _unpack(package, programs)
+            except (OSError, subprocess.SubprocessError) as error:
+                said = f"{_last_words(error)}\n"
+        if not _found(programs, path):
+            kind = "remark" if package == OPTIONAL else "error"
+            sys.stderr.write(f"{said}{kind}: {_HELP.format(' and '.join(programs), package)}")
+            if package != OPTIONAL:
+                return 1
+            continue
+        print(f"{package}: {shutil.which(programs[0], path=path)}")
     return 0
 
 
-def _found(path: str) -> bool:
-    return all(shutil.which(program, path=path) for program in PROGRAMS)
+def _found(programs: tuple[str, ...], path: str) -> bool:
+    return all(shutil.which(program, path=path) for program in programs)
 
 
-def _unpack() -> None:
+def _unpack(package: str, programs: tuple[str, ...]) -> None:
     PLACE.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=PLACE.parent) as scratch:
         try:
-            _call("apt-get", "download", "prometheus", cwd=scratch)
+            _call("apt-get", "download", package, cwd=scratch)
         except subprocess.CalledProcessError:
             if os.geteuid() != 0:
                 raise
             _call("apt-get", "update", cwd=scratch)  # a fresh machine has no list of packages yet
-            _call("apt-get", "download", "prometheus", cwd=scratch)
-        (package,) = Path(scratch).glob("prometheus_*.deb")
-        _call("dpkg-deb", "--extract", package.name, "content", cwd=scratch)
-        for program in PROGRAMS:
+            _call("apt-get", "download", package, cwd=scratch)
+        (found,) = Path(scratch).glob(f"{package}_*.deb")
+        _call("dpkg-deb", "--extract", found.name, "content", cwd=scratch)
+        for program in programs:
             (Path(scratch) / "content" / "usr" / "bin" / program).replace(PLACE / program)
 
 
