@@ -5,7 +5,7 @@ from __future__ import annotations
 from configparser import RawConfigParser
 from typing import Any
 
-__all__ = ["aetos", "keystone_fetcher"]
+__all__ = ["aetos", "asked", "keystone_fetcher"]
 
 _SECTION = "fetcher_keystone"
 _OURS = "collect.keystone_fetcher"
@@ -26,20 +26,20 @@ def keystone_fetcher(conf: RawConfigParser, notes: list[str]) -> dict[str, Any]:
         for name in ("ignore_rating_role", "ignore_disabled_tenants")
         if conf.get(_SECTION, name, fallback="false").lower() in _TRUE
     }
-    return found | _asked(conf, _SECTION, _OURS, notes)
+    return found | asked(conf, _SECTION, _OURS, notes)
 
 
 def aetos(conf: RawConfigParser, notes: list[str]) -> dict[str, Any]:
     """Section `[collector_aetos]` as `collect.prometheus`; `notes` grows by what is left to do."""
-    found = _asked(conf, _AETOS, _PROMETHEUS, notes)
+    found = asked(conf, _AETOS, _PROMETHEUS, notes)
     for theirs, ours in (("interface", "interface"), ("region_name", "region")):
         if "keystone" in found and (text := conf.get(_AETOS, theirs, fallback="")):
             found["keystone"][ours] = text
     return found
 
 
-def _asked(conf: RawConfigParser, section: str, ours: str, notes: list[str]) -> dict[str, Any]:
-    """Who asks, and whom they trust, by the options that every section of that kind has."""
+def asked(conf: RawConfigParser, section: str, ours: str, notes: list[str]) -> dict[str, Any]:
+    """Who asks, and whom they trust, by the options that every section of that kind has; `ours` is what it becomes."""
     found: dict[str, Any] = {}
     source = conf.get(section, "auth_section", fallback="") or section
     login = _login(conf, source, ours, notes)

@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from rater.cloudkitty.gnocchi_conf import gnocchi, gnocchi_fetcher
 from rater.cloudkitty.keystone_conf import aetos, keystone_fetcher
 from rater.model.errors import RaterError
 
@@ -50,6 +51,8 @@ def collect_settings(text: str, name: str) -> CollectImport:
         collect["prometheus"] = _prometheus(conf, notes)
     elif source == "aetos":
         collect["prometheus"] = aetos(conf, notes)
+    elif source == "gnocchi":
+        collect["gnocchi"] = gnocchi(conf, notes)
     elif conf.has_section(f"collector_{source}"):
         notes.append(f"[collector_{source}] was not taken over: see what source {source} wants to know")
     collect |= _fetcher(conf, notes)
@@ -120,6 +123,9 @@ def _fetcher(conf: RawConfigParser, notes: list[str]) -> dict[str, Any]:
     if fetcher == "keystone":
         asked = keystone_fetcher(conf, notes)
         return {"fetcher": "keystone", **({"keystone_fetcher": asked} if asked else {})}
+    if fetcher == "gnocchi":
+        is_source_too = conf.get("collect", "collector", fallback="gnocchi") == "gnocchi"
+        return {"fetcher": "gnocchi", **gnocchi_fetcher(conf, notes, is_source_too=is_source_too)}
     if conf.has_section(f"fetcher_{fetcher}"):
         notes.append(f"[fetcher_{fetcher}] was not taken over: see what fetcher {fetcher} wants to know")
     return {"fetcher": fetcher}

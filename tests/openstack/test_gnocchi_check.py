@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,10 +10,13 @@ import pytest
 from collectors.checking import Code
 from collectors.errors import SourceAwayError, SourceError, UnfitSourceError
 from collectors.gnocchi import Factory, GnocchiSource
+from collectors.gnocchi_fetcher import GnocchiFetcher
 from collectors.metrics_yml import read
 from collectors.source import SourceContext
 from tests.openstack.gnocchi_server import GnocchiServer
 from tests.openstack.gnocchi_world import HOUR, STEP, Cloud, T, fetch, settings_of
+from tests.openstack.keystone_client import PASSWORD
+from tests.openstack.keystone_server import KeystoneServer
 
 NOW = T + 2 * HOUR + 900
 
@@ -128,3 +132,26 @@ async def test_a_fetcher_that_cannot_find_says_why(cloud: Cloud, gnocchi: Gnocch
         await fetch(gnocchi.url, ["nothing"], NOW, NOW)
     with pytest.raises(SourceError, match="has no customer attribute"):
         await fetch(gnocchi.url, [cloud.kind], NOW, NOW, "customer")
+
+
+async def test_gnocchi_is_found_and_asked_by_keystone(
+    cloud: Cloud, keystone: KeystoneServer, gnocchi_behind_keystone: str, tmp_path: Path
+) -> None:
+    client, secret = keystone.client, tmp_path / "password"
+    secret.write_text(PASSWORD)
+    project, user = client.project("gnocchi"), client.user("gnocchi-user")
+    client.grant(user, "admin", f"projects/{project}")
+    login = {"url": keystone.url, "username": "gnocchi-user", "password_file": str(secret), "project": "gnocchi"}
+    gnocchi = {"auth": {"keystone": login}, "region": "RegionOne"}
+
+    settings = settings_of("", gnocchi=gnocchi, gnocchi_fetcher={"resource_types": [cloud.kind]})
+    source = _source("", cloud, "cpu", "extra_args: {resource_type: KIND}", gnocchi=gnocchi)
+    fetcher = GnocchiFetcher(SourceContext(settings, HOUR))
+    try:
+        assert await source.api.url() == gnocchi_behind_keystone
+        facts = await source.examine(NOW, 4 * HOUR, lambda done, total: None, deep=False)
+        assert facts.metrics["cpu"].points == {"p1": 1}
+        assert await fetcher.fetch(NOW, NOW) == {"p1", "p4"}
+    finally:
+        await source.close()
+        await fetcher.close()

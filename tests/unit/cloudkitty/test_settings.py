@@ -5,12 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from click.testing import CliRunner
 
+from collectors.gnocchi_settings import GnocchiAuth, GnocchiBasic, GnocchiSettings
 from collectors.keystone_settings import KeystoneFetcherSettings
 from collectors.rest_settings import RestKeystone
-from collectors.settings import PrometheusKeystone, PrometheusSettings
+from collectors.settings import CollectorSettings, PrometheusKeystone, PrometheusSettings
 from rater.cli.import_settings import import_settings
 from rater.cloudkitty.settings import ConfError, collect_settings
 from rater.config import load_config
@@ -80,19 +82,72 @@ def test_defaults_are_those_of_cloudkitty() -> None:
     assert found.settings == {
         "metrics_conf": "/etc/cloudkitty/metrics.yml",
         "engine": {"period": 3600},
-        "collect": {"source": "gnocchi", "scope_key": "project_id", "numbers": "cloudkitty", "fetcher": "keystone"},
+        "collect": {
+            "source": "gnocchi",
+            "scope_key": "project_id",
+            "numbers": "cloudkitty",
+            "gnocchi": {"interface": "internal", "region": "RegionOne"},
+            "fetcher": "keystone",
+        },
     }
-    assert found.notes == ()
+    first, who = found.notes
+    assert "set collect.gnocchi.granules to first to compare bills" in first
+    assert who == "[collector_gnocchi] does not say who asks Keystone: set collect.gnocchi.auth.keystone"
 
 
 def test_a_list_of_scopes_and_what_others_want_to_know() -> None:
-    conf = "[fetcher]\nbackend: source\n[fetcher_source]\nsources = a, b\n[collector_gnocchi]\nauth_section = x\n"
+    conf = (
+        "[fetcher]\nbackend: source\n[fetcher_source]\nsources = a, b\n[collect]\ncollector = x\n[collector_x]\na = b\n"
+    )
     found = collect_settings(conf, "cloudkitty.conf")
-    other = collect_settings("[fetcher]\nbackend = gnocchi\n[fetcher_gnocchi]\na = b\n", "cloudkitty.conf")
+    other = collect_settings("[fetcher]\nbackend = x\n[fetcher_x]\na = b\n", "cloudkitty.conf")
 
     assert found.settings["collect"]["static"] == {"scopes": ["a", "b"]}
-    assert found.notes == ("[collector_gnocchi] was not taken over: see what source gnocchi wants to know",)
-    assert other.notes == ("[fetcher_gnocchi] was not taken over: see what fetcher gnocchi wants to know",)
+    assert found.notes == ("[collector_x] was not taken over: see what source x wants to know",)
+    assert other.notes[-1] == "[fetcher_x] was not taken over: see what fetcher x wants to know"
+
+
+GNOCCHI = """
+[fetcher]
+backend = gnocchi
+
+[fetcher_gnocchi]
+scope_attribute = project_id
+resource_types = instance, volume
+auth_section = keystone_authtoken
+
+[collector_gnocchi]
+auth_section = keystone_authtoken
+interface = publicURL
+region_name = two
+
+[keystone_authtoken]
+auth_url = https://keystone:5000
+username = cloudkitty
+password = hunter2
+project_name = service
+cafile = /etc/ca.pem
+"""
+
+
+def test_gnocchi_is_asked_as_it_was() -> None:
+    found = collect_settings(GNOCCHI, "cloudkitty.conf")
+    collect = msgspec.convert(found.settings["collect"], CollectorSettings)
+
+    assert (collect.source, collect.fetcher) == ("gnocchi", "gnocchi")
+    assert collect.gnocchi.auth.keystone is not None
+    assert collect.gnocchi.auth.keystone.url == "https://keystone:5000/v3"
+    assert (collect.gnocchi.interface, collect.gnocchi.region) == ("public", "two")
+    assert collect.gnocchi.ca_file == "/etc/ca.pem"
+    assert collect.gnocchi_fetcher.resource_types == ["instance", "volume"]
+    assert "hunter2" not in str(found)
+    assert "[fetcher_gnocchi] asks otherwise than [collector_gnocchi]" in found.notes[-1]
+
+
+def test_gnocchi_with_basic_authentication() -> None:
+    conf = "[collector_gnocchi]\ngnocchi_auth_type = basic\ngnocchi_user = ck\ngnocchi_endpoint = http://g:8041\n"
+    asked = msgspec.convert(collect_settings(conf, "c").settings["collect"]["gnocchi"], GnocchiSettings)
+    assert asked == GnocchiSettings(url="http://g:8041", auth=GnocchiAuth(basic=GnocchiBasic("ck")))
 
 
 KEYSTONE = """
@@ -169,7 +224,7 @@ cafile = /etc/ssl/ca.pem
 
 def test_other_ways_to_ask_keystone() -> None:
     def imported(text: str) -> tuple[dict[str, Any], tuple[str, ...]]:
-        found = collect_settings(f"[fetcher_keystone]\n{text}", "cloudkitty.conf")
+        found = collect_settings(f"[collect]\ncollector = prometheus\n[fetcher_keystone]\n{text}", "cloudkitty.conf")
         return found.settings["collect"].get("keystone_fetcher", {}), found.notes
 
     assert imported("auth_url = http://k/v3\napplication_credential_id = c1\nignore_rating_role = yes")[0] == {
