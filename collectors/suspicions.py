@@ -1,6 +1,7 @@
 """Signs that a number of Prometheus is too high or too low though its time was covered: listed, never a gap.
 
-Asked per metric and period, never per scope. What is found stands in the notes of the collections that it concerns.
+Asked per metric and period, never per scope: a cheap question whether there is anything to look at, and one more, of
+the scopes that have it. What is found stands in the notes of the collections that it concerns.
 """
 
 from __future__ import annotations
@@ -11,14 +12,15 @@ from collectors.errors import SourceAwayError, SourceError
 from collectors.evidence import Sight, Target
 from collectors.metrics_yml import Metric
 from collectors.prom_api import PrometheusApi
-from collectors.promql import PrometheusArgs
+from collectors.promql import PrometheusArgs, among, selector
 from collectors.settings import CompletenessSettings
 from rater.model.interval import Interval
 
 __all__ = ["Suspicions"]
 
-_STEPS = 12  # instants of a period that are looked at for duplicates
-_DOUBLED_STEPS = 3  # so that a migration, which two targets may show for a moment, is none
+_STEPS = 4  # instants of a period that are looked at for duplicates
+_DOUBLED_STEPS = 2  # so that a migration, which two targets may show for a moment, is none
+_MANY_SCOPES = 100
 _ALIKE = 0.05  # two exporters of one thing differ by what it changes between their scrapes; shards of it by more
 _SHOWN = 3
 _COUNTERS = ("rate", "irate")
@@ -78,11 +80,17 @@ class Suspicions:
         """Two targets that show the same resource with about the same value, and the query adds them."""
         if len(self._grouping) < 2:
             return {}  # a scope on several targets is as good as always made of several resources
-        ids = ", ".join(self._grouping)
-        each = f"sum by ({', '.join((*self._settings.target_labels, *self._grouping))}) ({metric})"
-        highest, lowest = f"max by ({ids}) ({each})", f"min by ({ids}) ({each})"
-        twice = f"count by ({ids}) ({each}) > 1 and {highest} - {lowest} <= {_ALIKE} * abs({highest})"
         length = self._period.end - self._period.begin
+        ids = ", ".join(self._grouping)
+        per_target = ", ".join((*self._settings.target_labels, *self._grouping))
+        several = f"count by ({ids}) (count by ({per_target}) (count_over_time({metric}[{length}s]))) > 1"
+        scopes = {scope_id for scope_id, _ in await self._by_scope(f"count by ({self._scope_key}) ({several})")}
+        if not scopes:
+            return {}
+        chosen = self._of_scopes(metric, scopes)
+        each = f"sum by ({per_target}) ({chosen})"
+        alike = f"stddev by ({ids}) ({each}) <= {_ALIKE / 2} * avg by ({ids}) ({each})"
+        twice = f"({alike}) and count by ({ids}) ({each}) > 1"
         step = max(round(interval), length // _STEPS, 1)
         query = f"count by ({self._scope_key}) (count_over_time(({twice})[{length}s:{step}s]) >= {_DOUBLED_STEPS})"
         return {
@@ -99,14 +107,25 @@ class Suspicions:
         """
         length = self._period.end - self._period.begin
         near = round(self._settings.slack * interval * 1000)
-        before = f"last_over_time({metric}[{self._settings.lookback}s] offset {length}s)"
-        at_begin = f"count_over_time({metric}[{2 * near}ms] offset {length * 1000 - near}ms)"
-        query = f"count by ({self._scope_key}) ((min_over_time({metric}[{length}s]) > {before}) unless {at_begin})"
+
+        def absent(what: str, chosen: str) -> str:
+            at_begin = f"count_over_time({chosen}[{2 * near}ms] offset {length * 1000 - near}ms)"
+            return f"count by ({self._scope_key}) ({what} unless {at_begin})"
+
+        scopes = await self._by_scope(absent(metric, metric))  # those that are shown at the end of the period
+        if not scopes:
+            return {}
+        chosen = self._of_scopes(metric, {scope_id for scope_id, _ in scopes})
+        before = f"last_over_time({chosen}[{self._settings.lookback}s] offset {length}s)"
+        query = absent(f"(min_over_time({chosen}[{length}s]) > {before})", chosen)
         return {
             scope_id: f"suspicion: {number} of its counters were not shown when the period began, and came back above "
             "their last value: what they counted in between is in no period"
             for scope_id, number in await self._by_scope(query)
         }
+
+    def _of_scopes(self, metric: str, scopes: set[str]) -> str:
+        return selector(metric, [among(self._scope_key, scopes)] if len(scopes) <= _MANY_SCOPES else [])
 
     def _is_dark_at_begin(self, sights: Iterable[Sight], interval: float) -> bool:
         near = self._settings.slack * interval

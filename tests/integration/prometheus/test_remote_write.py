@@ -172,8 +172,8 @@ async def test_a_receiver_that_lags_is_waited_for_and_its_tail_is_never_empty(fe
             assert (answer.covers, answer.proof, len(answer.samples)) == ([period], "proven", usage), answer.note
 
         # when the sender is stopped for good in the middle of another one, then likewise
-        await asyncio.to_thread(fed.sender.stop)
         period = Interval(begin := int(time.time()) - PERIOD // 2, begin + PERIOD)
+        await asyncio.to_thread(fed.sender.stop)
         for scope_id in ("p1", "p9"):
             with pytest.raises(NotSettledError, match="was not yet seen after the end"):
                 await _ask(receiver, period, scope_id, period.end + 3)
