@@ -122,7 +122,9 @@ class ReplicaSession:
         ranked = await self._ranked(metric)
         passed = list(ranked.passed)
         faults: list[SourceError] = []
-        for place, (replica, evidence) in enumerate(ranked.seen):
+        candidates = [pair for pair in ranked.seen if not self._standing.away(pair[0].url)] or ranked.seen
+        passed += [self._asleep(one) for one, _ in ranked.seen if one not in [awake for awake, _ in candidates]]
+        for place, (replica, evidence) in enumerate(candidates):
             try:
                 answer = await replica.answer(scope_id, metric, evidence)
             except SourceError as fault:
@@ -131,7 +133,7 @@ class ReplicaSession:
                 passed.append(_said(replica.url, fault))
                 continue
             if not (answer.series or answer.quarantined):
-                answer = await self._as_zero(answer, evidence, ranked.seen[place + 1 :], scope_id, metric)
+                answer = await self._as_zero(answer, evidence, candidates[place + 1 :], scope_id, metric)
             note = "; ".join([f"answered by {replica.url}", answer.note, *passed])
             return msgspec.structs.replace(answer, note=note[:2000])
         raise _no_answer(passed, faults)
@@ -150,11 +152,7 @@ class ReplicaSession:
         seen = [(one, what) for one, what in found if isinstance(what, MetricEvidence)]
         faults = [(one, what) for one, what in found if isinstance(what, SourceError)]
         passed = [_said(one.url, fault) for one, fault in faults]
-        passed += [
-            f"{one.url} passed over: {reason}"[:_SHOWN_FAULT]
-            for one in self._replicas
-            if one not in [asked for asked, _ in found] and (reason := self._standing.away(one.url))
-        ]
+        passed += [self._asleep(one) for one in self._replicas if one not in [asked for asked, _ in found]]
         if not seen:
             raise _no_answer(passed, [fault for _, fault in faults])
         scopes = self._asked.get(metric.internal_key) or {"", *(s for _, what in seen for s in what.missing_of)}
@@ -164,6 +162,9 @@ class ReplicaSession:
         if unsettled and any(seconds(best.seen(scope_id)) < _length(best) for scope_id in scopes):
             raise unsettled[0]  # it may yet show what the others lack
         return _Ranked(seen, passed)
+
+    def _asleep(self, replica: Replica) -> str:
+        return _said(replica.url, self._standing.away(replica.url) or "it was away just now")
 
     def _waking(self) -> Sequence[Replica]:
         """Those that are not known to be away; all of them if there is no other."""
@@ -222,7 +223,7 @@ def _rank_of(evidence: MetricEvidence, scopes: Sequence[str] | set[str]) -> tupl
     return seen, not evidence.weak, -evidence.lost
 
 
-def _said(url: str, fault: SourceError) -> str:
+def _said(url: str, fault: SourceError | str) -> str:
     return f"{url} passed over: {fault}"[:_SHOWN_FAULT]
 
 

@@ -245,6 +245,18 @@ async def test_one_that_is_away_is_not_asked_for_every_metric(caplog: pytest.Log
     ]
 
 
+async def test_one_that_goes_away_between_two_scopes_is_not_asked_for_the_others() -> None:
+    """Given two that saw all; when the first goes away while scopes are asked; then one question is enough to know."""
+    away = SourceAwayError("down")
+    a, b, session = pair(known(), known(), dict.fromkeys(("p1", "p2", "p3"), away), {"p1": 1, "p2": 1, "p3": 1})
+
+    notes = [(await session.collect(scope_id, METRIC)).note for scope_id in ("p1", "p2", "p3")]
+
+    assert notes == ["answered by http://b; 1 target looked at; http://a passed over: down"] * 3
+    assert a.asked == ["evidence", "p1"]
+    assert b.asked == ["evidence", "p1", "p2", "p3"]
+
+
 @pytest.mark.parametrize(
     ("urls", "reason"),
     [
