@@ -78,6 +78,8 @@ class FromServer:
                 started = self._clock()
                 try:
                     self._token = await self._ask()
+                except SourceAwayError:  # which may say for how long
+                    raise
                 except (SourceError, SettingsError) as fault:
                     raise SourceAwayError(str(fault)) from None
                 life = self._token.seconds

@@ -191,6 +191,14 @@ async def test_without_a_token_the_source_is_away(endpoint: Endpoint, secret: Pa
     assert [asked.path for asked in endpoint.asked] == ["/token"]
 
 
+async def test_a_token_server_that_asks_for_a_pause_gets_it(endpoint: Endpoint, secret: Path) -> None:
+    endpoint.says((429, b"", {"Retry-After": "120"}))
+
+    with pytest.raises(SourceAwayError, match="asks for a pause") as told:
+        await _header(endpoint, _oauth2(endpoint, secret))
+    assert told.value.retry_after == 120
+
+
 async def test_check_asks_for_a_token(endpoint: Endpoint, secret: Path) -> None:
     endpoint.says(json_reply({}, 401))
     source = Factory.build(context(endpoint, auth=_oauth2(endpoint, secret)))
