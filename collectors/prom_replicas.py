@@ -232,6 +232,7 @@ def _no_answer(passed: list[str], faults: list[SourceError]) -> SourceError:
     text = "; ".join(passed)[:2000]
     if any(isinstance(fault, NotSettledError) for fault in faults):
         return NotSettledError(text)
-    if all(isinstance(fault, SourceAwayError) for fault in faults):
-        return SourceAwayError(text)
+    away = [fault for fault in faults if isinstance(fault, SourceAwayError)]
+    if len(away) == len(faults):
+        return SourceAwayError(text, min((fault.retry_after for fault in away), default=0.0))
     return SourceError(text)

@@ -158,12 +158,13 @@ async def test_one_without_a_whole_answer_is_passed_over(fault: SourceError, cap
 
 async def test_all_away_is_away_and_anything_else_is_a_failure() -> None:
     away, other = SourceAwayError("down"), SourceError("in part")
-    _, _, all_away = pair(away, away)
+    _, _, all_away = pair(SourceAwayError("down", 90), SourceAwayError("down", 40))
     _, _, in_part = pair(away, other)
     _, _, usage_away = pair(known(), away, {"p1": away})
 
-    with pytest.raises(SourceAwayError, match=r"http://a passed over: down; http://b passed over: down"):
+    with pytest.raises(SourceAwayError, match=r"http://a passed over: down; http://b passed over: down") as all_of_them:
         await all_away.collect("p1", METRIC)
+    assert all_of_them.value.retry_after == 40  # of the one that may be asked first
     with pytest.raises(SourceError, match="http://b passed over: in part") as failed:
         await in_part.collect("p1", METRIC)
     assert not isinstance(failed.value, SourceAwayError)
