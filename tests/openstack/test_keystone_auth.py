@@ -99,6 +99,18 @@ async def test_a_wrong_secret_is_no_token(keystone: KeystoneServer, member: Memb
         await fetcher.close()
 
 
+async def test_how_long_a_token_holds_is_understood(member: Member) -> None:
+    http = Http(RestConnection(), "collect.rest")
+    login = KeystoneLogin(member.by_password, http, "collect.rest.auth.keystone")
+    try:
+        await login.headers()
+        token = login._server._token  # from outside it shows only when it is renewed, an hour later
+        assert token is not None
+        assert 3500 < token.seconds <= 3600
+    finally:
+        await http.close()
+
+
 async def test_the_catalogue_names_services(keystone: KeystoneServer, member: Member) -> None:
     # given a service in two regions
     client = keystone.client
