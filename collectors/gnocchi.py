@@ -15,7 +15,7 @@ from collectors.gnocchi_check import examine, kept_for
 from collectors.gnocchi_evidence import GnocchiEvidence, PolicyBook
 from collectors.gnocchi_items import Item, Key, Reading
 from collectors.gnocchi_labels import Metadata
-from collectors.gnocchi_lost import Lost, lost_values
+from collectors.gnocchi_lost import lost_values
 from collectors.gnocchi_usage import Usage
 from collectors.metrics_yml import Metric
 from collectors.quantity import GNOCCHI, QuantityError, quantity
@@ -140,7 +140,7 @@ class _Session:
         return Metadata(metric.metadata, living, reading, scope_key, args.resource_key, current)
 
     def _read(
-        self, scope_id: str, metric: Metric, items: Sequence[Item], lost: Mapping[Key, Lost], reading: Reading,
+        self, scope_id: str, metric: Metric, items: Sequence[Item], lost: Mapping[Key, str], reading: Reading,
         metadata: Metadata,
     ) -> tuple[list[Series], list[Sample], list[QuarantinedItem]]:  # fmt: skip
         """Series and samples; what has no number, or not all of its numbers, is put aside."""
@@ -155,14 +155,14 @@ class _Session:
                 quarantined.append(QuarantinedItem(str(item.raw)[:2000], f"its value {fault}", groupby, more))
                 continue
             if item.key in lost:
-                quarantined.append(QuarantinedItem(str(item.raw)[:2000], lost[item.key].reason, groupby, more))
+                quarantined.append(QuarantinedItem(str(item.raw)[:2000], lost[item.key], groupby, more))
                 continue
             samples.append(Sample(len(series), self._period.begin, self._period.end, qty))
             series.append(Series(groupby, more))
         answered = {item.key for item in items}
         for key in sorted(lost.keys() - answered, key=str):
             groupby, more = self._labels(key, scope_id, reading, metadata)
-            quarantined.append(QuarantinedItem("NaN", lost[key].reason, groupby, more))
+            quarantined.append(QuarantinedItem("NaN", lost[key], groupby, more))
         return series, samples, quarantined
 
     def _labels(self, key: Key, scope_id: str, reading: Reading, metadata: Metadata) -> tuple[Labels, Labels]:

@@ -52,6 +52,11 @@ class _Metric(msgspec.Struct):
     archive_policy: dict[str, Any] = {}
     archive_policy_name: str = ""
 
+    @property
+    def policy(self) -> str:
+        """Its name; whether all of it is shown depends on the question."""
+        return str(self.archive_policy.get("name", self.archive_policy_name))
+
 
 class _ResourceType(msgspec.Struct):
     attributes: dict[str, Any] = {}
@@ -131,7 +136,11 @@ class GnocchiApi:
     async def policies_of(self, name: str) -> dict[str, str]:
         """The archive policy of each metric of that name, by the id of the metric. Raises SourceError."""
         found = await self._pages("GET", "metric", [("name", name)], None, list[_Metric])
-        return {one.id: str(one.archive_policy.get("name", one.archive_policy_name)) for one in found}
+        return {one.id: one.policy for one in found}
+
+    async def policy_of(self, metric_id: str) -> str:
+        """The archive policy of one metric. Raises SourceError."""
+        return _read(await self._ask("GET", f"metric/{quote(metric_id, safe='')}", (), None), _Metric, "metric").policy
 
     async def policies(self) -> dict[str, Policy]:
         """All archive policies by name. Raises SourceError."""

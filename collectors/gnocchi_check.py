@@ -114,12 +114,10 @@ class _Check:
         except SourceError as fault:
             what = f"it could not be looked at: {fault}"
             return MetricFacts(findings=(Finding(Code.NOT_ASKED, "fail", what, passing=True),))
-        measured = [found for one in judged.watched for found in one.proof] if judged else []
-        seen = [point for found in measured for point in found.points]
         return MetricFacts(
             exists=bool(policies),
-            seen_at=max(seen, default=None),
-            granularity=max((found.pace.interval for found in measured if found.points), default=None),
+            seen_at=judged.seen_at if judged else None,
+            granularity=judged.interval if judged else None,
             labels=frozenset(attributes) | frozenset(_OF_ALL),
             points=dict(judged.owned) if judged else None,
             findings=tuple(self._findings(metric, args, policies, judged)),
@@ -134,7 +132,7 @@ class _Check:
 
     async def _policies(self, metric: Metric, judged: Judged | None) -> list[Policy]:
         """Those of the metric's resources that lived lately; if there are none, those of any."""
-        found = {one.policy.name: one.policy for watched in judged.watched for one in watched.metrics} if judged else {}
+        found = dict(judged.policies) if judged else {}
         if not found:
             names = set((await self._api.policies_of(metric.metric)).values())
             found = {name: policy for name, policy in (await self._api.policies()).items() if name in names}
@@ -179,7 +177,7 @@ class _Check:
         return []
 
     def _proof_findings(self, metric: Metric, judged: Judged) -> list[Finding]:
-        if not any(found.pace.granularity >= self._period for one in judged.watched for found in one.proof):
+        if not judged.is_coarse:
             return []
         what = "its granules are as long as the period: a part of it that was not measured cannot be seen"
         todo = f"keep finer granules, or name another metric in collect.completeness.metrics.{metric.name}.evidence"

@@ -27,6 +27,7 @@ __all__ = ["GnocchiEvidence", "PolicyBook"]
 SORT = ("revision_start", "id")  # a list of revisions can be paged by them
 SETTLE = 120
 _MOST_REMEMBERED = 500_000
+_FEW = 20
 
 
 class PolicyBook:
@@ -41,16 +42,21 @@ class PolicyBook:
         """The policies of metrics that all have one name, by their ids. Raises SourceError."""
         wanted = list(metric_ids)
         async with self._alone:
-            if any(metric_id not in self._names for metric_id in wanted):
-                if len(self._names) > _MOST_REMEMBERED:
-                    self._names.clear()
+            unknown = [metric_id for metric_id in wanted if metric_id not in self._names]
+            if len(self._names) > _MOST_REMEMBERED:
+                self._names.clear()
+                unknown = wanted
+            if len(unknown) > _FEW:
                 self._names |= await self._api.policies_of(name)
+            else:  # the list has all that ever were
+                for metric_id in unknown:
+                    self._names[metric_id] = await self._api.policy_of(metric_id)
         policies = await self._api.policies()  # a policy's definition may be changed
         found = {}
         for metric_id in wanted:
             policy = policies.get(self._names.get(metric_id, ""))
             if policy is None:
-                raise SourceError(f"Gnocchi's list of metrics {name!r} lacks {metric_id}, which a resource has")
+                raise SourceError(f"Gnocchi does not show how {name!r} of id {metric_id} is kept, which a resource has")
             found[metric_id] = policy
         return found
 
@@ -120,14 +126,16 @@ class GnocchiEvidence:
         self._check_age(0.0)
         self._backlog = self._backlog or remembered(self._api.backlog())  # before the points: what it lacks is in them
         await asyncio.shield(self._backlog)
-        living = [one for one in await self.resources(args.resource_type) if one.metric_ids(metric.metric)]
+        everyone = await self.resources(args.resource_type)
+        living = [one for one in everyone if one.metric_ids(metric.metric)]
+        without = [one for one in everyone if not one.metric_ids(metric.metric)]
         watched = await self._watched(living, metric.metric, settings)
         paces = (found.pace for one in watched for found in one.proof)
         self._check_age(max(map(self._wait_of, paces), default=float(settings.interval or DEFAULT_INTERVAL)))
         state = settings.state
         by_attribute = (state.attribute, state.off) if state is not None and state.attribute else None
         methods = needed_methods(metric.metric, args)
-        return judge(watched, args, methods, self._scope_key, self._period, self._now, by_attribute)
+        return judge(watched, args, methods, self._scope_key, self._period, self._now, by_attribute, without)
 
     def _check_age(self, interval: float) -> None:
         """Some time has to pass after the end of a period: measures come, and metricd takes them in."""

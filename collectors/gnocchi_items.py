@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
-from fractions import Fraction
 from typing import Any, Literal, TypeAlias
 
 import msgspec
@@ -188,9 +187,8 @@ def _floats(items: Sequence[Item], latest: Item) -> float | str:
 
 
 def missing_granules(
-    counted: Iterable[int], length: int, spans: Sequence[Interval], answered: Iterable[int]
+    wanted: Iterable[int], length: int, spans: Sequence[Interval], answered: Iterable[int]
 ) -> list[int]:
-    """The granules in which something was measured, that the spans reach, and that have no value."""
-    wanted = {begin - begin % length for begin in counted}
-    lacking = wanted - set(answered)
-    return sorted(begin for begin in lacking if overlap(begin, length, spans) > Fraction(0))
+    """The granules that have to have a value, that the spans reach, and that have none."""
+    lacking = set(wanted) - set(answered)
+    return sorted(begin for begin in lacking if overlap(begin, length, spans) > 0)

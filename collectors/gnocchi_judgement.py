@@ -19,7 +19,7 @@ from collectors.gnocchi_resources import Resource
 from collectors.times import iso
 from rater.model.interval import Interval, clip, union
 
-__all__ = ["Judged", "Measured", "Watched", "granularity_of", "judge", "policy_fault", "seen_span"]
+__all__ = ["Judged", "Measured", "Wanted", "Watched", "granularity_of", "judge", "policy_fault", "seen_span"]
 
 _MOST_NAMED = 5  # resources that a note names
 _DARK = "not measured"
@@ -48,24 +48,44 @@ class Watched(msgspec.Struct, frozen=True):
     """When it was off by a metric of its state."""
 
 
+class Wanted(msgspec.Struct, frozen=True):
+    """The granules for which a resource has measures, so that each has to have a value."""
+
+    resource: Resource
+    begins: frozenset[int]
+    length: int
+
+
 class Judged(msgspec.Struct, frozen=True):
-    """What is proven of a metric, by scope, and what an answer has to be compared with."""
+    """What is proven of a metric, by scope, and what an answer has to be compared with.
+
+    It is kept for as long as the period is asked about, so it holds no points.
+    """
 
     evidence: MetricEvidence
-    watched: list[Watched] = []
+    count: int = 0
+    """Resources that lived and have the metric."""
+    owned: dict[str, int] = {}
+    """How many of them each scope had."""
+    wanted: list[Wanted] = []
     barred: list[str] = []
     """Resources that Gnocchi cannot answer for: one of them would spoil the answer for all."""
     unsettled: dict[str, str] = {}
     """Scopes of which measures are still being processed, and what waits."""
-    owned: dict[str, int] = {}
-    """How many resources with the metric each scope had."""
     weak: frozenset[str] = frozenset()
-    """Scopes with a resource whose granules are as long as the period."""
+    """Scopes of which a part of the period may be missing without a sign."""
+    policies: dict[str, Policy] = {}
+    """By name, of all of them."""
+    interval: float | None = None
+    """Seconds between two measures of the slowest; None if none has two."""
+    seen_at: int | None = None
+    is_coarse: bool = False
+    """Whether any has granules as long as the period."""
 
     def of(self, scope_id: str) -> Verdict:
         """What is proven for one scope, used or not."""
         verdict = self.evidence.of(scope_id)
-        note = f"{self.owned.get(scope_id, 0)} of {verdict.note}" if self.watched else verdict.note
+        note = f"{self.owned.get(scope_id, 0)} of {verdict.note}" if self.count else verdict.note
         return Verdict(verdict.covers, "weak" if scope_id in self.weak else verdict.proof, note[:2000])
 
 
@@ -117,36 +137,43 @@ def policy_fault(policy: Policy, args: GnocchiArgs, methods: Iterable[str], peri
 
 def judge(
     watched: Sequence[Watched], args: GnocchiArgs, methods: Sequence[str], scope_key: str, period: Interval, now: float,
-    state: tuple[str, Sequence[object]] | None = None,
+    state: tuple[str, Sequence[object]] | None = None, without: Sequence[Resource] = (),
 ) -> Judged:  # fmt: skip
     """What is missing, by scope and to the granularity. `methods` are those that the question needs of a policy.
 
-    `state` is an attribute of resources and the values of it that mean off.
+    `state` is an attribute of resources and the values of it that mean off; `without` are the resources that lived and
+    have no such metric.
     """
+    length = period.end - period.begin
     missing: dict[str, list[Interval]] = {}
-    reasons, barred = Reasons(), []
-    unsettled: dict[str, str] = {}
     owned: dict[str, int] = {}
+    unsettled: dict[str, str] = {}
     weak: set[str] = set()
+    reasons, barred = Reasons(), []
     for one in watched:
         resource, pieces = one.resource, one.resource.pieces(period)
+        scopes = _scopes(resource, scope_key, period)
+        for scope_id in scopes:
+            owned[scope_id] = owned.get(scope_id, 0) + 1
         for holes, why in _holes(one, args, methods, period, now):
             off = [*one.off, *(piece.span for piece in pieces if state and piece.attributes.get(state[0]) in state[1])]
             own = missing_by_scope(holes, pieces, scope_key, off if why == _DARK else ())
             for scope_id, parts in own.items():
                 missing.setdefault(scope_id, []).extend(parts)
                 reasons.add([scope_id], why, f"{resource.resource_id} {shown(parts, 3)}")
-        scopes = {str(piece.attributes.get(scope_key)) for piece in pieces}
-        for scope_id in scopes:
-            owned[scope_id] = owned.get(scope_id, 0) + 1
-        if any(policy_fault(found.policy, args, methods, period.end - period.begin) for found in one.metrics):
+        if any(policy_fault(found.policy, args, methods, length) for found in one.metrics):
             barred.append(resource.resource_id)
-        if any(found.pace.granularity >= period.end - period.begin for found in one.proof):
+        if _is_coarse(one, length):
             weak |= scopes
         waiting = sum(found.bundles for found in (*one.metrics, *one.proof) if _waits(found, period))
         if waiting:
             unsettled.update(dict.fromkeys(scopes, f"{waiting} bundles of {resource.resource_id} wait for metricd"))
         _suspect(one, args, period, scopes, reasons)
+    for resource in without:
+        scopes = _scopes(resource, scope_key, period)
+        reasons.add(scopes, "without this metric", resource.resource_id)
+        weak |= set() if watched else scopes  # it may have another name now, and then nothing would ever be seen
+    paces = [found.pace.interval for one in watched for found in one.proof if found.points]
     return Judged(
         MetricEvidence(
             period,
@@ -154,12 +181,57 @@ def judge(
             missing_of={scope_id: union(parts) for scope_id, parts in missing.items()},
             reasons_of=reasons.texts(),
         ),
-        list(watched),
+        len(watched),
+        owned,
+        [
+            wanted
+            for one in watched
+            if (wanted := _wanted(one, args, period)) and one.resource.resource_id not in barred
+        ],
         barred,
         unsettled,
-        owned,
         frozenset(weak),
+        {found.policy.name: found.policy for one in watched for found in one.metrics},
+        max(paces, default=None),
+        max((point for one in watched for found in one.proof for point in found.points), default=None),
+        any(_is_coarse(one, length) for one in watched),
     )
+
+
+def _scopes(resource: Resource, scope_key: str, period: Interval) -> set[str]:
+    """Who had it in the period."""
+    named = (piece.attributes.get(scope_key) for piece in resource.pieces(period))
+    return {scope_id for scope_id in named if isinstance(scope_id, str) and scope_id}
+
+
+def _is_coarse(one: Watched, length: int) -> bool:
+    return any(found.pace.granularity >= length for found in one.proof)
+
+
+def _wanted(one: Watched, args: GnocchiArgs, period: Interval) -> Wanted | None:
+    """The granules of the question in which something was measured that has a value if it is a number."""
+    begins: set[int] = set()
+    length = 0
+    for found in one.metrics:
+        definition = granularity_of(found.policy, args)
+        if definition is None or definition.granularity < 1:
+            continue
+        length = round(definition.granularity)
+        counted = {point - point % length for point in found.points if period.begin <= point < period.end}
+        begins.update(begin for begin in counted if _has_value(found, args, begin, length, period))
+    return Wanted(one.resource, frozenset(begins), length) if begins else None
+
+
+def _has_value(found: Measured, args: GnocchiArgs, begin: int, length: int, period: Interval) -> bool:
+    """Whether numbers in the granule would have made a value of it."""
+    before = [point for point in found.points if point < begin]
+    if args.is_rate_of_groups:  # a difference to the granule before, as far back as is asked
+        return any(point >= period.begin - length for point in before)
+    inside = sum(count for point, count in found.points.items() if begin <= point < begin + length)
+    text = f"{args.aggregation_method} {args.custom_query}"
+    if "rate" in text:  # a difference to the measure before
+        return bool(before) or inside > 1
+    return "std" not in text or inside > 1
 
 
 def _holes(

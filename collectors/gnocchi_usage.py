@@ -1,9 +1,9 @@
 """The usage questions of one period: CloudKitty's, with one question for many scopes, and resources that several had
 divided between them.
 
-A resource whose groups change within the period (it moved, it was resized) is asked for without history and divided by
-its revisions here: asked with history and for one scope, Gnocchi gives the whole of it to whoever had it last, and has
-no difference (`rate:`) for a revision that begins within the period.
+A resource that changes within the period (it moved, it was resized) is asked for without history and divided by its
+revisions here: asked with history and for one scope, Gnocchi gives the whole of it to whoever had it last, and has no
+difference (`rate:`) for a revision that begins within the period.
 """
 
 from __future__ import annotations
@@ -102,8 +102,7 @@ class Usage:
         is_whole = args.force_granularity == self._period.end - self._period.begin
         like_cloudkitty = self._settings.numbers == "cloudkitty" and (settings.granules == "first" or is_whole)
         living = [one for one in await self._evidence.resources(args.resource_type) if one.metric_ids(metric.metric)]
-        splits = {one.resource_id: split_keys(one, read) for one in living if len(one.revisions) > 1}
-        splits = {resource_id: spans for resource_id, spans in splits.items() if len(spans) > 1}
+        splits = {one.resource_id: split_keys(one, read) for one in living if len(one.shares(self._period)) > 1}
         at = read.names.index(scope_key)
         moved = {str(key[at]) for spans in splits.values() if len({key[at] for key in spans}) > 1 for key in spans}
         barred = set(judged.barred)

@@ -194,9 +194,9 @@ def test_latest_revisions_take_all_of_a_resource() -> None:
 
 
 def test_granules_that_were_measured_and_have_no_value() -> None:
-    counted = [T, T + 60, T + 300, T + 900]
-    assert missing_granules(counted, 300, [PERIOD], {T}) == [T + 300, T + 900]
-    assert missing_granules(counted, 300, [Interval(T, T + 600)], {T}) == [T + 300]
+    wanted = [T, T + 300, T + 900]
+    assert missing_granules(wanted, 300, [PERIOD], {T}) == [T + 300, T + 900]
+    assert missing_granules(wanted, 300, [Interval(T, T + 600)], {T}) == [T + 300]
 
 
 # --- archive policies

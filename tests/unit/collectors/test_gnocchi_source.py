@@ -68,6 +68,8 @@ class FakeGnocchi:
             return self._page([self._row(one) for one in sorted(self.projects)], request)
         if kind == "metric":
             return self._page([{"id": f"m-{one}", "archive_policy": POLICY} for one in sorted(self.projects)], request)
+        if kind.startswith("metric/"):
+            return {"id": kind.removeprefix("metric/"), "archive_policy": POLICY}
         if kind == "archive_policy":
             return [POLICY]
         if kind == "status":
@@ -109,7 +111,7 @@ class FakeGnocchi:
                 "measures": {"measures": {"aggregated": [[iso(T), 3600.0, 1.0]]}},
             }
             for one, project in sorted(self.projects.items())
-            if project in scopes
+            if project in scopes and body["operations"][2][1] == "cpu"
         ]
         return groups or web.json_response({"description": "Metric ['cpu'] does not exist"}, status=404)
 
@@ -123,8 +125,9 @@ async def fake(endpoint: Endpoint) -> FakeGnocchi:
 
 def _source(endpoint: Endpoint, **settings: Any) -> GnocchiSource:
     gnocchi = {"url": endpoint.url, "auth": {"basic": {}}, **settings.pop("gnocchi", {})}
+    yml = settings.pop("yml", YML)
     chosen = msgspec.convert({"source": "gnocchi", "gnocchi": gnocchi, **settings}, CollectorSettings)
-    metrics = read(settings.pop("yml", YML), "metrics.yml", Factory.read_extra_args).metrics
+    metrics = read(yml, "metrics.yml", Factory.read_extra_args).metrics
     return GnocchiSource(SourceContext(chosen, HOUR, metrics))
 
 
@@ -149,6 +152,31 @@ async def test_questions_are_for_metrics_and_not_for_scopes(endpoint: Endpoint, 
     assert [[str(sample.qty) for sample in answer.samples] for answer in answers] == [["1.0", "1.0"]] * 40
     assert all(answer.covers == [PERIOD] and answer.proof == "proven" for answer in answers)
     assert answers[0].note == "2 of 80 resources with this metric, measured every 300 s"
+
+
+async def test_how_a_new_metric_is_kept_is_asked_for_alone(endpoint: Endpoint, fake: FakeGnocchi) -> None:
+    """Given a source that knows all metrics; then a period with one more asks for that one, not for the list."""
+    source = _source(endpoint)
+    try:
+        for _ in range(2):
+            session = source.session(PERIOD, T + 9 * HOUR)
+            assert len((await session.collect("p1", source._metrics[0])).samples) >= 2
+            fake.projects["new"] = "p1"
+    finally:
+        await source.close()
+    assert [kind for kind in fake.asked if kind.startswith("metric")] == ["metric", "metric/m-new"]
+
+
+async def test_resources_without_the_metric_are_told_of(endpoint: Endpoint, fake: FakeGnocchi) -> None:
+    """Given a metric that none of them has; then nothing proves that it was not just called otherwise."""
+    yml = YML.replace("cpu:", "cpv:")
+    source = _source(endpoint, yml=yml)
+    try:
+        answer = await source.session(PERIOD, T + 9 * HOUR).collect("p1", source._metrics[0])
+    finally:
+        await source.close()
+    assert (answer.covers, answer.proof, answer.samples) == ([PERIOD], "weak", [])
+    assert answer.note == "no resource with this metric lived in the period; without this metric: vm1, vm41"
 
 
 async def test_an_answer_without_metrics_is_empty_and_proven(endpoint: Endpoint, fake: FakeGnocchi) -> None:
@@ -199,7 +227,7 @@ REFUSALS = [
     ),
     ("points", {"measures": []}, SourceError, "cannot be read"),
     ("status", {"metricd": {}}, SourceError, "cannot be read"),
-    ("metric", [], SourceError, "lacks m-vm0, which a resource has"),
+    ("metric", [], SourceError, "m-vm0 is kept, which a resource has"),
     ("archive_policy", [{"name": "p"}], SourceError, "an archive policy that cannot be read"),
 ]
 
