@@ -110,8 +110,7 @@ class _Session:
 
     async def collect(self, scope_id: str, metric: Metric) -> Answer:
         """What the scope used, and what of the period that proves. Raises SourceError."""
-        judged = await self._evidence.of(metric)
-        self._evidence.check_settled(judged, scope_id)
+        judged = await self._evidence.settled(metric, scope_id)
         verdict = judged.of(scope_id)
         plan = await self._usage.plan(metric, judged)
         items = await self._usage.items(scope_id, metric, judged)

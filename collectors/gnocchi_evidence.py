@@ -31,9 +31,14 @@ _FEW = 20
 
 
 class PolicyBook:
-    """Which archive policy each metric has, for as long as the source lives: that never changes."""
+    """What is remembered of metrics for as long as the source lives: their archive policies, which never change; how
+    long after a period it is of no use to ask again."""
 
     def __init__(self, api: GnocchiApi) -> None:
+        self.intervals: dict[str, float] = {}
+        """Seconds between two measures that have to be waited for, by public name."""
+        self.waiting: dict[tuple[str, int], dict[str, frozenset[str]]] = {}
+        """The metrics that were not processed when last asked, by scope; for a public name and a period."""
         self._api = api
         self._names: dict[str, str] = {}
         self._alone = asyncio.Lock()
@@ -78,6 +83,25 @@ class GnocchiEvidence:
         self._rows: dict[str, asyncio.Future[list[Row]]] = {}
         self._backlog: asyncio.Future[dict[str, int]] | None = None
 
+    async def settled(self, metric: Metric, scope_id: str) -> Judged:
+        """What is known of a metric, once metricd has brought in what there is of a scope; for a period at most.
+
+        Raises SourceError, NotSettledError if it is too early to know.
+        """
+        patience = self._period.end + (self._period.end - self._period.begin)
+        place = (metric.name, self._period.begin)
+        waiting = self._book.waiting.get(place, {}).get(scope_id, frozenset())
+        if waiting and self._now < patience and not waiting.isdisjoint(await self._waits()):
+            raise NotSettledError(_waiting(waiting))  # before all is asked again to find the same
+        judged = await self.of(metric)
+        if judged.unsettled and self._now < patience:
+            self._book.waiting[place] = judged.unsettled
+        else:
+            self._book.waiting.pop(place, None)
+        if scope_id in judged.unsettled and self._now < patience:
+            raise NotSettledError(_waiting(judged.unsettled[scope_id]))
+        return judged
+
     async def of(self, metric: Metric) -> Judged:
         """What is known of a metric; asked once. Raises SourceError, NotSettledError if it is too early to know."""
         future = self._judged.get(metric.name)
@@ -102,11 +126,10 @@ class GnocchiEvidence:
             future = self._rows[resource_type] = remembered(job)
         return await asyncio.shield(future)
 
-    def check_settled(self, judged: Judged, scope_id: str) -> None:
-        """Raises NotSettledError while metricd may still bring measures of the scope; for a period at most."""
-        waiting = judged.unsettled.get(scope_id)
-        if waiting and self._now < self._period.end + (self._period.end - self._period.begin):
-            raise NotSettledError(waiting)
+    async def _waits(self) -> dict[str, int]:
+        """The bundles of measures that wait for metricd, by metric; asked once. Raises SourceError."""
+        self._backlog = self._backlog or remembered(self._api.backlog())
+        return await asyncio.shield(self._backlog)
 
     async def _list(self, resource_type: str) -> list[Resource]:
         rows = await self._api.rows(resource_type, life_search(self._period), history=True, sort=SORT)
@@ -123,15 +146,16 @@ class GnocchiEvidence:
         if self._settings.mode == "off":
             return Judged(MetricEvidence(self._period, "no evidence was asked for (completeness.mode off)", weak=True))
         settings = self._settings.metrics.get(metric.name, EvidenceSettings())
-        self._check_age(0.0)
-        self._backlog = self._backlog or remembered(self._api.backlog())  # before the points: what it lacks is in them
-        await asyncio.shield(self._backlog)
+        self._check_age(self._book.intervals.get(metric.name, 0.0))
+        await self._waits()  # before the points: what does not wait is in them
         everyone = await self.resources(args.resource_type)
         living = [one for one in everyone if one.metric_ids(metric.metric)]
         without = [one for one in everyone if not one.metric_ids(metric.metric)]
         watched = await self._watched(living, metric.metric, settings)
         paces = (found.pace for one in watched for found in one.proof)
-        self._check_age(max(map(self._wait_of, paces), default=float(settings.interval or DEFAULT_INTERVAL)))
+        interval = max(map(self._wait_of, paces), default=float(settings.interval or DEFAULT_INTERVAL))
+        self._book.intervals[metric.name] = interval
+        self._check_age(interval)
         state = settings.state
         by_attribute = (state.attribute, state.off) if state is not None and state.attribute else None
         methods = needed_methods(metric.metric, args)
@@ -202,16 +226,21 @@ class GnocchiEvidence:
         seen = seen_span(self._period, self._now, definition.granularity)
         method = _state_method(policy) if values else policy.marker
         points = await self._api.points(metric_ids, method, definition.granularity, seen.begin, seen.end)
-        assert self._backlog is not None, "it is asked for before"
-        backlog = await asyncio.shield(self._backlog)
+        backlog = await self._waits()
         known = {metric_id: {point.begin: point.value for point in of_one} for metric_id, of_one in points.items()}
         begins = (sorted(of_one) for of_one in known.values())
         pace = pace_of(begins, definition.granularity, self._settings.slack, settings.interval)
         if not values and method != "count":
             known = {metric_id: dict.fromkeys(of_one, 1.0) for metric_id, of_one in known.items()}
         return {
-            metric_id: Measured(policy, pace, of_one, backlog.get(metric_id, 0)) for metric_id, of_one in known.items()
+            metric_id: Measured(metric_id, policy, pace, of_one, backlog.get(metric_id, 0))
+            for metric_id, of_one in known.items()
         }
+
+
+def _waiting(metric_ids: Iterable[str]) -> str:
+    listed = sorted(metric_ids)
+    return f"metricd has not processed all measures of {len(listed)} metrics, such as {listed[0]}"
 
 
 def _state_method(policy: Policy) -> str:

@@ -26,8 +26,9 @@ _DARK = "not measured"
 
 
 class Measured(msgspec.Struct, frozen=True):
-    """What is known of the points of one metric id."""
+    """What is known of the points of one metric of one resource."""
 
+    metric_id: str
     policy: Policy
     pace: Pace
     points: dict[int, float]
@@ -70,8 +71,8 @@ class Judged(msgspec.Struct, frozen=True):
     wanted: list[Wanted] = []
     barred: list[str] = []
     """Resources that Gnocchi cannot answer for: one of them would spoil the answer for all."""
-    unsettled: dict[str, str] = {}
-    """Scopes of which measures are still being processed, and what waits."""
+    unsettled: dict[str, frozenset[str]] = {}
+    """Scopes of which measures are still being processed: the metrics that wait for that."""
     weak: frozenset[str] = frozenset()
     """Scopes of which a part of the period may be missing without a sign."""
     policies: dict[str, Policy] = {}
@@ -144,58 +145,78 @@ def judge(
     `state` is an attribute of resources and the values of it that mean off; `without` are the resources that lived and
     have no such metric.
     """
-    length = period.end - period.begin
-    missing: dict[str, list[Interval]] = {}
-    owned: dict[str, int] = {}
-    unsettled: dict[str, str] = {}
-    weak: set[str] = set()
-    reasons, barred = Reasons(), []
+    found = _Findings(scope_key, period)
     for one in watched:
-        resource, pieces = one.resource, one.resource.pieces(period)
-        scopes = _scopes(resource, scope_key, period)
-        for scope_id in scopes:
-            owned[scope_id] = owned.get(scope_id, 0) + 1
+        pieces = one.resource.pieces(period)
         for holes, why in _holes(one, args, methods, period, now):
             off = [*one.off, *(piece.span for piece in pieces if state and piece.attributes.get(state[0]) in state[1])]
-            own = missing_by_scope(holes, pieces, scope_key, off if why == _DARK else ())
-            for scope_id, parts in own.items():
-                missing.setdefault(scope_id, []).extend(parts)
-                reasons.add([scope_id], why, f"{resource.resource_id} {shown(parts, 3)}")
-        if any(policy_fault(found.policy, args, methods, length) for found in one.metrics):
-            barred.append(resource.resource_id)
-        if _is_coarse(one, length):
-            weak |= scopes
-        waiting = sum(found.bundles for found in (*one.metrics, *one.proof) if _waits(found, period))
-        if waiting:
-            unsettled.update(dict.fromkeys(scopes, f"{waiting} bundles of {resource.resource_id} wait for metricd"))
-        _suspect(one, args, period, scopes, reasons)
+            found.miss(one.resource, missing_by_scope(holes, pieces, scope_key, off if why == _DARK else ()), why)
+        found.watch(one, args, methods)
     for resource in without:
-        scopes = _scopes(resource, scope_key, period)
-        reasons.add(scopes, "without this metric", resource.resource_id)
-        weak |= set() if watched else scopes  # it may have another name now, and then nothing would ever be seen
-    paces = [found.pace.interval for one in watched for found in one.proof if found.points]
-    return Judged(
-        MetricEvidence(
-            period,
-            _summary(watched),
-            missing_of={scope_id: union(parts) for scope_id, parts in missing.items()},
-            reasons_of=reasons.texts(),
-        ),
-        len(watched),
-        owned,
-        [
-            wanted
-            for one in watched
-            if (wanted := _wanted(one, args, period)) and one.resource.resource_id not in barred
-        ],
-        barred,
-        unsettled,
-        frozenset(weak),
-        {found.policy.name: found.policy for one in watched for found in one.metrics},
-        max(paces, default=None),
-        max((point for one in watched for found in one.proof for point in found.points), default=None),
-        any(_is_coarse(one, length) for one in watched),
-    )
+        found.lack(resource, alone=not watched)
+    return found.judged(watched, args)
+
+
+class _Findings:
+    """What is found of one resource after the other."""
+
+    def __init__(self, scope_key: str, period: Interval) -> None:
+        self._scope_key = scope_key
+        self._period = period
+        self._length = period.end - period.begin
+        self._missing: dict[str, list[Interval]] = {}
+        self._owned: dict[str, int] = {}
+        self._unsettled: dict[str, frozenset[str]] = {}
+        self._weak: set[str] = set()
+        self._reasons = Reasons()
+        self._barred: list[str] = []
+
+    def miss(self, resource: Resource, parts_of: dict[str, list[Interval]], why: str) -> None:
+        """A resource is missing for those who had it."""
+        for scope_id, parts in parts_of.items():
+            self._missing.setdefault(scope_id, []).extend(parts)
+            self._reasons.add([scope_id], why, f"{resource.resource_id} {shown(parts, 3)}")
+
+    def watch(self, one: Watched, args: GnocchiArgs, methods: Sequence[str]) -> None:
+        """Whose a resource was, whether it can be asked for, and what is doubtful about it."""
+        scopes = _scopes(one.resource, self._scope_key, self._period)
+        waiting = frozenset(found.metric_id for found in (*one.metrics, *one.proof) if _waits(found, self._period))
+        for scope_id in scopes:
+            self._owned[scope_id] = self._owned.get(scope_id, 0) + 1
+            if waiting:
+                self._unsettled[scope_id] = self._unsettled.get(scope_id, frozenset()) | waiting
+        if any(policy_fault(found.policy, args, methods, self._length) for found in one.metrics):
+            self._barred.append(one.resource.resource_id)
+        if _is_coarse(one, self._length):
+            self._weak |= scopes
+        _suspect(one, args, self._period, scopes, self._reasons)
+
+    def lack(self, resource: Resource, *, alone: bool) -> None:
+        """A resource has no such metric; `alone`: nor has any other, so it may have another name now."""
+        scopes = _scopes(resource, self._scope_key, self._period)
+        self._reasons.add(scopes, "without this metric", resource.resource_id)
+        if alone:
+            self._weak |= scopes
+
+    def judged(self, watched: Sequence[Watched], args: GnocchiArgs) -> Judged:
+        """All of it."""
+        missing_of = {scope_id: union(parts) for scope_id, parts in self._missing.items()}
+        barred = set(self._barred)
+        wanted = (_wanted(one, args, self._period) for one in watched if one.resource.resource_id not in barred)
+        proofs = [found for one in watched for found in one.proof]
+        return Judged(
+            MetricEvidence(self._period, _summary(watched), missing_of=missing_of, reasons_of=self._reasons.texts()),
+            count=len(watched),
+            owned=self._owned,
+            wanted=[one for one in wanted if one is not None],
+            barred=self._barred,
+            unsettled=self._unsettled,
+            weak=frozenset(self._weak),
+            policies={found.policy.name: found.policy for one in watched for found in one.metrics},
+            interval=max((found.pace.interval for found in proofs if found.points), default=None),
+            seen_at=max((point for found in proofs for point in found.points), default=None),
+            is_coarse=any(_is_coarse(one, self._length) for one in watched),
+        )
 
 
 def _scopes(resource: Resource, scope_key: str, period: Interval) -> set[str]:

@@ -32,6 +32,7 @@ PLANTED: dict[str, tuple[list[tuple[int, int]], str]] = {
     "never": ([], "not measured"),
     "no-metric": (WHOLE, "0 of "),
     "gone-before": (WHOLE, "0 of "),
+    "told-late": (WHOLE, "0 of "),
     "nobody": (WHOLE, "0 of "),
     "nan": (WHOLE, "1 of "),
     "one-lost": (WHOLE, "1 of "),
@@ -63,12 +64,13 @@ def cloud(gnocchi: GnocchiServer) -> Cloud:
     made.revise("giver", T + 1800, project_id="taker")
     made.end("ended", T + 1200, at=T + 2400)
     made.end("gone-before", T - 2 * HOUR, at=T - 2 * HOUR + 600)
+    made.end("told-late", T - 600, at=T + 1200)
     holes = {
         "agent": [(T + 900, T + 2400)], "beside agent": [(T + 900, T + 2400)], "silent": [(T + 1800, T + 9 * HOUR)],
         "giver": [(T + 1200, T + 2400)], "begins-dark": [(T, T + 2700)], "one-lost": [(T + 1500, T + 1800)],
         "coarse-hole": [(T, T + HOUR)],
     }  # fmt: skip
-    ends = {"ended": T + 1200, "gone-before": T - 2 * HOUR, "forgotten": T + 6 * HOUR}
+    ends = {"ended": T + 1200, "gone-before": T - 2 * HOUR, "told-late": T - 600, "forgotten": T + 6 * HOUR}
     for name in made.metric_ids:
         if name not in ("never", "no-metric"):
             begin, end = begins.get(name, T - 4 * HOUR - STEP) + 60, ends.get(name, T + 3 * HOUR)
@@ -91,7 +93,7 @@ async def test_every_planted_hole_is_named_and_nothing_else(cloud: Cloud, gnocch
         assert word in asked.of(scope, "hour").note, asked.of(scope, "hour").note
     weak = {scope for scope in PLANTED if asked.of(scope, "hour").proof == "weak"}
     assert weak == {"coarse", "coarse-hole"}
-    for scope in ("no-metric", "gone-before", "nobody", "never"):
+    for scope in ("no-metric", "gone-before", "told-late", "nobody", "never"):
         assert asked.of(scope, "hour").samples == []
 
 

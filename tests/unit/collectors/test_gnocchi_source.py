@@ -44,6 +44,9 @@ class FakeGnocchi:
         self.largest = 1000
         """Scopes in one question; more are refused."""
         self.headers: list[dict[str, str]] = []
+        self.backlog: dict[str, int] = {}
+        self.until = T + 2 * HOUR
+        """When the last measure was."""
 
     async def __call__(self, request: web.Request) -> web.StreamResponse:
         path = request.path.removeprefix("/v1/")
@@ -73,7 +76,7 @@ class FakeGnocchi:
         if kind == "archive_policy":
             return [POLICY]
         if kind == "status":
-            return {"storage": {"summary": {}, "measures_to_process": {}}}
+            return {"storage": {"summary": {}, "measures_to_process": self.backlog}}
         if kind == "points":
             return {"measures": {metric: {"count": self._points()} for metric in self._ids(body["operations"])}}
         assert kind == "aggregates"
@@ -96,9 +99,8 @@ class FakeGnocchi:
     def _ids(operations: list[Any]) -> list[str]:
         return [operations[1]] if isinstance(operations[1], str) else [pair[0] for pair in operations[1:]]
 
-    @staticmethod
-    def _points() -> list[Any]:
-        return [[iso(at), 300.0, 1.0] for at in range(T - HOUR, T + 2 * HOUR, STEP)]
+    def _points(self) -> list[Any]:
+        return [[iso(at), 300.0, 1.0] for at in range(T - HOUR, self.until, STEP)]
 
     def _groups(self, body: Any) -> Any:
         wanted = body["search"]["and"][1]
@@ -247,6 +249,42 @@ async def test_it_is_not_asked_before_measures_can_be_there(endpoint: Endpoint, 
         await _collect(endpoint, ["p1"], now=T + HOUR + 719)
     assert len(await _collect(endpoint, ["p1"], now=T + HOUR + 720)) == 1
     assert len(await _collect(endpoint, ["p1"], now=T + HOUR + 60, completeness={"settle": 60})) == 1
+
+
+async def test_what_is_too_early_is_not_looked_at_again_and_again(endpoint: Endpoint, fake: FakeGnocchi) -> None:
+    """Given a metric that is known to be measured every five minutes; then before two of them nothing is asked."""
+    source = _source(endpoint)
+    try:
+        for now in (T + HOUR + 130, T + HOUR + 160):
+            with pytest.raises(NotSettledError, match="less than 720 s"):
+                await source.session(PERIOD, now).collect("p1", source._metrics[0])
+            asked, fake.asked = fake.asked, []
+        assert asked == []
+    finally:
+        await source.close()
+
+
+async def test_a_backlog_is_looked_at_before_all_else(endpoint: Endpoint, fake: FakeGnocchi) -> None:
+    """Given measures that metricd has not processed; then nothing but its status is asked until it has."""
+    fake.backlog, fake.until = {"m-vm1": 3}, T + 1800
+    source = _source(endpoint)
+    metric, now = source._metrics[0], T + HOUR + 1200
+    try:
+        for _ in range(2):
+            fake.asked = []
+            with pytest.raises(NotSettledError, match="not processed all measures of 1 metrics, such as m-vm1"):
+                await source.session(PERIOD, now).collect("p1", metric)
+        assert fake.asked == ["status"]
+        assert (await source.session(PERIOD, now).collect("p2", metric)).covers == [Interval(T, T + 1800)]
+
+        late = await source.session(PERIOD, T + 3 * HOUR).collect("p1", metric)
+        assert late.covers == [Interval(T, T + 1800)]
+        assert "waits for metricd: vm1" in late.note
+
+        fake.backlog, fake.until = {}, T + 2 * HOUR
+        assert (await source.session(PERIOD, now).collect("p1", metric)).covers == [PERIOD]
+    finally:
+        await source.close()
 
 
 async def test_without_evidence_coverage_is_weak(endpoint: Endpoint, fake: FakeGnocchi) -> None:
