@@ -27,6 +27,7 @@ from rater.api.intake import Intake, Limits
 from rater.api.settings import ApiSettings
 from rater.audit import Setup
 from rater.audit.timer import AuditTimer
+from rater.cloudkitty_api import CloudKittyApi
 from rater.config import Config, ObserveSettings
 from rater.kafka import KafkaSettings, KafkaUnavailableError, Topic, create_topics
 from rater.model.errors import RaterError
@@ -211,13 +212,19 @@ def collector_service(config: Config, registry: CollectorRegistry) -> Service:
 WAITING_BYTES = 32 * 1024 * 1024  # of records that wait for Kafka: some hundred thousand samples
 
 
-def api_service(config: Config, registry: CollectorRegistry) -> Service:
-    """The HTTP service that takes usage, not started. Raises TokenFileError."""
+def api_service(config: Config, registry: CollectorRegistry, *, holds_store: bool = False) -> Service:
+    """The HTTP service, not started. `holds_store`: the sink runs in this process.
+
+    Raises TokenFileError, and NoStoreError for CloudKitty's API without a store to read.
+    """
     settings, kafka = config.settings.api or ApiSettings(), config.settings.kafka
     writer = UsageWriter(kafka, confirm_seconds=settings.confirm_seconds, max_waiting_bytes=WAITING_BYTES)
     limits = Limits(settings.max_samples, config.settings.engine.period)
     intake = Intake(config.catalog, limits, kafka.topic(Topic.USAGE), kafka.partitions)
-    api = Api(settings, intake, writer, registry)
+    cloudkitty = None
+    if settings.cloudkitty is not None:
+        cloudkitty = CloudKittyApi(config, settings.cloudkitty, holds_store=holds_store)
+    api = Api(settings, intake, writer, registry, cloudkitty.service if cloudkitty else None)
 
     async def run(stop: asyncio.Event) -> None:
         try:
@@ -225,6 +232,8 @@ def api_service(config: Config, registry: CollectorRegistry) -> Service:
                 await writer.run(stop)
         finally:
             await writer.close()  # after everybody was answered
+            if cloudkitty is not None:
+                await cloudkitty.close()
 
     return Service("api", run, writer.red)
 

@@ -16,6 +16,7 @@ from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 from prometheus_client import CollectorRegistry
 
+from rater.api.cloudkitty.service import CloudKittyService
 from rater.api.credentials import Caller, Credentials, check_exposure, tls_context
 from rater.api.faults import RefusalError
 from rater.api.intake import Intake
@@ -60,23 +61,33 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 class Api:
     """What the handlers share."""
 
-    def __init__(self, settings: ApiSettings, intake: Intake, writer: UsageWriter, registry: CollectorRegistry) -> None:
-        """Raises TokenFileError."""
+    def __init__(
+        self,
+        settings: ApiSettings,
+        intake: Intake,
+        writer: UsageWriter,
+        registry: CollectorRegistry,
+        cloudkitty: Callable[[Credentials], CloudKittyService] | None = None,
+    ) -> None:
+        """`cloudkitty` makes what answers /v1 and /v2. Raises TokenFileError."""
         self.settings = settings
         self._intake = intake
         self._writer = writer
         self._credentials = Credentials(settings.token_file)
+        self._cloudkitty = cloudkitty(self._credentials) if cloudkitty else None
         self._in_flight = 0
         self._metrics = ApiMetrics(registry, lambda: self._in_flight)
         self._description = encode_json(document())
         # Without a token a browser on this machine is as good as its user: a page from elsewhere that got its own
         # name to point here (DNS rebinding) is told by the name it asks for.
-        self._only_local = not settings.token_file and not settings.insecure
+        self._only_local = not settings.asks_everybody and not settings.insecure
 
     def application(self) -> web.Application:
         """The application, ready to be served."""
         app = web.Application(middlewares=[self._answered], client_max_size=self.settings.max_body_bytes)
         app.add_routes([web.post(PATH, self._usage), web.get("/v3/openapi.json", self._openapi)])
+        if self._cloudkitty is not None:
+            app.add_routes(self._cloudkitty.routes())
         return app
 
     @web.middleware

@@ -8,7 +8,7 @@ from __future__ import annotations
 import ssl
 from hashlib import sha256
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta
@@ -40,6 +40,8 @@ class Token(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Empty: every scope."""
     sources: list[str] = []
     """Empty: every source."""
+    roles: Annotated[tuple[Literal["push", "reader", "admin"], ...], Meta(min_length=1)] = ("push",)
+    """`push` usage; in CloudKitty's API see the scopes (`reader`), or everything (`admin`)."""
 
 
 class TokenFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -54,10 +56,12 @@ class Caller(msgspec.Struct, frozen=True):
     name: str
     scopes: frozenset[str] = frozenset()
     sources: frozenset[str] = frozenset()
+    roles: frozenset[str] = frozenset({"push"})
 
     def may_push(self, scope_id: str, source: str) -> bool:
         """Whether it may push usage of that scope from that source."""
-        return (not self.scopes or scope_id in self.scopes) and (not self.sources or source in self.sources)
+        is_own = (not self.scopes or scope_id in self.scopes) and (not self.sources or source in self.sources)
+        return "push" in self.roles and is_own
 
 
 class Credentials:
@@ -74,24 +78,30 @@ class Credentials:
             return Caller("")
         scheme, _, token = authorization.partition(" ")
         # A digest is looked up and no token compared: how long it takes says nothing of the tokens.
-        found = self._callers.get(_digest(token.strip())) if scheme.lower() == "bearer" else None
+        found = self.find(token.strip()) if scheme.lower() == "bearer" else None
         if found is None:
             raise RefusalError(401, "send the header `Authorization: Bearer TOKEN` with a token of this installation")
         return found
+
+    def find(self, token: str) -> Caller | None:
+        """Whose token that is; None if it is nobody's."""
+        return self._callers.get(_digest(token))
 
 
 def check_exposure(settings: ApiSettings) -> str:
     """Who can push, in a sentence. Raises ListenError if anybody from anywhere could, and nobody said so."""
     host, _ = endpoint(settings.listen)
-    if settings.token_file:
+    if settings.asks_everybody:
         return f"{settings.listen} asks for a token{'' if settings.certificate_file else ', which travels without TLS'}"
     if is_loopback(host):
         return f"{settings.listen} can be reached from this machine only"
     if not settings.insecure:
         raise ListenError(
-            f"api.listen {settings.listen} can be reached by other machines and asks for no token: set api.token_file, "
-            "use 127.0.0.1, or set api.insecure: true"
+            f"api.listen {settings.listen} can be reached by other machines and asks for no token: set api.token_file "
+            "(and cloudkitty.auth: token), use 127.0.0.1, or set api.insecure: true"
         )
+    if settings.token_file:
+        return f"{settings.listen} shows prices and usage to anybody (cloudkitty.auth: noauth, api.insecure)"
     return f"{settings.listen} takes usage from anybody (api.insecure)"
 
 
@@ -145,7 +155,9 @@ def _read(path: str) -> dict[bytes, Caller]:
         if digest in callers or entry.name in names:
             faults.append(f"{path}: tokens[{number}]: name or token stands twice")
         names.add(entry.name)
-        callers[digest] = Caller(entry.name, frozenset(entry.scopes), frozenset(entry.sources))
+        if "reader" in entry.roles and not entry.scopes:
+            faults.append(f"{path}: tokens[{number}]: role reader sees its scopes: list them in `scopes`")
+        callers[digest] = Caller(entry.name, frozenset(entry.scopes), frozenset(entry.sources), frozenset(entry.roles))
     if not callers and not faults:
         faults.append(f"{path}: tokens: is empty, so nobody could push")
     if faults:

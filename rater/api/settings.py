@@ -1,4 +1,4 @@
-"""What an operator may choose about the HTTP service that takes usage."""
+"""What an operator may choose about the HTTP service."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from typing import Annotated
 
 import msgspec
 from msgspec import Meta
+
+from rater.api.cloudkitty.settings import CloudKittyApiSettings
 
 __all__ = ["ApiSettings"]
 
@@ -18,7 +20,7 @@ class ApiSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     token_file: str = ""
     """File with the bearer tokens; without it whoever reaches the address may push."""
     insecure: bool = False
-    """Must be true to listen beyond loopback without `token_file`."""
+    """Must be true to listen beyond loopback where anything is answered without a token."""
     certificate_file: str = ""
     """TLS certificate chain, PEM; with `key_file`. Without it the service speaks plain HTTP."""
     key_file: str = ""
@@ -31,6 +33,16 @@ class ApiSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     confirm_seconds: Annotated[float, Meta(ge=1, le=300)] = 10.0
     """How long Kafka may take to confirm before a request is answered 503."""
 
+    cloudkitty: CloudKittyApiSettings | None = None
+    """Null: CloudKitty's API is not answered."""
+
     def __post_init__(self) -> None:
         if bool(self.certificate_file) != bool(self.key_file):
             raise ValueError("certificate_file and key_file belong together: set both or none")
+        if self.cloudkitty is not None and self.cloudkitty.auth == "token" and not self.token_file:
+            raise ValueError("cloudkitty.auth is token, and there is no token_file: set it, or cloudkitty.auth: noauth")
+
+    @property
+    def asks_everybody(self) -> bool:
+        """Whether nothing is answered without a token."""
+        return bool(self.token_file) and (self.cloudkitty is None or self.cloudkitty.auth != "noauth")

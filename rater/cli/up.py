@@ -58,7 +58,7 @@ async def _up(config: Config, with_kafka: bool, stop: asyncio.Event) -> None:
         if config.settings.collect is not None:
             services.append(collector_service(config, registry))
         if config.settings.api is not None:
-            services.append(api_service(config, registry))
+            services.append(api_service(config, registry, holds_store=True))
         everything = with_topics(config, services)
         checks = {service.name: service.red for service in (everything, *services)}
         await stack.enter_async_context(serve_health(config.settings.observe, checks, registry))

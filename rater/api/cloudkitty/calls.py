@@ -1,0 +1,106 @@
+"""What a handler gets and gives, and what it may ask: requests and answers without HTTP around them."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from datetime import datetime
+from typing import Any, ParamSpec, TypeAlias, TypeVar
+from zoneinfo import ZoneInfo
+
+import msgspec
+
+from rater.api.cloudkitty.identity import Identity
+from rater.api.cloudkitty.policy import Policy
+from rater.rating import RuleBook
+from rater.reports import Attribute, Condition, Kind, View
+
+__all__ = ["Answer", "Backend", "Call", "Handler", "MetricInfo", "ModuleInfo", "Route"]
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class Call(msgspec.Struct, frozen=True):
+    """A request that somebody who is known has sent."""
+
+    identity: Identity
+    path: Mapping[str, str]
+    """What stands in the path where the route has a name."""
+    query: Sequence[tuple[str, str]]
+    body: bytes
+    now: datetime
+    """In the time zone of the settings."""
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """What becomes a response: `value` as JSON, or `chunks` of JSON one after the other."""
+
+    value: Any = None
+    status: int = 200
+    chunks: Iterator[bytes] | None = None
+
+
+class MetricInfo(msgspec.Struct, frozen=True):
+    """What /v1/info tells of a metric."""
+
+    metric_id: str
+    metadata: tuple[str, ...]
+    unit: str
+
+
+class ModuleInfo(msgspec.Struct, frozen=True):
+    """What is known of a rating module beside its switch and priority."""
+
+    name: str
+    description: str | None
+    hot_config: bool
+
+
+class Backend(msgspec.Struct, frozen=True):
+    """What handlers may ask."""
+
+    view: View
+    read: Callable[[Callable[[], Any]], Awaitable[Any]]
+    """Runs something that asks `view`, in a thread. Raises ApiFaultError 503 if the store is away."""
+    book: Callable[[], Awaitable[RuleBook]]
+    """The rule book, with everything that was written before. Raises ApiFaultError 503."""
+    policy: Policy
+    zone: ZoneInfo
+    scope_key: str
+    collector: str
+    fetcher: str
+    metrics: tuple[MetricInfo, ...]
+    metrics_conf: Mapping[str, Any]
+    """metrics.yml, as plain values."""
+    modules: tuple[ModuleInfo, ...]
+
+    def attribute(self, name: str) -> Attribute:
+        """What CloudKitty's name of an attribute stands for."""
+        if name == self.scope_key:
+            return Attribute(Kind.SCOPE)
+        kind = _KINDS.get(name)
+        return Attribute(Kind.LABEL, name) if kind is None else Attribute(kind)
+
+    def scopes_are(self, scopes: tuple[str, ...] | None) -> tuple[Condition, ...]:
+        """The condition that a point is of these scopes; none for None."""
+        return () if scopes is None else (Condition(Attribute(Kind.SCOPE), scopes),)
+
+
+_KINDS = {
+    "type": Kind.METRIC,
+    "time": Kind.PERIOD,
+    "day_of_the_year": Kind.DAY,
+    "week_of_the_year": Kind.WEEK,
+    "month": Kind.MONTH,
+    "year": Kind.YEAR,
+}
+
+Handler: TypeAlias = Callable[[Backend, Call], Awaitable[Answer]]
+
+
+class Route(msgspec.Struct, frozen=True):
+    """A path below /v1 or /v2; `{name}` stands for one segment."""
+
+    path: str
+    handler: Handler
+    method: str = "GET"

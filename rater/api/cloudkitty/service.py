@@ -1,0 +1,219 @@
+"""HTTP around the handlers: routes, limits, who is asking, and what comes back, on aiohttp."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from typing import Any
+from urllib.parse import unquote
+from uuid import uuid4
+
+from aiohttp import web
+
+from rater.api.cloudkitty import v1_hashmap, v1_info, v1_pyscripts, v1_rating, v1_report, v2
+from rater.api.cloudkitty.calls import Backend, Call, Handler
+from rater.api.cloudkitty.faults import JSON, ApiFaultError, fault_body
+from rater.api.cloudkitty.identity import Authenticator
+from rater.model.codec import encode_json
+from rater.reports import StoreError
+
+__all__ = ["READERS", "CloudKittyService", "reading"]
+
+log = logging.getLogger(__name__)
+
+BODY_SECONDS = 30.0
+READERS = 4  # threads that ask the store at the same time
+ROUTES = {
+    1: (*v1_info.ROUTES, *v1_report.ROUTES, *v1_rating.ROUTES, *v1_hashmap.ROUTES, *v1_pyscripts.ROUTES),
+    2: v2.ROUTES,
+}
+_ALIAS = {"billing": "rating"}
+_NOT_FOUND = "The resource could not be found."
+
+
+def reading(threads: ThreadPoolExecutor) -> Callable[[Callable[[], Any]], Any]:
+    """What runs questions to the store in these threads; the store's faults become answers."""
+
+    async def read(ask: Callable[[], Any]) -> Any:
+        try:
+            return await asyncio.get_running_loop().run_in_executor(threads, ask)
+        except StoreError as fault:
+            log.warning("the store cannot be read: %s", fault)
+            raise ApiFaultError(503, "the store cannot be read now: ask again", headers={"Retry-After": "2"}) from fault
+
+    return read
+
+
+class CloudKittyService:
+    """Answers `/`, `/healthcheck`, `/v1/…` and `/v2/…`. Nothing that is asked for raises."""
+
+    def __init__(self, backend: Backend, authenticator: Authenticator, max_in_flight: int) -> None:
+        self._backend = backend
+        self._authenticator = authenticator
+        self._max_in_flight = max_in_flight
+        self._in_flight = 0
+        self._tables = {version: _table(routes) for version, routes in ROUTES.items()}
+
+    def routes(self) -> list[web.RouteDef]:
+        """For the application that this is a part of."""
+        paths = ("/", "/healthcheck", "/v1", "/v1/{rest:.*}", "/v2", "/v2/{rest:.*}")
+        return [web.route("*", path, self.handle) for path in paths]
+
+    async def handle(self, request: web.Request) -> web.StreamResponse:
+        """Any request to these paths."""
+        version = 2 if request.path.startswith("/v2") else 1
+        extra = {"X-OpenStack-Request-ID": f"req-{uuid4()}"}
+        self._in_flight += 1
+        try:
+            self._check_load()
+            return await self._answer(request, version, extra)
+        except ApiFaultError as fault:
+            log.info("refused: status=%d path=%r: %r", fault.status, request.path, str(fault))
+            body, form = fault_body(fault, version, request.headers.get("Accept", ""))
+            return _response(fault.status, body, form, {**extra, **fault.headers})
+        finally:
+            self._in_flight -= 1
+
+    def _check_load(self) -> None:
+        if self._in_flight > self._max_in_flight:
+            raise ApiFaultError(503, "too many requests are under way: ask again", headers={"Retry-After": "1"})
+
+    async def _answer(self, request: web.Request, version: int, extra: dict[str, str]) -> web.StreamResponse:
+        segments = _segments(request)
+        if segments in (["healthcheck"], []):
+            _only_get(request, ["GET"])
+            if segments:
+                return _health(request, extra)
+            return _response(200, encode_json(_versions(request)), JSON, extra)
+        handler, path = self._route(request, version, segments[1:])
+        identity = await self._authenticator.identify(request.headers)
+        now = datetime.now(UTC).astimezone(self._backend.zone)
+        query = list(request.query.items())
+        call = Call(identity, path, query, await _body(request), now)
+        answer = await handler(self._backend, call)
+        if answer.chunks is not None:
+            return await self._stream(request, answer.chunks, extra)
+        body = b"" if answer.status == 204 else encode_json(answer.value)
+        return _response(answer.status, body, JSON, extra)
+
+    def _route(self, request: web.Request, version: int, segments: list[str]) -> tuple[Handler, dict[str, str]]:
+        """Raises ApiFaultError 404 or 405."""
+        if version == 1:
+            if segments and not segments[-1]:
+                segments = segments[:-1]  # one slash at the end says nothing
+            if not segments:
+                raise ApiFaultError(405, "This method is not allowed here.", of_route=True)
+            segments = [_ALIAS.get(segments[0], segments[0]), *segments[1:]]
+        methods: dict[str, tuple[Handler, dict[str, str]]] = {}
+        for pattern, method, handler in self._tables[version].get(len(segments), ()):
+            path = _matched(pattern, segments)
+            if path is not None:
+                methods.setdefault(method, (handler, path))
+        if not methods and version == 1 and len(segments) == 1:  # pecan's root knows no GET, whatever follows
+            raise ApiFaultError(405, "This method is not allowed here.", of_route=True)
+        if not methods:
+            raise ApiFaultError(404, _NOT_FOUND, of_route=True)
+        _only_get(request, sorted(methods))
+        return methods["GET" if request.method == "HEAD" else request.method]
+
+    async def _stream(self, request: web.Request, chunks: Iterator[bytes], extra: dict[str, str]) -> web.StreamResponse:
+        """Sends chunks as they are made. A fault before the first rows is an answer, a later one breaks off."""
+        response = web.StreamResponse(headers={**extra, "Content-Type": JSON})
+        try:
+            begin = [await self._next(chunks) for _ in range(2)]
+            await response.prepare(request)
+            for part in begin:
+                await response.write(part)
+            while part := await self._next(chunks):
+                await response.write(part)
+            await response.write_eof()
+        except ConnectionResetError:
+            log.debug("a reader hung up")
+        except ApiFaultError:
+            if not response.prepared:
+                raise
+            if request.transport is not None:
+                request.transport.abort()  # half an answer must not look like a whole one
+        return response
+
+    async def _next(self, chunks: Iterator[bytes]) -> bytes:
+        found: bytes = await self._backend.read(lambda: next(chunks, b""))
+        return found
+
+
+def _table(routes: Any) -> dict[int, list[tuple[list[str], str, Handler]]]:
+    """The routes by number of segments; those without names first."""
+    table: dict[int, list[tuple[list[str], str, Handler]]] = {}
+    for route in routes:
+        pattern = route.path.split("/")
+        table.setdefault(len(pattern), []).append((pattern, route.method, route.handler))
+    for found in table.values():
+        found.sort(key=lambda entry: [segment.startswith("{") for segment in entry[0]])
+    return table
+
+
+def _matched(pattern: list[str], segments: list[str]) -> dict[str, str] | None:
+    """The named segments; None if this is another path."""
+    path: dict[str, str] = {}
+    for wanted, segment in zip(pattern, segments, strict=True):
+        if not wanted.startswith("{"):
+            if wanted != segment:
+                return None
+        elif not segment:
+            return None
+        else:
+            path[wanted[1:-1]] = segment
+    return path
+
+
+def _segments(request: web.Request) -> list[str]:
+    """What stands between the slashes, each decoded by itself; an encoded slash is no border."""
+    raw = request.rel_url.raw_path.removeprefix("/")
+    return [unquote(segment) for segment in raw.split("/")] if raw else []
+
+
+def _only_get(request: web.Request, methods: list[str]) -> None:
+    if ("GET" if request.method == "HEAD" else request.method) not in methods:
+        headers = {"Allow": ", ".join([*methods, *(["HEAD"] if "GET" in methods else [])])}
+        raise ApiFaultError(405, "This method is not allowed here.", of_route=True, headers=headers)
+
+
+async def _body(request: web.Request) -> bytes:
+    if request.headers.get("Content-Encoding", "identity").lower() not in ("", "identity"):
+        raise ApiFaultError(415, "send the body without content encoding")
+    try:
+        async with asyncio.timeout(BODY_SECONDS):
+            return await request.read()
+    except TimeoutError:
+        raise ApiFaultError(408, f"the body did not arrive within {BODY_SECONDS:g} s") from None
+    except web.HTTPRequestEntityTooLarge:
+        raise ApiFaultError(413, "the body is too large") from None
+    except (web.RequestPayloadError, ConnectionError) as fault:
+        raise ApiFaultError(400, f"the body cannot be read: {fault}") from fault
+
+
+def _versions(request: web.Request) -> dict[str, Any]:
+    """The root document. The host is the one that was asked for, so that it is right behind a proxy that says so."""
+    base = f"{request.scheme}://{request.host}"
+    return {
+        "versions": [
+            {"id": name, "links": [{"href": f"{base}/{name}", "rel": "self"}], "status": status}
+            for name, status in (("v1", "CURRENT"), ("v2", "EXPERIMENTAL"))
+        ]
+    }
+
+
+def _health(request: web.Request, extra: Mapping[str, str]) -> web.Response:
+    if JSON in request.headers.get("Accept", ""):
+        return _response(200, encode_json({"detailed": False, "reasons": ["OK"]}), JSON, extra)
+    return _response(200, b"OK", "text/plain", extra)
+
+
+def _response(status: int, body: bytes, form: str, headers: Mapping[str, str]) -> web.Response:
+    if status == 204:
+        return web.Response(status=status, headers=headers)
+    charset = None if form == JSON else "utf-8"
+    return web.Response(status=status, body=body, content_type=form, charset=charset, headers=headers)
