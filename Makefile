@@ -18,7 +18,7 @@ export PATH := $(PATH):$(CURDIR)/.cache/prometheus/bin
 .DEFAULT_GOAL := help
 .PHONY: help demo test lint format types imports schemas schemas-check unit integration conformance \
 	conformance-long openstack sim sim-long chaos chaos-long e2e month bench bench-checkpoint bench-collect bench-publish bench-rating bench-replay bench-rules bench-scripts mutants mutants-rating \
-	kafka tools lock lock-aetos lock-cloudkitty lock-gnocchi lock-keystone lock-moto clean .venv check-python
+	kafka tools lock lock-aetos lock-cloudkitty lock-cloudkittyclient lock-gnocchi lock-keystone lock-moto clean .venv check-python
 
 help:  ## Lists the targets
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z0-9.-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -138,6 +138,7 @@ tools: .venv  ## Fetches what the tests start: Kafka, Prometheus, VictoriaMetric
 	@$(BIN)/python scripts/side_venv.py Keystone .cache/keystone tests/openstack/keystone.lock
 	@$(BIN)/python scripts/side_venv.py Aetos .cache/aetos tests/openstack/aetos.lock
 	@$(BIN)/python scripts/side_venv.py moto .cache/moto tests/integration/s3/moto.lock
+	@$(BIN)/python scripts/side_venv.py "CloudKitty's client" .cache/cloudkittyclient tests/integration/cloudkittyclient/client.lock
 
 lock: .venv  ## Writes the lock files anew after a change of pyproject.toml (UPGRADE=1 takes newer versions)
 	$(UV_COMPILE) --output-file requirements.lock
@@ -149,6 +150,9 @@ lock-cloudkitty: .venv  ## Writes the lock file of the CloudKitty that the tests
 
 lock-aetos: .venv  ## Writes the lock file of the Aetos that the tests start anew (UPGRADE=1 as above)
 	$(subst pyproject.toml,tests/openstack/aetos.in,$(UV_COMPILE)) --output-file tests/openstack/aetos.lock
+
+lock-cloudkittyclient: .venv  ## Writes the lock file of the clients that the tests run against our API anew (UPGRADE=1 as above)
+	$(subst pyproject.toml,tests/integration/cloudkittyclient/client.in,$(UV_COMPILE)) --output-file tests/integration/cloudkittyclient/client.lock
 
 lock-gnocchi: .venv  ## Writes the lock file of the Gnocchi that the tests start anew (UPGRADE=1 as above)
 	$(subst pyproject.toml,tests/openstack/gnocchi.in,$(UV_COMPILE)) --output-file tests/openstack/gnocchi.lock

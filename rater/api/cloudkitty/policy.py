@@ -33,6 +33,7 @@ _RULES = {
     "report:get_summary": Who.READER,
     "report:get_total": Who.READER,
     "report:list_tenants": Who.ADMIN,
+    "schedule:get_task_reprocesses": Who.ADMIN,
     "scope:get_state": Who.ADMIN,
     "storage:list_data_frames": Who.READER,
     "summary:get_summary": Who.READER,

@@ -13,7 +13,7 @@ from uuid import uuid4
 
 from aiohttp import web
 
-from rater.api.cloudkitty import v1_hashmap, v1_info, v1_pyscripts, v1_rating, v1_report, v2
+from rater.api.cloudkitty import v1_hashmap, v1_info, v1_pyscripts, v1_rating, v1_report, v2, v2_tasks
 from rater.api.cloudkitty.calls import Backend, Call, Handler
 from rater.api.cloudkitty.faults import JSON, ApiFaultError, fault_body
 from rater.api.cloudkitty.identity import Authenticator
@@ -28,7 +28,7 @@ BODY_SECONDS = 30.0
 READERS = 4  # threads that ask the store at the same time
 ROUTES = {
     1: (*v1_info.ROUTES, *v1_report.ROUTES, *v1_rating.ROUTES, *v1_hashmap.ROUTES, *v1_pyscripts.ROUTES),
-    2: v2.ROUTES,
+    2: (*v2.ROUTES, *v2_tasks.ROUTES),
 }
 _ALIAS = {"billing": "rating"}
 _NOT_FOUND = "The resource could not be found."

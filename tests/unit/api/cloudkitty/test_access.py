@@ -110,6 +110,8 @@ FOR_ADMINS = [
     "/v1/rating/module_config/pyscripts/scripts",
     "/v1/rating/module_config/pyscripts/scripts/x",
     "/v2/scope",
+    "/v2/task/reprocesses",
+    "/v2/task/reprocesses/A",
     "/v2/rating/modules",
     "/v2/rating/modules/hashmap",
 ]

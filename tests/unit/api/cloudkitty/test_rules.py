@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from decimal import Decimal
 from typing import Any
 
+import msgspec
 import pytest
 
 from rater.model.rules import (
@@ -23,9 +24,10 @@ from rater.model.rules import (
 )
 from rater.rating import RuleBook
 from rater.reports import StoreView
+from rater.store import Batch, migrate, write
 from tests.unit.api.cloudkitty.world import World, serving
 from tests.unit.rating.builders import applied, book_of, uid
-from tests.unit.store.builders import memory_store
+from tests.unit.store.builders import HOUR, JANUARY, a_rework_alert, memory_store
 
 H = "/v1/rating/module_config/hashmap"
 S = "/v1/rating/module_config/pyscripts/scripts"
@@ -265,3 +267,30 @@ async def test_without_metrics_there_is_nothing_to_tell() -> None:
     with memory_store() as store:
         async with serving(StoreView(store), BOOK, metrics=()) as world:
             assert [(await world.ask(f"/v1/info/metrics{rest}")).status for rest in ("", "/", "/cpu")] == [405] * 3
+
+
+async def test_reworks_are_shown_as_reprocessing_tasks() -> None:
+    with memory_store() as store:
+        migrate(store)
+        batch = Batch()
+        done = (("r2", JANUARY), ("r1", JANUARY + HOUR), ("r1", JANUARY + 3 * HOUR))
+        for number, (rework_id, begin) in enumerate(done):
+            alert = a_rework_alert(period_begin=begin, rework_id=rework_id)
+            batch.add_alert(msgspec.structs.replace(alert, raised_at=JANUARY + number))
+        write(store, batch)
+        async with serving(StoreView(store), BOOK) as world:
+            newest = await world.get("/v2/task/reprocesses", {"limit": "100", "order": "DESC"})
+            oldest = await world.get("/v2/task/reprocesses", {"order": "asc", "limit": "1", "scope_ids": "alpha,x"})
+            of_path = await world.get("/v2/task/reprocesses/alpha")
+            others = await world.get("/v2/task/reprocesses/beta")
+            refused = await world.ask("/v2/task/reprocesses", {"order": "up"})
+
+    task = {"scope_id": "alpha", "reason": "new prices"}
+    one = {"start_reprocess_time": "2026-01-01T00:00:00", "end_reprocess_time": "2026-01-01T00:00:00"}
+    two = {"start_reprocess_time": "2026-01-01T01:00:00", "end_reprocess_time": "2026-01-01T03:00:00"}
+    first = {**task, **one, "current_reprocess_time": "2026-01-01T00:00:00"}
+    second = {**task, **two, "current_reprocess_time": "2026-01-01T03:00:00"}
+    assert newest == of_path == {"results": [second, first]}
+    assert oldest == {"results": [first]}
+    assert others == {"results": []}
+    assert refused.status == 400
