@@ -12,7 +12,7 @@ from collectors.errors import SettingsError
 from collectors.gnocchi_api import GnocchiApi
 from collectors.gnocchi_args import GnocchiArgs, read_extra_args
 from collectors.gnocchi_check import examine, kept_for
-from collectors.gnocchi_evidence import GnocchiEvidence, PolicyBook
+from collectors.gnocchi_evidence import Book, GnocchiEvidence
 from collectors.gnocchi_items import Item, Key, Reading
 from collectors.gnocchi_labels import Metadata
 from collectors.gnocchi_lost import lost_values
@@ -39,7 +39,7 @@ class GnocchiSource:
         self._period = context.period_seconds
         self._refuse()
         self.api = GnocchiApi(context.settings.gnocchi, context.settings.concurrency)
-        self._book = PolicyBook(self.api)
+        self._book = Book(self.api)
 
     def _refuse(self) -> None:
         unknown = sorted(set(self._settings.gnocchi.combine) - {metric.name for metric in self._metrics})
@@ -90,19 +90,18 @@ class GnocchiSource:
 class _Session:
     """One period; evidence is asked for once per metric, usage once for many scopes. A `SharingSession`."""
 
-    def __init__(
-        self, api: GnocchiApi, book: PolicyBook, settings: CollectorSettings, period: Interval, now: int
-    ) -> None:
+    def __init__(self, api: GnocchiApi, book: Book, settings: CollectorSettings, period: Interval, now: int) -> None:
         self._api = api
+        self._book = book
         self._settings = settings
         self._period = period
         self._evidence = GnocchiEvidence(api, book, settings, period, now)
-        self._usage = Usage(api, settings, self._evidence, period, {})
+        self._usage = Usage(api, settings, self._evidence, book, period, {})
         self._metadata: dict[str, asyncio.Future[Metadata]] = {}
 
     def expect(self, asked: Mapping[str, Sequence[str]]) -> None:
         """Which scopes will be asked for."""
-        self._usage = Usage(self._api, self._settings, self._evidence, self._period, asked)
+        self._usage = Usage(self._api, self._settings, self._evidence, self._book, self._period, asked)
 
     async def close(self) -> None:
         """Nothing more is asked."""

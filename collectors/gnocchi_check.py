@@ -17,7 +17,7 @@ from collectors.errors import NotSettledError, SourceAwayError, SourceError
 from collectors.gnocchi_answer import Policy
 from collectors.gnocchi_api import GnocchiApi
 from collectors.gnocchi_args import GnocchiArgs, combination, needed_methods
-from collectors.gnocchi_evidence import GnocchiEvidence, PolicyBook
+from collectors.gnocchi_evidence import Book, GnocchiEvidence
 from collectors.gnocchi_judgement import Judged, granularity_of, policy_fault
 from collectors.metrics_yml import Metric
 from collectors.settings import CollectorSettings
@@ -34,7 +34,7 @@ _WARN_AHEAD, _FAIL_AHEAD = 5.0, 60.0
 
 async def examine(
     api: GnocchiApi,
-    book: PolicyBook,
+    book: Book,
     settings: CollectorSettings,
     metrics: Sequence[Metric],
     period_seconds: int,
@@ -86,7 +86,7 @@ class _Check:
     def __init__(
         self,
         api: GnocchiApi,
-        book: PolicyBook,
+        book: Book,
         settings: CollectorSettings,
         period_seconds: int,
         evidence: GnocchiEvidence,

@@ -22,7 +22,7 @@ from collectors.metrics_yml import Metric
 from collectors.settings import CollectorSettings, EvidenceSettings
 from rater.model.interval import Interval
 
-__all__ = ["GnocchiEvidence", "PolicyBook"]
+__all__ = ["Book", "GnocchiEvidence"]
 
 SORT = ("revision_start", "id")  # a list of revisions can be paged by them
 SETTLE = 120
@@ -30,15 +30,18 @@ _MOST_REMEMBERED = 500_000
 _FEW = 20
 
 
-class PolicyBook:
-    """What is remembered of metrics for as long as the source lives: their archive policies, which never change; how
-    long after a period it is of no use to ask again."""
+class Book:
+    """What is remembered for as long as the source lives: the archive policies of metrics, which never change; how long
+    after a period it is of no use to ask; how much can be asked at once."""
 
     def __init__(self, api: GnocchiApi) -> None:
         self.intervals: dict[str, float] = {}
         """Seconds between two measures that have to be waited for, by public name."""
         self.waiting: dict[tuple[str, int], dict[str, frozenset[str]]] = {}
         """The metrics that were not processed when last asked, by scope; for a public name and a period."""
+        self.at_once = 300
+        """Resources, and scopes, in one question: Gnocchi takes some 5 ms for each, one after the other. Less, if it
+        was too much."""
         self._api = api
         self._names: dict[str, str] = {}
         self._alone = asyncio.Lock()
@@ -69,9 +72,7 @@ class PolicyBook:
 class GnocchiEvidence:
     """The evidence of one period, as it is at `now` (seconds since the epoch)."""
 
-    def __init__(
-        self, api: GnocchiApi, book: PolicyBook, settings: CollectorSettings, period: Interval, now: float
-    ) -> None:
+    def __init__(self, api: GnocchiApi, book: Book, settings: CollectorSettings, period: Interval, now: float) -> None:
         self._api = api
         self._book = book
         self._settings = settings.completeness

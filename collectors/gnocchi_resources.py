@@ -18,7 +18,9 @@ from collectors.gnocchi_answer import instant
 from rater.model.interval import Interval
 from rater.model.labels import Labels, LabelValue
 
-__all__ = ["Piece", "Resource", "Revision", "life_search", "resources_of", "whole_search"]
+__all__ = ["Piece", "Resource", "Revision", "life_search", "not_long_ended", "resources_of", "whole_search"]
+
+_DAY = 86400
 
 
 class Revision(NamedTuple):
@@ -137,6 +139,13 @@ def life_search(span: Interval) -> dict[str, Any]:
             {"or": [{"=": {"ended_at": None}}, {">": {"ended_at": begin}}, {">=": {"revision_start": begin}}]},
         ]
     }
+
+
+def not_long_ended(span: Interval) -> dict[str, Any]:
+    """Part of a search: leaves out who ended a day before the span, and was known to have. Measures that come all the
+    same make Gnocchi take back the end."""
+    begin, before = (datetime.fromtimestamp(at, UTC).isoformat() for at in (span.begin, span.begin - _DAY))
+    return {"or": [{"=": {"ended_at": None}}, {">": {"ended_at": before}}, {">=": {"revision_start": begin}}]}
 
 
 def whole_search(span: Interval) -> dict[str, Any]:

@@ -17,16 +17,17 @@ from collectors.errors import SourceAwayError, SourceError
 from collectors.gnocchi_answer import Group
 from collectors.gnocchi_api import GnocchiApi, instant_text
 from collectors.gnocchi_args import GnocchiArgs, operation
-from collectors.gnocchi_evidence import GnocchiEvidence
+from collectors.gnocchi_evidence import Book, GnocchiEvidence
 from collectors.gnocchi_items import Item, Key, Reading, divided, grouped, latest_revisions, reading, split_keys
 from collectors.gnocchi_judgement import Judged
+from collectors.gnocchi_resources import not_long_ended
 from collectors.metrics_yml import Metric
 from collectors.settings import CollectorSettings
 from rater.model.interval import Interval
 
 __all__ = ["Usage"]
 
-_AT_ONCE = 300  # resources in one question, and scopes: Gnocchi takes 5 ms for each, one after the other
+_LEAST_AT_ONCE = 20
 _IDS_AT_ONCE = 200
 
 _Found: TypeAlias = dict[str, list[Group] | SourceError]
@@ -55,6 +56,7 @@ class Usage:
         api: GnocchiApi,
         settings: CollectorSettings,
         evidence: GnocchiEvidence,
+        book: Book,
         period: Interval,
         scopes: Mapping[str, Sequence[str]],
     ) -> None:
@@ -62,6 +64,7 @@ class Usage:
         self._api = api
         self._settings = settings
         self._evidence = evidence
+        self._book = book
         self._period = period
         self._scopes = scopes
         self._plans: dict[str, asyncio.Future[_Plan]] = {}
@@ -111,7 +114,8 @@ class Usage:
         for one in living:
             for scope_id in {str(piece.attributes.get(scope_key)) for piece in one.pieces(self._period)}:
                 counts[scope_id] = counts.get(scope_id, 0) + 1
-        chunks = _chunks(self._scopes.get(metric.internal_key, ()), counts, moved if like_cloudkitty else set())
+        alone = moved if like_cloudkitty else set()
+        chunks = _chunks(self._scopes.get(metric.internal_key, ()), counts, alone, self._book.at_once)
         return _Plan(args, read, like_cloudkitty, by_id, sorted({*barred, *by_id}), chunks)
 
     # --- questions
@@ -145,6 +149,7 @@ class Usage:
         except SourceError as failure:
             if len(scopes) == 1:
                 return {scopes[0]: failure}
+        self._book.at_once = max(_LEAST_AT_ONCE, self._book.at_once // 2)
         middle = len(scopes) // 2
         first = await self._ask_halves(metric, plan, scopes[:middle])
         return first | await self._ask_halves(metric, plan, scopes[middle:])
@@ -159,10 +164,12 @@ class Usage:
         return {**lists}
 
     async def _ask(self, metric: Metric, plan: _Plan, scopes: tuple[str, ...]) -> list[Group]:
-        """CloudKitty's question; `scopes` are at least one. Raises SourceError."""
+        """CloudKitty's question, for one scope or more. Raises SourceError."""
         scope_key = self._settings.scope_key
         wanted = [{"=": {scope_key: scope_id}} for scope_id in scopes]
         search = [_of_type(plan.args), wanted[0] if len(wanted) == 1 else {"or": wanted}]
+        if not plan.like_cloudkitty:  # which reads every resource there ever was
+            search.append(not_long_ended(self._period))
         if plan.without:
             search.append({"not": {"in": {"id": plan.without}}})
         groupby = [("groupby", name) for name in plan.reading.names]
@@ -202,16 +209,18 @@ def _of_type(args: GnocchiArgs) -> dict[str, Any]:
     return {"=": {"type": args.resource_type}}
 
 
-def _chunks(scopes: Sequence[str], counts: Mapping[str, int], alone: set[str]) -> dict[str, tuple[str, ...]]:
+def _chunks(
+    scopes: Sequence[str], counts: Mapping[str, int], alone: set[str], at_once: int
+) -> dict[str, tuple[str, ...]]:
     """Scopes that share a question, so many that it does not ask for too many resources."""
     chunks: list[list[str]] = []
-    weight = _AT_ONCE
+    weight = at_once
     for scope_id in scopes:
         own = 1 + counts.get(scope_id, 0)
         if scope_id in alone:
             chunks.insert(0, [scope_id])
             continue
-        if not chunks or weight + own > _AT_ONCE:
+        if not chunks or weight + own > at_once:
             chunks.append([])
             weight = 0
         chunks[-1].append(scope_id)
