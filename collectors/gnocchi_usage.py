@@ -19,7 +19,7 @@ from collectors.gnocchi_api import GnocchiApi, instant_text
 from collectors.gnocchi_args import GnocchiArgs, operation
 from collectors.gnocchi_evidence import Book, GnocchiEvidence
 from collectors.gnocchi_items import Item, Key, Reading, divided, grouped, latest_revisions, reading, split_keys
-from collectors.gnocchi_judgement import Judged
+from collectors.gnocchi_judgement import Judged, granularity_of
 from collectors.gnocchi_resources import not_long_ended
 from collectors.metrics_yml import Metric
 from collectors.settings import CollectorSettings
@@ -102,8 +102,9 @@ class Usage:
         assert isinstance(args, GnocchiArgs), "metrics.yml was read for Gnocchi"
         settings, scope_key = self._settings.gnocchi, self._settings.scope_key
         read = reading(metric, args, scope_key, self._period, settings.granules, settings.combine)
-        is_whole = args.force_granularity == self._period.end - self._period.begin
-        like_cloudkitty = self._settings.numbers == "cloudkitty" and (settings.granules == "first" or is_whole)
+        like_cloudkitty = self._settings.numbers == "cloudkitty" and (
+            settings.granules == "first" or self._is_whole(args, judged)
+        )
         living = [one for one in await self._evidence.resources(args.resource_type) if one.metric_ids(metric.metric)]
         splits = {one.resource_id: split_keys(one, read) for one in living if len(one.shares(self._period)) > 1}
         at = read.names.index(scope_key)
@@ -117,6 +118,14 @@ class Usage:
         alone = moved if like_cloudkitty else set()
         chunks = _chunks(self._scopes.get(metric.internal_key, ()), counts, alone, self._book.at_once)
         return _Plan(args, read, like_cloudkitty, by_id, sorted({*barred, *by_id}), chunks)
+
+    def _is_whole(self, args: GnocchiArgs, judged: Judged) -> bool:
+        """Whether one granule is the period, so that there is nothing to put together."""
+        length = self._period.end - self._period.begin
+        if args.force_granularity:
+            return args.force_granularity == length
+        found = (granularity_of(policy, args) for policy in judged.policies.values())
+        return all(one is None or one.granularity == length for one in found)
 
     # --- questions
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
+from decimal import Decimal
 from itertools import product
 from typing import Any
 
@@ -147,6 +148,25 @@ async def test_every_re_aggregation(real: CloudKitty, cloud: Cloud, gnocchi: Gno
     assert (await _compare(real, gnocchi.url, _yml(cloud, forms)))[0] > 150
     counter = [_form(re_aggregation_method=f"rate:{method}", aggregation_method=method) for method in ("max", "mean")]
     assert (await _compare(real, gnocchi.url, _yml(cloud, counter, "net")))[0] > 10
+
+
+async def test_no_difference_is_lost_where_a_revision_begins(
+    real: CloudKitty, cloud: Cloud, gnocchi: GnocchiServer
+) -> None:
+    """Given a counter of an instance that was resized; CloudKitty bills nothing of it for the new flavor."""
+    text = _yml(cloud, [_form(re_aggregation_method="rate:max")], "net")
+    (their,) = _theirs(real, gnocchi.url, text, "P1").values()
+    theirs = {point["groupby"]["flavor"] for point in their["points"] if point["groupby"]["id"] == cloud.id("resized")}
+    exact = (await ask(gnocchi.url, text, ["P1"])).quantities("P1", "net 0", "id", "flavor")
+    like_theirs = await ask(gnocchi.url, text, ["P1"], numbers="cloudkitty")
+
+    assert theirs == {"s"}
+    resized = cloud.id("resized")
+    whole = Decimal(exact[resized, "s"]) + Decimal(exact[resized, "m"])
+    assert abs(whole - Decimal("1234.5678") * HOUR) < Decimal("1e-6")
+    assert abs(Decimal(exact[resized, "s"]) / whole - Decimal("0.4")) < Decimal("1e-12")
+    aside = [item.groupby["flavor"] for item in like_theirs.of("P1", "net 0").quarantined]
+    assert aside == ["m"], "it is put aside, and not lost, where CloudKitty's numbers are wanted"
 
 
 QUERIES = [

@@ -12,9 +12,12 @@ import pytest
 from aiohttp import web
 
 from collectors.errors import NotSettledError, SettingsError, SourceAwayError, SourceError
+from collectors.fetchers import StaticFetcher
 from collectors.gnocchi import Factory, GnocchiSource
+from collectors.history import History
 from collectors.metrics_yml import read
-from collectors.settings import CollectorSettings
+from collectors.runner import Collector
+from collectors.settings import CollectorSettings, StaticFetcherSettings
 from collectors.source import Answer, SharingSession, SourceContext, fetcher_factory, source_factory
 from collectors.times import iso
 from rater.model.interval import Interval
@@ -285,6 +288,29 @@ async def test_a_backlog_is_looked_at_before_all_else(endpoint: Endpoint, fake: 
         assert (await source.session(PERIOD, now).collect("p1", metric)).covers == [PERIOD]
     finally:
         await source.close()
+
+
+async def test_a_hole_is_told_once_and_healed(endpoint: Endpoint, fake: FakeGnocchi, log: Any) -> None:
+    """Given agents that were down to the end of the hour, whose measures come all the same; then so it is published."""
+    fake.projects, fake.until = {"vm1": "p1"}, T + 1800
+    source, now = _source(endpoint), float(T + HOUR + 1000)
+    settings = msgspec.structs.replace(source._settings, static=StaticFetcherSettings(["p1"]))
+    history = History("gnocchi", HOUR)
+    history.progress.reached = T
+    fetcher = StaticFetcher(["p1"])
+    collector = Collector(settings, source._metrics, HOUR, source, fetcher, log, history, clock=lambda: now)
+    try:
+        for until in (T + 1800, T + 1800, T + 2 * HOUR):
+            fake.until = until
+            await collector.round()
+            now += 200
+    finally:
+        await source.close()
+    drafts = [draft for draft in log.drafts if draft.begin == T]
+    assert [list(draft.covers) for draft in drafts] == [[Interval(T, T + 1800)], [PERIOD]]
+    (told,) = [failure for failure in log.failures if failure.begin >= T]
+    assert (told.begin, told.end) == (T + 1800, T + HOUR)
+    assert "not measured: vm1" in told.reason
 
 
 async def test_without_evidence_coverage_is_weak(endpoint: Endpoint, fake: FakeGnocchi) -> None:
