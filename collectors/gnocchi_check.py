@@ -6,7 +6,6 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from functools import partial
-from math import isinf
 from typing import Literal
 
 import msgspec
@@ -29,6 +28,7 @@ _OF_ALL = (
     "id", "type", "creator", "project_id", "user_id", "original_resource_id", "started_at", "ended_at",
     "revision_start", "revision_end", "created_by_user_id", "created_by_project_id",
 )  # fmt: skip
+_FOR_EVER = 100 * 366 * 86400
 _WARN_AHEAD, _FAIL_AHEAD = 5.0, 60.0
 
 
@@ -97,7 +97,7 @@ class _Check:
         self._period = period_seconds
         self._evidence = evidence
         self.kept: list[int] = []
-        """Seconds for which the metrics in use are kept, where that has an end."""
+        """Seconds for which the metrics in use are kept."""
 
     async def of(self, metric: Metric) -> MetricFacts:
         """The facts of a metric. Raises SourceAwayError."""
@@ -152,8 +152,7 @@ class _Check:
                 todo = "give their metrics another policy, or correct extra_args"
                 found.append(Finding(Code.TOO_SELDOM, level, what, todo))
             elif definition is not None:
-                if not isinf(definition.timespan):
-                    self.kept.append(int(definition.timespan))
+                self.kept.append(int(min(definition.timespan, _FOR_EVER)))
                 found += self._granule_findings(metric, args, definition.granularity)
         if judged is not None:
             found += self._proof_findings(metric, judged)

@@ -105,9 +105,14 @@ def _expected(points: list[dict[str, Any]]) -> list[Point]:
     )
 
 
-async def _compare(real: CloudKitty, url: str, text: str, *, shared: bool = True) -> tuple[int, int]:
-    """How many points are alike, and how many here alone since CloudKitty loses them with their metadata."""
-    ours = await ask(url, text, SCOPES, shared=shared, numbers="cloudkitty", gnocchi={"granules": "first"})
+async def _compare(real: CloudKitty, url: str, text: str, mode: str = "off") -> tuple[int, int]:
+    """How many points are alike, and how many here alone since CloudKitty loses them with their metadata.
+
+    `mode` off: evidence, which changes no point, is not asked for, since it takes most of the time.
+    """
+    ours = await ask(
+        url, text, SCOPES, numbers="cloudkitty", gnocchi={"granules": "first"}, completeness={"mode": mode}
+    )
     alike, kept = 0, 0
     for scope in SCOPES:
         for key, their in _theirs(real, url, text, scope).items():
@@ -147,7 +152,7 @@ async def test_every_re_aggregation(real: CloudKitty, cloud: Cloud, gnocchi: Gno
     ]
     assert (await _compare(real, gnocchi.url, _yml(cloud, forms)))[0] > 150
     counter = [_form(re_aggregation_method=f"rate:{method}", aggregation_method=method) for method in ("max", "mean")]
-    assert (await _compare(real, gnocchi.url, _yml(cloud, counter, "net")))[0] > 10
+    assert (await _compare(real, gnocchi.url, _yml(cloud, counter, "net"), mode="strict"))[0] > 10
 
 
 async def test_no_difference_is_lost_where_a_revision_begins(
@@ -195,7 +200,7 @@ async def test_labels_and_revisions(real: CloudKitty, cloud: Cloud, gnocchi: Gno
             ([], ["host", "flavor"], ["nothing", "host"]),
         )
     ]
-    alike, kept = await _compare(real, gnocchi.url, _yml(cloud, forms))
+    alike, kept = await _compare(real, gnocchi.url, _yml(cloud, forms), mode="strict")
     assert alike > 60
     assert kept == 6
 
@@ -211,10 +216,10 @@ async def test_the_latest_revision_alone(real: CloudKitty, cloud: Cloud, gnocchi
 async def test_numbers_and_mutations_to_the_last_digit(real: CloudKitty, cloud: Cloud, gnocchi: GnocchiServer) -> None:
     forms: list[dict[str, Any]] = [
         {"factor": factor, "offset": offset, "mutate": mutate}
-        for factor, offset, mutate in product(
-            (1, "1/3", 0.1), (0, "-1/7"), ("NONE", "CEIL", "FLOOR", "NUMBOOL", "NOTNUMBOOL")
+        for factor, offset, mutate in (
+            ("1/3", 0, "NONE"), (0.1, "-1/7", "NONE"), (0.1, 0, "CEIL"), (7, "1/3", "FLOOR"), (1, 0, "NOTNUMBOOL"),
         )
-    ]
+    ]  # fmt: skip
     forms.append({"mutate": "MAP", "mutate_map": {0: 1, 1: 2}, "extra_args": {"aggregation_method": "count"}})
     alike, _ = await _compare(real, gnocchi.url, _yml(cloud, forms))
     assert alike > 40
