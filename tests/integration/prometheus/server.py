@@ -15,7 +15,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[3]
 FETCHED = ROOT / ".cache" / "prometheus" / "bin"
-_LISTENING = re.compile(r'msg="Listening on" address=127\.0\.0\.1:(\d+)')
+_LISTENING = re.compile(r'msg="Listening on".* address=127\.0\.0\.1:(\d+)')  # version 3 names its component between
 _START_SECONDS = 60
 
 

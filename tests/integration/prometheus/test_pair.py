@@ -80,7 +80,7 @@ async def test_all_scopes_are_answered_by_one_of_two_whichever_is_there(
         for answer in answers:
             assert [sample.qty for sample in answer.samples] == [1]
             assert subtract([PERIOD], answer.covers) == [Interval(T + HOUR + 3035, T + HOUR + 3335)]
-            assert answer.note.startswith(f"answered by {second.url}; Prometheus 2.")
+            assert answer.note.startswith(f"answered by {second.url}; Prometheus ")
 
         # when that one is down, then the other, with its larger hole
         second.stop()
