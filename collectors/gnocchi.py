@@ -118,7 +118,8 @@ class _Session:
         assert isinstance(args, GnocchiArgs), "metrics.yml was read for Gnocchi"
         lost = lost_values(judged, items, args, plan.reading, self._settings.scope_key, scope_id)
         series, samples, quarantined = self._read(scope_id, metric, items, lost, plan.reading, metadata)
-        return Answer(verdict.covers, verdict.proof, series, samples, quarantined, verdict.note)
+        note = "; ".join(filter(None, [plan.remark(scope_id), verdict.note]))[:2000]
+        return Answer(verdict.covers, verdict.proof, series, samples, quarantined, note)
 
     async def _metadata_of(self, metric: Metric, reading: Reading) -> Metadata:
         """Where the metadata of a metric come from; made once for all scopes."""

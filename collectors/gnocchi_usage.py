@@ -25,7 +25,7 @@ from collectors.metrics_yml import Metric
 from collectors.settings import CollectorSettings
 from rater.model.interval import Interval
 
-__all__ = ["Usage"]
+__all__ = ["Plan", "Usage"]
 
 _LEAST_AT_ONCE = 20
 _IDS_AT_ONCE = 200
@@ -34,7 +34,7 @@ _Found: TypeAlias = dict[str, list[Group] | SourceError]
 """What was answered by scope, or why not."""
 
 
-class _Plan(NamedTuple):
+class Plan(NamedTuple):
     """How a metric is asked for."""
 
     args: GnocchiArgs
@@ -44,8 +44,15 @@ class _Plan(NamedTuple):
     """Who had which resource when, of those that are asked for by id."""
     without: list[str]
     """Resources that the other questions leave out."""
+    moved: dict[str, list[str]]
+    """Resources that came or went within the period, by scope."""
     chunks: dict[str, tuple[str, ...]]
     """The scopes that share a question, by each of them."""
+
+    def remark(self, scope_id: str) -> str:
+        """What a note has to say of the numbers of a scope."""
+        moved = self.moved.get(scope_id, []) if self.like_cloudkitty else []
+        return f"moved, and billed twice in part as CloudKitty does: {', '.join(moved[:5])}" if moved else ""
 
 
 class Usage:
@@ -67,7 +74,7 @@ class Usage:
         self._book = book
         self._period = period
         self._scopes = scopes
-        self._plans: dict[str, asyncio.Future[_Plan]] = {}
+        self._plans: dict[str, asyncio.Future[Plan]] = {}
         self._asked: dict[tuple[str, tuple[str, ...]], asyncio.Task[_Found]] = {}
         self._divided: dict[str, asyncio.Future[list[Item]]] = {}
 
@@ -88,7 +95,7 @@ class Usage:
             return latest_revisions(found, plan.reading, like_cloudkitty=plan.like_cloudkitty)
         return found
 
-    async def plan(self, metric: Metric, judged: Judged) -> _Plan:
+    async def plan(self, metric: Metric, judged: Judged) -> Plan:
         """How the metric is asked for; found out once. Raises SourceError."""
         key = metric.internal_key
         if key not in self._plans:
@@ -97,7 +104,7 @@ class Usage:
 
     # --- the plan
 
-    async def _make(self, metric: Metric, judged: Judged) -> _Plan:
+    async def _make(self, metric: Metric, judged: Judged) -> Plan:
         args = metric.extra_args
         assert isinstance(args, GnocchiArgs), "metrics.yml was read for Gnocchi"
         settings, scope_key = self._settings.gnocchi, self._settings.scope_key
@@ -108,16 +115,20 @@ class Usage:
         living = [one for one in await self._evidence.resources(args.resource_type) if one.metric_ids(metric.metric)]
         splits = {one.resource_id: split_keys(one, read) for one in living if len(one.shares(self._period)) > 1}
         at = read.names.index(scope_key)
-        moved = {str(key[at]) for spans in splits.values() if len({key[at] for key in spans}) > 1 for key in spans}
+        moved: dict[str, list[str]] = {}
+        for resource_id, spans in splits.items():
+            owners = {str(key[at]) for key in spans}
+            for scope_id in owners if len(owners) > 1 else ():
+                moved.setdefault(scope_id, []).append(resource_id)
         barred = set(judged.barred)
         by_id = {} if like_cloudkitty else {one: spans for one, spans in splits.items() if one not in barred}
         counts: dict[str, int] = {}
         for one in living:
             for scope_id in {str(piece.attributes.get(scope_key)) for piece in one.pieces(self._period)}:
                 counts[scope_id] = counts.get(scope_id, 0) + 1
-        alone = moved if like_cloudkitty else set()
+        alone = set(moved) if like_cloudkitty else set()
         chunks = _chunks(self._scopes.get(metric.internal_key, ()), counts, alone, self._book.at_once)
-        return _Plan(args, read, like_cloudkitty, by_id, sorted({*barred, *by_id}), chunks)
+        return Plan(args, read, like_cloudkitty, by_id, sorted({*barred, *by_id}), moved, chunks)
 
     def _is_whole(self, args: GnocchiArgs, judged: Judged) -> bool:
         """Whether one granule is the period, so that there is nothing to put together."""
@@ -129,7 +140,7 @@ class Usage:
 
     # --- questions
 
-    async def _groups(self, scope_id: str, metric: Metric, plan: _Plan) -> list[Group]:
+    async def _groups(self, scope_id: str, metric: Metric, plan: Plan) -> list[Group]:
         """The groups of a scope, its own question's or its share of one that many have. Raises SourceError."""
         chunk = plan.chunks.get(scope_id, (scope_id,))
         if len(chunk) == 1:
@@ -142,14 +153,14 @@ class Usage:
             raise found
         return found
 
-    async def _ask_all(self, metric: Metric, plan: _Plan, scopes: tuple[str, ...]) -> _Found:
+    async def _ask_all(self, metric: Metric, plan: Plan, scopes: tuple[str, ...]) -> _Found:
         """Each has an answer or an error: nobody may be there any more who would take one that is raised."""
         try:
             return await self._ask_halves(metric, plan, scopes)
         except SourceAwayError as away:
             return dict.fromkeys(scopes, away)
 
-    async def _ask_halves(self, metric: Metric, plan: _Plan, scopes: tuple[str, ...]) -> _Found:
+    async def _ask_halves(self, metric: Metric, plan: Plan, scopes: tuple[str, ...]) -> _Found:
         """All of them at once; halves, if that is too much for the source. Raises SourceAwayError."""
         try:
             return self._by_scope(await self._ask(metric, plan, scopes), scopes)
@@ -172,7 +183,7 @@ class Usage:
             lists[scope_id].append(group)
         return {**lists}
 
-    async def _ask(self, metric: Metric, plan: _Plan, scopes: tuple[str, ...]) -> list[Group]:
+    async def _ask(self, metric: Metric, plan: Plan, scopes: tuple[str, ...]) -> list[Group]:
         """CloudKitty's question, for one scope or more. Raises SourceError."""
         scope_key = self._settings.scope_key
         wanted = [{"=": {scope_key: scope_id}} for scope_id in scopes]
@@ -184,14 +195,14 @@ class Usage:
         groupby = [("groupby", name) for name in plan.reading.names]
         return await self._aggregates(metric, plan, {"and": search}, [("use_history", "true"), *groupby])
 
-    async def _shares(self, metric: Metric, plan: _Plan) -> list[Item]:
+    async def _shares(self, metric: Metric, plan: Plan) -> list[Item]:
         """The items of resources that several groups had; asked once for all scopes. Raises SourceError."""
         key = metric.internal_key
         if key not in self._divided:
             self._divided[key] = remembered(self._divide(metric, plan))
         return await asyncio.shield(self._divided[key])
 
-    async def _divide(self, metric: Metric, plan: _Plan) -> list[Item]:
+    async def _divide(self, metric: Metric, plan: Plan) -> list[Item]:
         ids = sorted(plan.divided)
         chunks = [ids[at : at + _IDS_AT_ONCE] for at in range(0, len(ids), _IDS_AT_ONCE)]
         searches = ({"and": [_of_type(plan.args), {"in": {"id": chunk}}]} for chunk in chunks)
@@ -201,7 +212,7 @@ class Usage:
         return [item for groups in answers for item in divided(groups, plan.divided, plan.reading)]
 
     async def _aggregates(
-        self, metric: Metric, plan: _Plan, search: dict[str, Any], more: Sequence[tuple[str, str]]
+        self, metric: Metric, plan: Plan, search: dict[str, Any], more: Sequence[tuple[str, str]]
     ) -> list[Group]:
         args = plan.args
         begin = self._period.begin - (args.force_granularity if args.is_rate_of_groups else 0)

@@ -134,6 +134,8 @@ async def test_a_resource_that_moved_is_billed_once(cloud: Cloud, gnocchi: Gnocc
 
     assert [ours.quantities(scope, "hour", "id")[moved] for scope in scopes] == ["2", "2"]
     assert [theirs.quantities(scope, "hour", "id")[moved] for scope in scopes] == ["2", "4"]
+    remark = f"moved, and billed twice in part as CloudKitty does: {moved}"
+    assert [remark in asked.of("taker", "hour").note for asked in (ours, theirs)] == [False, True]
     fine = [Decimal(ours.quantities(scope, "fine", "id")[moved]) for scope in scopes]
     assert sum(fine) == 4  # of eight granules that there are five belong to the one, three to the other
 
