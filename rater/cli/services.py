@@ -76,7 +76,8 @@ async def _sink(config: Config, stop: asyncio.Event) -> None:
 def api(context: click.Context, listen: str | None) -> None:
     """Take usage over HTTP (section api): POST /v3/usage. Ctrl-C or SIGTERM ends it in order.
 
-    Start as many as you like behind a load balancer: a request may be repeated at another one.
+    Start as many as you like behind a load balancer: a request may be repeated at another one. With section
+    api.cloudkitty it also answers CloudKitty's API, /v1 and /v2, as far as that reads.
 
     \b
     Examples:

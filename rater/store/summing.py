@@ -7,7 +7,7 @@ are read as `rater.store.queries` does: frames first, then the lines of exactly 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from decimal import ROUND_HALF_EVEN, Context, Decimal
 from typing import Any, NamedTuple
 
@@ -50,6 +50,21 @@ SELECT scope_id, toUInt32(period_begin), revision, toUInt32(period_end), line_co
 FROM frames FINAL
 WHERE period_begin >= {{begin:UInt32}} AND period_begin < {{end:UInt32}} AND line_count > 0 AND {frames}
 ORDER BY period_begin, scope_id
+"""
+_SCOPES = """
+SELECT scope_id, count()
+FROM frames
+WHERE period_begin >= {{begin:UInt32}} AND period_begin < {{end:UInt32}} AND {frames}
+GROUP BY scope_id
+ORDER BY scope_id
+"""
+_HEADS_OF_SCOPES = """
+SELECT scope_id, toUInt32(period_begin), revision, toUInt32(period_end), line_count,
+    arraySum((metric, n) -> if({metrics}, n, 0), totals.metric, totals.n)
+FROM frames FINAL
+WHERE period_begin >= {{begin:UInt32}} AND period_begin < {{end:UInt32}} AND line_count > 0 AND {frames}
+    AND scope_id >= {{first_scope:String}} AND scope_id <= {{last_scope:String}}
+ORDER BY scope_id, period_begin
 """
 _HEADS_AGAIN = """
 SELECT scope_id, toUInt32(period_begin), revision, toUInt32(period_end), line_count,
@@ -124,17 +139,36 @@ def heads(store: Store, choice: Choice) -> Iterator[list[Head]]:
     """The frames with lines of the scopes and periods that were chosen, by period and scope, some days at a time."""
     pieces = Pieces(choice)
     sql = _HEADS.format(frames=pieces.of_frames, metrics=pieces.of_metrics)
-    counted = store.rows(_DAYS.format(frames=pieces.of_frames), pieces.parameters)
-    while counted:
-        days, frames = 1, counted[0][1]
-        while days < len(counted) and frames + counted[days][1] <= HEADS_AT_ONCE:
-            frames += counted[days][1]
-            days += 1
-        begin, end = counted[0][0], counted[days - 1][0] + _DAY
-        counted = counted[days:]
-        first, last = pieces.parameters["begin"], pieces.parameters["end"]
-        bounds = {"begin": max(begin, first), "end": min(end, last)}
+    first, last = pieces.parameters["begin"], pieces.parameters["end"]
+    for days in _together(store.rows(_DAYS.format(frames=pieces.of_frames), pieces.parameters)):
+        bounds = {"begin": max(days[0], first), "end": min(days[-1] + _DAY, last)}
         yield [Head(*row) for row in store.rows(sql, pieces.parameters | bounds)]
+
+
+def heads_by_scope(store: Store, choice: Choice) -> Iterator[list[Head]]:
+    """As `heads`, by scope and period: as lines are stored, so that a run of frames has its lines side by side.
+
+    By time, each run of many scopes would read something of everything: three times as long for 60 scopes.
+    """
+    pieces = Pieces(choice)
+    sql = _HEADS_OF_SCOPES.format(frames=pieces.of_frames, metrics=pieces.of_metrics)
+    for scopes in _together(store.rows(_SCOPES.format(frames=pieces.of_frames), pieces.parameters)):
+        bounds = {"first_scope": scopes[0], "last_scope": scopes[-1]}
+        yield [Head(*row) for row in store.rows(sql, pieces.parameters | bounds)]
+
+
+def _together(counted: Iterable[tuple[Any, ...]]) -> Iterator[list[Any]]:
+    """What was counted, in runs of at most HEADS_AT_ONCE frames or of one."""
+    run: list[Any] = []
+    frames = 0
+    for what, count in counted:
+        if run and frames + count > HEADS_AT_ONCE:
+            yield run
+            run, frames = [], 0
+        run.append(what)
+        frames += count
+    if run:
+        yield run
 
 
 def heads_again(store: Store, choice: Choice, known: list[Head]) -> list[Head]:
@@ -170,7 +204,7 @@ class _Sum:
 
 def _of_lines(store: Store, request: SumsRequest) -> SumPage:
     groups: dict[tuple[str, ...], _Sum] = {}
-    for run in runs_of_heads(heads(store, request.choice)):
+    for run in runs_of_heads(heads_by_scope(store, request.choice)):
         ends, rows = _rows_of(store, request, run)
         for *keys, begin, last, qty, price, n, chosen in rows:
             if not chosen:

@@ -12,16 +12,23 @@ from decimal import Decimal
 from pathlib import Path
 
 import pytest
+from aiohttp import web
 
 from rater.model.rated import ClosedBy, FrameStatus, Line, MetricTotal, RatedFrame
 from rater.reports import (
+    Attribute,
+    Choice,
+    Condition,
     ExportRequest,
+    Kind,
+    PointsRequest,
     RemoteView,
     RevisionRequest,
     ReworkRequest,
     ScopeRequest,
     Selection,
     StoreView,
+    SumsRequest,
     month_interval,
     open_view,
     report_of,
@@ -104,6 +111,13 @@ async def test_the_holder_answers_as_the_store_itself(store: Store, remote: Remo
     assert await asyncio.to_thread(lambda: list(remote.frames(chosen))) == list(direct.frames(chosen))
     assert await asyncio.to_thread(lambda: list(remote.gaps(Selection()))) == []
     assert await asyncio.to_thread(remote.scopes) == direct.scopes()
+    # sums and points
+    choice = Choice(BEGIN, BEGIN + 20 * 3600, (Condition(Attribute(Kind.SCOPE), ("projA",)),))
+    sums, page = SumsRequest(choice, (Attribute(Kind.METRIC),)), PointsRequest(choice, 3, 5)
+    assert (await asyncio.to_thread(remote.sums, sums)).rows == direct.sums(sums).rows != []
+    assert await asyncio.to_thread(remote.point_page, page) == direct.point_page(page)
+    assert await asyncio.to_thread(lambda: list(remote.points(choice))) == list(direct.points(choice))
+    assert await asyncio.to_thread(remote.scope_states) == direct.scope_states()
     # one revision, which is there, and one that is not
     asked, unknown = RevisionRequest("projA", BEGIN, 0), RevisionRequest("projA", BEGIN, 7)
     assert await asyncio.to_thread(remote.frame_at, asked) == next(direct.frames(chosen))
@@ -177,6 +191,21 @@ async def test_a_reader_that_hangs_up_is_no_error(
         await asyncio.to_thread(next, rows)
         await asyncio.to_thread(rows.close)  # type: ignore[attr-defined]  # a generator
     # then nobody is told of a fault
+    assert [record.message for record in caplog.records if record.levelno >= logging.WARNING] == []
+
+
+async def test_a_reader_that_hangs_up_while_a_block_waits_is_no_error(
+    store: Store, directory: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Given a connection that is lost while the socket is full: aiohttp says so with a plain ConnectionError."""
+
+    async def lost(self: web.StreamResponse, data: bytes) -> None:
+        raise ConnectionError("Connection lost")
+
+    monkeypatch.setattr(web.StreamResponse, "write", lost)
+    async with serve_desk(StoreView(store), socket_of(directory)):
+        with pytest.raises(StoreUnavailableError):
+            await asyncio.to_thread(lambda: list(RemoteView(socket_of(directory)).lines(Selection())))
     assert [record.message for record in caplog.records if record.levelno >= logging.WARNING] == []
 
 
