@@ -188,7 +188,7 @@ def _handler(kind: Any, answer: Callable[[Any, Any], None], threads: Executor) -
         work = loop.run_in_executor(threads, _run, answer, asked, pipe)
         try:
             return await _stream(request, pipe, work)
-        except ConnectionResetError:  # the reader has all it wanted; there is nobody to answer
+        except ConnectionError:  # reset, or lost while a block waited: the reader has all it wanted
             log.debug("a reader hung up")
             return web.Response()
         finally:
