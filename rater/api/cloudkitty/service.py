@@ -130,18 +130,24 @@ class CloudKittyService:
             while part := await self._next(chunks):
                 await response.write(part)
             await response.write_eof()
-        except ConnectionResetError:
+        except ConnectionError:  # a plain one if it goes while the socket is full
             log.debug("a reader hung up")
+            _break_off(request)
         except ApiFaultError:
             if not response.prepared:
                 raise
-            if request.transport is not None:
-                request.transport.abort()  # half an answer must not look like a whole one
+            _break_off(request)
         return response
 
     async def _next(self, chunks: Iterator[bytes]) -> bytes:
         found: bytes = await self._backend.read(lambda: next(chunks, b""))
         return found
+
+
+def _break_off(request: web.Request) -> None:
+    """Half an answer must not look like a whole one."""
+    if request.transport is not None:
+        request.transport.abort()
 
 
 def _table(routes: Any) -> dict[int, list[tuple[list[str], str, Handler]]]:

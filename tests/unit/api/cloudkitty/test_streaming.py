@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 
 import aiohttp
 import pytest
+from aiohttp import web
 
 from rater.rating import RuleBook
 from rater.reports import Choice, PointRow, StoreError, StoreView
@@ -47,3 +49,18 @@ async def test_a_fault_before_the_first_rows_is_an_answer_and_a_later_one_breaks
     assert (early.status, early.headers["Retry-After"]) == (503, "2")
     assert early.body["faultcode"] == "Server"
     assert "disk" not in early.body["faultstring"]
+
+
+@pytest.mark.parametrize("fault", [ConnectionError("Connection lost"), ConnectionResetError()])
+async def test_a_reader_that_hangs_up_is_no_error(
+    fault: ConnectionError, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def lost(self: web.StreamResponse, data: bytes) -> None:
+        raise fault
+
+    with filled_store() as store:
+        async with serving(StoreView(store), BOOK) as world:
+            monkeypatch.setattr(web.StreamResponse, "write", lost)
+            with pytest.raises(aiohttp.ClientError):
+                await world.ask("/v1/storage/dataframes", RANGE)
+    assert [record.message for record in caplog.records if record.levelno >= logging.WARNING] == []
