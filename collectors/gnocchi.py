@@ -14,9 +14,10 @@ from collectors.gnocchi_args import GnocchiArgs, read_extra_args
 from collectors.gnocchi_check import examine, kept_for
 from collectors.gnocchi_evidence import Book, GnocchiEvidence
 from collectors.gnocchi_items import Item, Key, Reading
+from collectors.gnocchi_judgement import Judged
 from collectors.gnocchi_labels import Metadata
-from collectors.gnocchi_lost import lost_values
-from collectors.gnocchi_usage import Usage
+from collectors.gnocchi_lost import Lost
+from collectors.gnocchi_usage import Plan, Usage
 from collectors.metrics_yml import Metric
 from collectors.quantity import GNOCCHI, QuantityError, quantity
 from collectors.settings import CollectorSettings
@@ -98,6 +99,7 @@ class _Session:
         self._evidence = GnocchiEvidence(api, book, settings, period, now)
         self._usage = Usage(api, settings, self._evidence, book, period, {})
         self._metadata: dict[str, asyncio.Future[Metadata]] = {}
+        self._lost: dict[str, Lost] = {}
 
     def expect(self, asked: Mapping[str, Sequence[str]]) -> None:
         """Which scopes will be asked for."""
@@ -114,12 +116,17 @@ class _Session:
         plan = await self._usage.plan(metric, judged)
         items = await self._usage.items(scope_id, metric, judged)
         metadata = await self._metadata_of(metric, plan.reading)
-        args = metric.extra_args
-        assert isinstance(args, GnocchiArgs), "metrics.yml was read for Gnocchi"
-        lost = lost_values(judged, items, args, plan.reading, self._settings.scope_key, scope_id)
+        lost = self._lost_of(metric, judged, plan).of(scope_id, items)
         series, samples, quarantined = self._read(scope_id, metric, items, lost, plan.reading, metadata)
         note = "; ".join(filter(None, [plan.remark(scope_id), verdict.note]))[:2000]
         return Answer(verdict.covers, verdict.proof, series, samples, quarantined, note)
+
+    def _lost_of(self, metric: Metric, judged: Judged, plan: Plan) -> Lost:
+        """What has to have values; made once for all scopes."""
+        key = metric.internal_key
+        if key not in self._lost:
+            self._lost[key] = Lost(judged, plan.args, plan.reading, self._settings.scope_key)
+        return self._lost[key]
 
     async def _metadata_of(self, metric: Metric, reading: Reading) -> Metadata:
         """Where the metadata of a metric come from; made once for all scopes."""
