@@ -24,12 +24,12 @@ from uuid import uuid4
 from rich.console import Console
 from rich.table import Table
 
-from collectors.fetchers import StaticFetcher
 from collectors.history import History
 from collectors.metrics_yml import load
-from collectors.prometheus import Factory
+from collectors.prometheus.source import Factory
 from collectors.publisher import Publisher
 from collectors.runner import Collector
+from collectors.scopes.plain import StaticFetcher
 from collectors.settings import CollectorSettings, CompletenessSettings, PrometheusSettings, StaticFetcherSettings
 from collectors.source import SourceContext
 from deploy.local.kafka import LaptopKafka

@@ -26,8 +26,8 @@ import pyarrow.parquet as pq
 from rich.console import Console
 from rich.table import Table
 
-from collectors.replay import replay_files
-from collectors.replay_words import ReplayOptions
+from collectors.replay.run import replay_files
+from collectors.replay.words import ReplayOptions
 from deploy.local.kafka import LaptopKafka
 from rater.kafka import KafkaSettings, create_topics
 from rater.model.interval import Interval

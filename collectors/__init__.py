@@ -18,12 +18,12 @@ if TYPE_CHECKING:
         SourceError,
         UnfitSourceError,
     )
-    from collectors.intake import LineFault
     from collectors.metrics_yml import Metric, MetricsFile
     from collectors.parts import CollectionDraft
     from collectors.publisher import Publisher, UsageLog
-    from collectors.replay import replay_file, replay_files
-    from collectors.replay_words import ReplayOptions, ReplayProgress, ReplayReport
+    from collectors.replay.intake import LineFault
+    from collectors.replay.run import replay_file, replay_files
+    from collectors.replay.words import ReplayOptions, ReplayProgress, ReplayReport
     from collectors.service import check_source, run_collector
     from collectors.settings import CollectorSettings
     from collectors.source import Answer, PeriodSession, ScopeFetcher, Source, SourceContext
@@ -42,12 +42,12 @@ _HOMES = {
         "SourceError",
         "UnfitSourceError",
     ),
-    "collectors.intake": ("LineFault",),
+    "collectors.replay.intake": ("LineFault",),
     "collectors.metrics_yml": ("Metric", "MetricsFile"),
     "collectors.parts": ("CollectionDraft",),
     "collectors.publisher": ("Publisher", "UsageLog"),
-    "collectors.replay": ("replay_file", "replay_files"),
-    "collectors.replay_words": ("ReplayOptions", "ReplayProgress", "ReplayReport"),
+    "collectors.replay.run": ("replay_file", "replay_files"),
+    "collectors.replay.words": ("ReplayOptions", "ReplayProgress", "ReplayReport"),
     "collectors.status": ("CollectorStatus",),
     "collectors.service": ("check_source", "run_collector"),
     "collectors.settings": ("CollectorSettings",),

@@ -1,7 +1,7 @@
 """The arithmetic of proof: when a target answered, when it was dark, and what of a period that leaves proven.
 
-Pure functions and values; `collectors.prom_evidence` asks the questions. Times are seconds since the epoch, whole ones
-wherever coverage is made of them.
+Pure functions and values; `collectors.prometheus.evidence` asks the questions. Times are seconds since the epoch,
+whole ones wherever coverage is made of them.
 """
 
 from __future__ import annotations

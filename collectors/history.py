@@ -11,9 +11,9 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
 from collectors.errors import PublishError
-from collectors.journal import Journal
 from collectors.plans import PlanBook
 from collectors.progress import CollectionHead, Progress
+from collectors.replay.journal import Journal
 from collectors.topic import usage_partitions
 from rater.kafka import MAX_MESSAGE_BYTES, KafkaSettings, KafkaUnavailableError, Topic, client_options
 from rater.model.codec import JSON, MSGPACK, content_type

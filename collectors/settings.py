@@ -8,11 +8,11 @@ from typing import Annotated, Literal, TypeAlias
 import msgspec
 from msgspec import Meta
 
-from collectors.gnocchi_settings import GnocchiFetcherSettings, GnocchiSettings, StateSettings
-from collectors.keystone_settings import KeystoneFetcherSettings
-from collectors.kubernetes_settings import KubernetesFetcherSettings
+from collectors.gnocchi.settings import GnocchiFetcherSettings, GnocchiSettings, StateSettings
 from collectors.quantity import Numbers
-from collectors.rest_settings import RestFetcherSettings, RestKeystone, RestSettings
+from collectors.rest.settings import RestFetcherSettings, RestKeystone, RestSettings
+from collectors.scopes.keystone_settings import KeystoneFetcherSettings
+from collectors.scopes.kubernetes_settings import KubernetesFetcherSettings
 from collectors.skip_expression import skip_fault
 
 __all__ = [

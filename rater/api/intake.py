@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from collectors.usage_file import instant
+from collectors.replay.usage_file import instant
 from rater.api.faults import Faults, RefusalError
 from rater.api.records import Group, Head, Record, Table, Value
 from rater.client.wire import (

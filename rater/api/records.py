@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, Literal, NamedTuple
 
-from collectors.usage_file import MAX_SERIES_BYTES
+from collectors.replay.usage_file import MAX_SERIES_BYTES
 from rater.model.errors import RejectedError
 from rater.model.labels import Labels, canonical_series, series_labels
 from rater.model.metric import MetricSpec

@@ -18,7 +18,7 @@ from rater.cli.times import Span
 from rater.cli.work import run
 
 if TYPE_CHECKING:
-    from collectors.replay_words import ReplayProgress, ReplayReport
+    from collectors.replay.words import ReplayProgress, ReplayReport
     from rater.model.interval import Interval
 
     Watch = Callable[[ReplayProgress], None]
@@ -67,8 +67,8 @@ def collect_replay(
       rater collect replay jan.csv feb.csv --covers 2026-01-01/2026-03-01
       rater collect replay s3://usage/2026-01/ --covers 2026-01-01/2026-02-01 --rate 20000
     """
-    from collectors.replay import replay_files
-    from collectors.replay_words import ReplayOptions
+    from collectors.replay.run import replay_files
+    from collectors.replay.words import ReplayOptions
 
     config = session(context).config
     period = config.settings.engine.period

@@ -1,6 +1,6 @@
 """The shape of the lines of a usage file: samples, and claims that a source answered completely.
 
-The JSON Schema in `schemas/` is made of it; `collectors.usage_file` reads by it and checks what it cannot say.
+The JSON Schema in `schemas/` is made of it; `collectors.replay.usage_file` reads by it and checks what it cannot say.
 """
 
 from __future__ import annotations

@@ -8,8 +8,8 @@ from decimal import ROUND_HALF_EVEN, Context, Decimal
 import msgspec
 
 from collectors.errors import ReplayError
-from collectors.usage_file import Used
-from collectors.usage_reader import Line, open_file
+from collectors.replay.usage_file import Used
+from collectors.replay.usage_reader import Line, open_file
 from rater.model.errors import RaterError
 from rater.trial.pricing import Measured, Priced, Pricer
 

@@ -17,8 +17,8 @@ import yaml
 
 from collectors.errors import SourceError
 from collectors.metrics_yml import Metric, read
-from collectors.prometheus import PrometheusSource
-from collectors.promql import AGGREGATIONS, QUERY_FUNCTIONS, RANGE_FUNCTIONS, read_extra_args, usage_query
+from collectors.prometheus.promql import AGGREGATIONS, QUERY_FUNCTIONS, RANGE_FUNCTIONS, read_extra_args, usage_query
+from collectors.prometheus.source import PrometheusSource
 from collectors.quantity import GNOCCHI, QuantityError, quantity
 from collectors.settings import CollectorSettings, CompletenessSettings, PrometheusSettings
 from collectors.skipping import without_skipped

@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from collectors.metrics_yml import Metric, read
-from collectors.promql import PrometheusArgs, read_extra_args
+from collectors.prometheus.promql import PrometheusArgs, read_extra_args
 from rater.model.document import DocumentError
 from tests.conformance.side import CloudKitty, cloudkitty
 

@@ -13,7 +13,7 @@ import pytest
 from collectors.errors import PublishError
 from collectors.history import read_history
 from collectors.publisher import CollectionDraft, Publisher
-from collectors.replay import ReplayOptions, replay_file
+from collectors.replay.run import ReplayOptions, replay_file
 from collectors.times import iso
 from deploy.local.kafka import LaptopKafka
 from rater.kafka import KafkaSettings, Topic, create_topics

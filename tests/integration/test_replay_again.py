@@ -23,8 +23,8 @@ import pytest
 from collectors.errors import PublishError
 from collectors.history import read_journal
 from collectors.publisher import Publisher
-from collectors.replay import replay, replay_file
-from collectors.replay_words import ReplayOptions, ReplayReport
+from collectors.replay.run import replay, replay_file
+from collectors.replay.words import ReplayOptions, ReplayReport
 from collectors.times import iso
 from deploy.local.kafka import LaptopKafka
 from rater.kafka import KafkaSettings, Topic, create_topics

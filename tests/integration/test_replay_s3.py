@@ -12,11 +12,11 @@ import pytest
 from pyarrow import fs
 
 from collectors.errors import ReplayError
-from collectors.replay import replay_files
-from collectors.replay_words import ReplayOptions
-from collectors.usage_inputs import usage_inputs
-from collectors.usage_reader import open_input
-from collectors.usage_s3 import _store
+from collectors.replay.run import replay_files
+from collectors.replay.usage_inputs import usage_inputs
+from collectors.replay.usage_reader import open_input
+from collectors.replay.usage_s3 import _store
+from collectors.replay.words import ReplayOptions
 from deploy.local.kafka import LaptopKafka
 from rater.kafka import KafkaSettings, Topic, create_topics
 from rater.model.interval import Interval

@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 import msgspec
 
 from collectors.errors import SourceError
-from collectors.gnocchi import Factory, GnocchiSource
-from collectors.gnocchi_fetcher import GnocchiFetcher
+from collectors.gnocchi.fetcher import GnocchiFetcher
+from collectors.gnocchi.source import Factory, GnocchiSource
 from collectors.metrics_yml import read
 from collectors.settings import CollectorSettings
 from collectors.source import Answer, SharingSession, SourceContext

@@ -10,7 +10,7 @@ import pytest
 
 from collectors.errors import SourceAwayError, SourceError
 from collectors.metrics_yml import read
-from collectors.prometheus import Factory, PrometheusSource
+from collectors.prometheus.source import Factory, PrometheusSource
 from collectors.service import check_source
 from collectors.settings import CollectorSettings, PrometheusKeystone, PrometheusSettings, StaticFetcherSettings
 from collectors.source import Answer, SourceContext

@@ -9,8 +9,8 @@ import pytest
 
 from collectors.checking import Code
 from collectors.errors import SourceAwayError, SourceError, UnfitSourceError
-from collectors.gnocchi import Factory, GnocchiSource
-from collectors.gnocchi_fetcher import GnocchiFetcher
+from collectors.gnocchi.fetcher import GnocchiFetcher
+from collectors.gnocchi.source import Factory, GnocchiSource
 from collectors.metrics_yml import read
 from collectors.source import SourceContext
 from tests.openstack.gnocchi_server import GnocchiServer

@@ -12,7 +12,7 @@ import msgspec
 import pytest
 import yaml
 
-from collectors.gnocchi import Factory
+from collectors.gnocchi.source import Factory
 from collectors.metrics_yml import read
 from collectors.source import Answer
 from rater.model.document import DocumentError

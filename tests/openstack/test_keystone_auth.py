@@ -9,12 +9,12 @@ import pytest
 from yarl import URL
 
 from collectors.errors import SourceAwayError
-from collectors.keystone_auth import KeystoneLogin
+from collectors.http.keystone import KeystoneLogin
+from collectors.http.request import Http
 from collectors.metrics_yml import read
-from collectors.rest import Factory
-from collectors.rest_fetcher import RestFetcher
-from collectors.rest_http import Http
-from collectors.rest_settings import RestAuth, RestConnection, RestFetcherSettings, RestKeystone, RestSettings
+from collectors.rest.fetcher import RestFetcher
+from collectors.rest.settings import RestAuth, RestConnection, RestFetcherSettings, RestKeystone, RestSettings
+from collectors.rest.source import Factory
 from collectors.settings import CollectorSettings
 from collectors.source import SourceContext
 from rater.model.interval import Interval

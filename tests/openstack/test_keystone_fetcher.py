@@ -12,8 +12,8 @@ import msgspec
 import pytest
 
 from collectors.errors import SourceError
-from collectors.keystone_settings import KeystoneFetcherSettings
-from collectors.rest_settings import RestKeystone
+from collectors.rest.settings import RestKeystone
+from collectors.scopes.keystone_settings import KeystoneFetcherSettings
 from collectors.settings import CollectorSettings
 from collectors.source import SourceContext, fetcher_factory
 from rater.cloudkitty.settings import collect_settings

@@ -17,7 +17,7 @@ import pytest
 
 from collectors.errors import UnfitSourceError
 from collectors.metrics_yml import read
-from collectors.prometheus import Factory, PrometheusSource
+from collectors.prometheus.source import Factory, PrometheusSource
 from collectors.settings import CollectorSettings, CompletenessSettings, EvidenceSettings, PrometheusSettings
 from collectors.source import SourceContext
 from rater.cli import exits

@@ -14,7 +14,7 @@ import pytest
 
 from collectors.errors import NotSettledError, SourceError
 from collectors.metrics_yml import Metric, read
-from collectors.prometheus import Factory, PrometheusSource
+from collectors.prometheus.source import Factory, PrometheusSource
 from collectors.settings import CollectorSettings, CompletenessSettings, EvidenceSettings, PrometheusSettings
 from collectors.source import Answer, SourceContext
 from rater.model.interval import Interval, clip, subtract

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable
 import pytest
 
 from collectors.metrics_yml import read
-from collectors.prometheus import Factory, PrometheusSource
+from collectors.prometheus.source import Factory, PrometheusSource
 from collectors.settings import CollectorSettings, CompletenessSettings, EvidenceSettings, PrometheusSettings
 from collectors.source import Answer, SourceContext
 from rater.model.interval import Interval, subtract

@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 
-from collectors.prom_api import servers
+from collectors.prometheus.api import servers
+from collectors.replay.usage_file import parse
 from collectors.service import check_source, open_source
 from collectors.skipping import without_skipped
 from collectors.source import SourceContext, fetcher_factory
 from collectors.times import iso
-from collectors.usage_file import parse
 from rater.config import load_config
 from rater.model.interval import Interval
 from tests.integration.prometheus.server import LaptopPrometheus

@@ -9,12 +9,12 @@ from itertools import product
 
 import pytest
 
-from collectors import prom_batch
 from collectors.errors import SourceAwayError, SourceError
 from collectors.metrics_yml import Metric, read
-from collectors.prom_api import Item, PrometheusApi
-from collectors.prom_batch import Batches
-from collectors.promql import AGGREGATIONS, PrometheusArgs, each_scope_alone, read_extra_args, usage_query
+from collectors.prometheus.api import Item, PrometheusApi
+from collectors.prometheus.batch import Batches
+from collectors.prometheus.promql import AGGREGATIONS, PrometheusArgs, each_scope_alone, read_extra_args, usage_query
+from collectors.prometheus.source import batch as prom_batch
 from collectors.settings import PrometheusSettings
 from rater.model.interval import Interval
 from tests.integration.prometheus.server import LaptopPrometheus

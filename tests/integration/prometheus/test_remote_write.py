@@ -15,8 +15,8 @@ import pytest
 
 from collectors.errors import NotSettledError
 from collectors.metrics_yml import read
-from collectors.prom_api import PrometheusApi
-from collectors.prometheus import Factory, PrometheusSource
+from collectors.prometheus.api import PrometheusApi
+from collectors.prometheus.source import Factory, PrometheusSource
 from collectors.settings import CollectorSettings, CompletenessSettings, PrometheusSettings
 from collectors.source import Answer, SourceContext
 from rater.model.interval import Interval, subtract

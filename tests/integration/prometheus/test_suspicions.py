@@ -8,12 +8,12 @@ import pytest
 
 from collectors.errors import SourceAwayError, SourceError
 from collectors.metrics_yml import Metric, read
-from collectors.prom_api import Item, PrometheusApi
-from collectors.prometheus import Factory, PrometheusSource
-from collectors.promql import PrometheusArgs
+from collectors.prometheus.api import Item, PrometheusApi
+from collectors.prometheus.promql import PrometheusArgs
+from collectors.prometheus.source import Factory, PrometheusSource
+from collectors.prometheus.suspicions import Suspicions
 from collectors.settings import CollectorSettings, CompletenessSettings, PrometheusSettings
 from collectors.source import Answer, SourceContext
-from collectors.suspicions import Suspicions
 from rater.model.interval import Interval
 from tests.integration.prometheus.server import LaptopPrometheus
 from tests.integration.prometheus.world import HOUR, Shown, Span, T, Target, openmetrics

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from collectors.metrics_yml import read
-from collectors.prometheus import Factory, PrometheusSource
+from collectors.prometheus.source import Factory, PrometheusSource
 from collectors.settings import CollectorSettings, PrometheusSettings
 from collectors.source import Answer, SourceContext
 from rater.model.interval import Interval, seconds

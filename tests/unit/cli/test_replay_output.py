@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from collectors.intake import LineFault
-from collectors.replay_words import ReplayProgress, ReplayReport
+from collectors.replay.intake import LineFault
+from collectors.replay.words import ReplayProgress, ReplayReport
 from rater.cli import replay
 from rater.cli.app import cli
 
@@ -36,7 +36,7 @@ def _call(monkeypatch: pytest.MonkeyPatch, *arguments: str, fault: BaseException
             raise fault
         return REPORT
 
-    monkeypatch.setattr("collectors.replay.replay_files", replay_files)
+    monkeypatch.setattr("collectors.replay.run.replay_files", replay_files)
     monkeypatch.setattr(replay, "_SHOWN_EACH_SECONDS", 0.0)
     monkeypatch.setattr(replay, "PLAIN_SECONDS", 0.0)
     monkeypatch.delenv("RATER_CONFIG", raising=False)

@@ -9,9 +9,9 @@ import msgspec
 import pytest
 from click.testing import CliRunner
 
-from collectors.gnocchi_settings import GnocchiAuth, GnocchiBasic, GnocchiSettings
-from collectors.keystone_settings import KeystoneFetcherSettings
-from collectors.rest_settings import RestKeystone
+from collectors.gnocchi.settings import GnocchiAuth, GnocchiBasic, GnocchiSettings
+from collectors.rest.settings import RestKeystone
+from collectors.scopes.keystone_settings import KeystoneFetcherSettings
 from collectors.settings import CollectorSettings, PrometheusKeystone, PrometheusSettings
 from rater.cli.import_settings import import_settings
 from rater.cloudkitty.settings import ConfError, collect_settings

@@ -11,11 +11,11 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 
 from collectors.metrics_yml import Metric, read
-from collectors.rest import Factory
-from collectors.rest_answer import Expression, Page
-from collectors.rest_api import RestApi
-from collectors.rest_settings import RestConnection, RestSettings
-from collectors.rest_template import Asked
+from collectors.rest.answer import Expression, Page
+from collectors.rest.api import RestApi
+from collectors.rest.settings import RestConnection, RestSettings
+from collectors.rest.source import Factory
+from collectors.rest.template import Asked
 from collectors.settings import CollectorSettings
 from collectors.source import Answer, SourceContext
 from rater.model.interval import Interval

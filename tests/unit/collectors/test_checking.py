@@ -24,8 +24,8 @@ from collectors.checking import (
 )
 from collectors.errors import NotSettledError, SourceAwayError, SourceError, UnfitSourceError
 from collectors.metrics_yml import Metric, read
-from collectors.prom_kinds import declared_type, function_findings, rate_finding
-from collectors.promql import PrometheusArgs, read_extra_args
+from collectors.prometheus.kinds import declared_type, function_findings, rate_finding
+from collectors.prometheus.promql import PrometheusArgs, read_extra_args
 from collectors.settings import CollectorSettings, CompletenessSettings, EvidenceSettings
 from collectors.source import Answer, PeriodSession, SourceContext
 from rater.model.interval import Interval

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from collectors.kubernetes_fetcher import KubernetesFetcher
+from collectors.scopes.kubernetes import KubernetesFetcher
 from collectors.settings import CollectorSettings
 from collectors.source import SourceContext, fetcher_factory
 from rater.config import load_config

@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 
 from collectors.errors import SourceError
 from collectors.evidence import FOREVER
-from collectors.gnocchi_answer import Group, Point, policy_of, seconds_of
-from collectors.gnocchi_args import GnocchiArgs, combination, needed_methods, operation, read_extra_args
-from collectors.gnocchi_darkness import Pace, dark, missing_by_scope, off_spans, pace_of
-from collectors.gnocchi_granules import combined, overlap, shared
-from collectors.gnocchi_items import Item, Reading, divided, grouped, latest_revisions, missing_granules
-from collectors.gnocchi_resources import Piece, resources_of
+from collectors.gnocchi.answer import Group, Point, policy_of, seconds_of
+from collectors.gnocchi.args import GnocchiArgs, combination, needed_methods, operation, read_extra_args
+from collectors.gnocchi.darkness import Pace, dark, missing_by_scope, off_spans, pace_of
+from collectors.gnocchi.granules import combined, overlap, shared
+from collectors.gnocchi.items import Item, Reading, divided, grouped, latest_revisions, missing_granules
+from collectors.gnocchi.resources import Piece, resources_of
 from collectors.metrics_yml import read
 from collectors.times import iso
 from rater.model.document import DocumentError

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from collectors.gnocchi_answer import Definition, Policy
-from collectors.gnocchi_args import GnocchiArgs
-from collectors.gnocchi_darkness import Pace
-from collectors.gnocchi_judgement import Judged, Measured, Watched, judge, policy_fault
-from collectors.gnocchi_resources import Resource, resources_of
+from collectors.gnocchi.answer import Definition, Policy
+from collectors.gnocchi.args import GnocchiArgs
+from collectors.gnocchi.darkness import Pace
+from collectors.gnocchi.judgement import Judged, Measured, Watched, judge, policy_fault
+from collectors.gnocchi.resources import Resource, resources_of
 from collectors.times import iso
 from rater.model.interval import Interval
 

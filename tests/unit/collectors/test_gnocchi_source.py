@@ -12,11 +12,11 @@ import pytest
 from aiohttp import web
 
 from collectors.errors import NotSettledError, SettingsError, SourceAwayError, SourceError
-from collectors.fetchers import StaticFetcher
-from collectors.gnocchi import Factory, GnocchiSource
+from collectors.gnocchi.source import Factory, GnocchiSource
 from collectors.history import History
 from collectors.metrics_yml import read
 from collectors.runner import Collector
+from collectors.scopes.plain import StaticFetcher
 from collectors.settings import CollectorSettings, StaticFetcherSettings
 from collectors.source import Answer, SharingSession, SourceContext, fetcher_factory, source_factory
 from collectors.times import iso

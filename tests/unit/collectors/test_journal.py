@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from collectors.errors import ReplayError
-from collectors.journal import Done, Journal, ReplayRun, arguments_digest, collection_id
 from collectors.progress import CollectionHead
+from collectors.replay.journal import Done, Journal, ReplayRun, arguments_digest, collection_id
 from rater.model.usage import ScopePlan
 
 CALLED = arguments_digest(["usage.jsonl"])

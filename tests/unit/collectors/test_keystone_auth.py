@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from collectors.errors import SourceAwayError
-from collectors.keystone_auth import KeystoneLogin
-from collectors.rest_http import Http
-from collectors.rest_settings import RestConnection, RestKeystone
+from collectors.http.keystone import KeystoneLogin
+from collectors.http.request import Http
+from collectors.rest.settings import RestConnection, RestKeystone
 from tests.unit.collectors.rest_endpoint import Endpoint, json_reply
 
 CATALOG: Any = [

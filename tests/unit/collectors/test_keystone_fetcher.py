@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from collectors.errors import SettingsError, SourceAwayError, SourceError
-from collectors.keystone_fetcher import KeystoneFetcher
-from collectors.keystone_settings import KeystoneFetcherSettings
-from collectors.rest_settings import RestKeystone
+from collectors.rest.settings import RestKeystone
+from collectors.scopes.keystone import KeystoneFetcher
+from collectors.scopes.keystone_settings import KeystoneFetcherSettings
 from collectors.settings import CollectorSettings
 from collectors.source import SourceContext
 from tests.unit.collectors.rest_endpoint import Endpoint, json_reply

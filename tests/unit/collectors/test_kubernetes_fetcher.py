@@ -14,8 +14,8 @@ import pytest
 from yarl import URL
 
 from collectors.errors import SettingsError, SourceAwayError, SourceError
-from collectors.kubernetes_fetcher import KubernetesFetcher
-from collectors.kubernetes_settings import KubernetesFetcherSettings
+from collectors.scopes.kubernetes import KubernetesFetcher
+from collectors.scopes.kubernetes_settings import KubernetesFetcherSettings
 from collectors.settings import CollectorSettings
 from collectors.source import SourceContext, fetcher_factory
 from tests.unit.collectors.cluster import TOKEN, Cluster, Namespace, serving

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from collectors.metrics_yml import _KEYS, Mutate, load, read
-from collectors.promql import read_extra_args
+from collectors.prometheus.promql import read_extra_args
 from collectors.skip_expression import Skip
 from rater.model.document import DocumentError
 from rater.model.metric import MetricSpec

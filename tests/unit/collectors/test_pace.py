@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from collectors.pace import Pace
+from collectors.replay.pace import Pace
 
 
 async def _slept(monkeypatch: pytest.MonkeyPatch, pace: Pace, *counts: int) -> list[float]:

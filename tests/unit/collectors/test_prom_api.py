@@ -14,8 +14,8 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 
 from collectors.errors import SettingsError, SourceAwayError, SourceError
-from collectors.fetchers import PrometheusFetcher, StaticFetcher
-from collectors.prom_api import Item, PrometheusApi
+from collectors.prometheus.api import Item, PrometheusApi
+from collectors.scopes.plain import PrometheusFetcher, StaticFetcher
 from collectors.settings import (
     CollectorSettings,
     PrometheusFetcherSettings,

@@ -11,8 +11,8 @@ import pytest
 from collectors.errors import NotSettledError, SourceAwayError, SourceError
 from collectors.evidence import MetricEvidence
 from collectors.metrics_yml import Metric, read
-from collectors.prom_replicas import ReplicaSession, Standing
-from collectors.prometheus import Factory, PrometheusSource
+from collectors.prometheus.replicas import ReplicaSession, Standing
+from collectors.prometheus.source import Factory, PrometheusSource
 from collectors.settings import CollectorSettings, PrometheusSettings
 from collectors.source import Answer, SharingSession, SourceContext
 from rater.model.interval import Interval, subtract

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from collectors.metrics_yml import Metric, read
-from collectors.promql import (
+from collectors.prometheus.promql import (
     PrometheusArgs,
     among,
     names_in,

@@ -8,7 +8,7 @@ from collectors.errors import PublishError
 from collectors.history import read_history
 from collectors.parts import CollectionDraft
 from collectors.publisher import Publisher
-from collectors.replay import ReplayOptions, replay_file
+from collectors.replay.run import ReplayOptions, replay_file
 from rater.kafka import KafkaSettings
 
 

@@ -18,9 +18,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from collectors.errors import PublishError, ReplayError
-from collectors.journal import Journal
 from collectors.plans import PlanBook
-from collectors.replay import ReplayOptions, ReplayProgress, ReplayReport, replay
+from collectors.replay.journal import Journal
+from collectors.replay.run import ReplayOptions, ReplayProgress, ReplayReport, replay
 from collectors.times import iso
 from rater.model.codec import MSGPACK, decode_usage
 from rater.model.interval import Interval, clip, subtract, uncovered, union

@@ -12,8 +12,8 @@ import pytest
 
 from collectors.errors import PublishError, ReplayError
 from collectors.history import read_head
-from collectors.journal import Journal
-from collectors.replay import ReplayOptions, ReplayReport, replay
+from collectors.replay.journal import Journal
+from collectors.replay.run import ReplayOptions, ReplayReport, replay
 from collectors.times import iso
 from rater.model.codec import MSGPACK, decode_usage
 from rater.model.interval import Interval

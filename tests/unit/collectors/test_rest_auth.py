@@ -14,12 +14,11 @@ import pytest
 from aiohttp import web
 
 from collectors.errors import SettingsError, SourceAwayError, SourceError
-from collectors.rest import Factory
-from collectors.rest_answer import Expression
-from collectors.rest_api import RestApi
-from collectors.rest_auth import credentials
-from collectors.rest_http import Http
-from collectors.rest_settings import (
+from collectors.http.request import Http
+from collectors.rest.answer import Expression
+from collectors.rest.api import RestApi
+from collectors.rest.auth import credentials
+from collectors.rest.settings import (
     RestAuth,
     RestBasic,
     RestBearer,
@@ -28,7 +27,8 @@ from collectors.rest_settings import (
     RestKeystone,
     RestOAuth2,
 )
-from collectors.rest_template import Asked
+from collectors.rest.source import Factory
+from collectors.rest.template import Asked
 from tests.unit.collectors.rest_endpoint import Endpoint, context, get_pages, json_reply
 
 SECRET = "s3cr3t-w0rd"

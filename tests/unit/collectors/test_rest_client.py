@@ -14,8 +14,8 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 
 from collectors.errors import SettingsError, SourceAwayError, SourceError
-from collectors.rest_api import RestApi
-from collectors.rest_settings import RestConnection, RestPaging
+from collectors.rest.api import RestApi
+from collectors.rest.settings import RestConnection, RestPaging
 from tests.unit.collectors.rest_endpoint import Endpoint, csv_reply, get_pages, json_reply, serving
 
 TOKEN = RestPaging("token", next="next", parameter="page_token")

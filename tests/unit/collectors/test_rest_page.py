@@ -16,13 +16,13 @@ from aiohttp import web
 
 from collectors.history import History
 from collectors.metrics_yml import load
-from collectors.rest import Factory
-from collectors.rest_fetcher import rest
+from collectors.replay.usage_file import parse
+from collectors.rest.fetcher import rest
+from collectors.rest.source import Factory
 from collectors.runner import Collector
 from collectors.service import open_source
 from collectors.source import Answer, SourceContext, fetcher_factory
 from collectors.times import iso
-from collectors.usage_file import parse
 from rater.config import Config, load_config
 from rater.model.interval import Interval
 from tests.unit.collectors.rest_endpoint import HOUR, Endpoint

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from collectors.rest_settings import (
+from collectors.rest.settings import (
     RestAuth,
     RestBearer,
     RestFetcherSettings,
@@ -18,7 +18,7 @@ from collectors.rest_settings import (
     RestProof,
     RestSettings,
 )
-from collectors.rest_template import Asked, fill_body, fill_url, names, url_faults
+from collectors.rest.template import Asked, fill_body, fill_url, names, url_faults
 from rater.config import ConfigError, load_config
 from tests.unit.collectors.rest_endpoint import HOUR
 

@@ -10,9 +10,9 @@ import pytest
 
 from collectors.errors import SettingsError, SourceError, UnfitSourceError
 from collectors.metrics_yml import Metric
-from collectors.rest import Factory, RestSource
-from collectors.rest_answer import instant
-from collectors.rest_settings import RestAuth, RestBearer, RestFetcherSettings, RestPaging, RestProof
+from collectors.rest.answer import instant
+from collectors.rest.settings import RestAuth, RestBearer, RestFetcherSettings, RestPaging, RestProof
+from collectors.rest.source import Factory, RestSource
 from collectors.settings import CollectorSettings
 from collectors.source import Source, SourceContext, fetcher_factory, source_factory
 from rater.model.document import DocumentError

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from collectors.retry_after import seconds_asked_for
+from collectors.http.retry_after import seconds_asked_for
 
 NOW = 1_767_225_600  # 2026-01-01T00:00:00Z
 

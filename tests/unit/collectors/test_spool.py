@@ -8,8 +8,8 @@ from decimal import Decimal
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from collectors.runs import Key, Run, Runs
-from collectors.spool import Spool
+from collectors.replay.runs import Key, Run, Runs
+from collectors.replay.spool import Spool
 
 P = 3600
 ROWS = st.lists(

@@ -20,9 +20,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from collectors.errors import ReplayError
-from collectors.usage_file import Used
-from collectors.usage_inputs import Form, local_input, usage_inputs
-from collectors.usage_reader import open_file, open_input
+from collectors.replay.usage_file import Used
+from collectors.replay.usage_inputs import Form, local_input, usage_inputs
+from collectors.replay.usage_reader import open_file, open_input
 
 PACK: dict[str, Callable[[bytes], bytes]] = {
     ".gz": gzip.compress,

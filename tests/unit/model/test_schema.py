@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator
 
-from collectors.usage_file import parse
+from collectors.replay.usage_file import parse
 from rater.engine import decide
 from rater.model.codec import decode_usage, encode_json
 from rater.model.errors import RejectedError

@@ -1,0 +1,1 @@
+"""The source and scope fetcher Gnocchi: its questions, its evidence, its check."""

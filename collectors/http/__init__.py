@@ -1,0 +1,1 @@
+"""HTTP requests with credentials, for every source and fetcher that needs them."""

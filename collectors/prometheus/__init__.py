@@ -1,0 +1,1 @@
+"""The source Prometheus: its questions, its evidence, its check."""

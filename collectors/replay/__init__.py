@@ -1,0 +1,1 @@
+"""Replay of usage files: read, sorted on disk, published once."""
