@@ -10,9 +10,9 @@ import pytest
 
 from collectors.errors import SourceAwayError
 from collectors.metrics_yml import read
+from collectors.prometheus import replicas as prom_replicas
 from collectors.prometheus.api import Item, PrometheusApi
 from collectors.prometheus.source import Factory, PrometheusSource
-from collectors.prometheus.source import replicas as prom_replicas
 from collectors.settings import CollectorSettings, PrometheusSettings
 from collectors.source import Answer, SharingSession, SourceContext
 from rater.model.interval import Interval, subtract

@@ -11,10 +11,10 @@ import pytest
 
 from collectors.errors import SourceAwayError, SourceError
 from collectors.metrics_yml import Metric, read
+from collectors.prometheus import batch as prom_batch
 from collectors.prometheus.api import Item, PrometheusApi
 from collectors.prometheus.batch import Batches
 from collectors.prometheus.promql import AGGREGATIONS, PrometheusArgs, each_scope_alone, read_extra_args, usage_query
-from collectors.prometheus.source import batch as prom_batch
 from collectors.settings import PrometheusSettings
 from rater.model.interval import Interval
 from tests.integration.prometheus.server import LaptopPrometheus
