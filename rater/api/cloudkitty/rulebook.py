@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 
@@ -18,6 +19,8 @@ log = logging.getLogger(__name__)
 
 ANSWER_SECONDS = 15.0
 """For the log to be read up to its end, the first time from a snapshot."""
+PAUSE_SECONDS = 2.0
+"""After a fault, in which nobody tries again: those who waited meanwhile are answered at once."""
 
 
 class RuleBooks:
@@ -28,10 +31,13 @@ class RuleBooks:
         self._stack = AsyncExitStack()
         self._reader: RulesReader | None = None
         self._lock = asyncio.Lock()
+        self._not_before = 0.0
 
     async def book(self) -> RuleBook:
         """The book. Raises ApiFaultError 503."""
         async with self._lock:
+            if time.monotonic() < self._not_before:
+                raise _away()
             try:
                 async with asyncio.timeout(ANSWER_SECONDS):
                     reader = self._reader or await self._open()
@@ -42,9 +48,8 @@ class RuleBooks:
                 if not isinstance(fault, Exception) or not _is_of_kafka(fault):
                     raise
                 log.warning("the rule book cannot be read: %r", fault)
-                raise ApiFaultError(
-                    503, "the rules cannot be read now, Kafka is away: ask again", headers={"Retry-After": "2"}
-                ) from fault
+                self._not_before = time.monotonic() + PAUSE_SECONDS
+                raise _away() from fault
 
     async def close(self) -> None:
         """Ends the connection."""
@@ -60,6 +65,10 @@ class RuleBooks:
     async def _drop(self) -> None:
         stack, self._stack, self._reader = self._stack, AsyncExitStack(), None
         await stack.aclose()
+
+
+def _away() -> ApiFaultError:
+    return ApiFaultError(503, "the rules cannot be read now, Kafka is away: ask again", headers={"Retry-After": "2"})
 
 
 def _is_of_kafka(fault: Exception) -> bool:
