@@ -627,7 +627,7 @@ async def test_scopes_that_went_to_another_replica_are_forgotten(world: World, l
 async def test_a_scope_that_appears_while_partitions_move_is_expected_from_when_it_was_last_not_there(
     world: World, log: Any
 ) -> None:
-    """Given p2 first named when nobody held it; when it comes here an hour later, then no minute of it is lost."""
+    """Given p2, named twice when nobody held it; when it comes here an hour later, then no minute of it is lost."""
     seat = Chosen("p1")
     collector = _seated(world, log, seat, since="")
     world.now = T + P + 600
@@ -635,13 +635,15 @@ async def test_a_scope_that_appears_while_partitions_move_is_expected_from_when_
     world.now = T + 2 * P - 10
     world.scopes = {"p1", "p2"}  # from here on, while p2's partition is on its way
     await collector.round()
-    world.now = T + 2 * P + 200
+    world.now = T + 2 * P + 400
+    await collector.round()
+    world.now = T + 3 * P + 200
     seat.move("p1", "p2")
     collector.take_over(History("fake", P))
     await collector.round()
 
     (plan,) = (plan for plan in log.plans if plan.scope_id == "p2")
-    assert plan.begin <= T + P
+    assert plan.begin == T + P  # the begin of the period in which it was last known not to be there
 
 
 async def test_a_round_ends_when_scopes_move_and_says_nothing_more_of_those_that_went(world: World, log: Any) -> None:
@@ -657,6 +659,22 @@ async def test_a_round_ends_when_scopes_move_and_says_nothing_more_of_those_that
 
     assert {hour for hour, _, _ in world.asked} == {0}
     assert {draft.scope_id for draft in log.drafts} == {"p1"}
+
+
+async def test_an_answer_for_a_scope_that_went_meanwhile_is_not_published(world: World, log: Any) -> None:
+    seat = Chosen("p1")
+
+    def answer(scope_id: str, metric: str, period: Interval) -> Answer:
+        seat.move()
+        return Answer([period])
+
+    world.answer = answer
+    collector = _seated(world, log, seat)
+    await collector.round()
+
+    assert len(world.asked) == 1
+    assert log.drafts == []
+    assert (collector.status.scopes, collector.status.open_periods) == (0, 0)  # they are somebody else's now
 
 
 # --- many failures
