@@ -136,7 +136,6 @@ async def _run(
         await _until_there(publisher.start, on_status)
         seat = KafkaSeat(kafka, settings.source_name)
         stack.push_async_callback(seat.stop)
-        await _until_there(seat.start, on_status)
         known = await _until_there(lambda: _first_known(kafka, settings.source_name, period_seconds, seat), on_status)
         collector = Collector(
             settings, context.metrics, period_seconds, source, fetcher, publisher, known.history, clock,
@@ -168,10 +167,11 @@ class _Known(NamedTuple):
 
 
 async def _first_known(kafka: KafkaSettings, source: str, period_seconds: int, seat: KafkaSeat) -> _Known:
-    """All of the topic, for the time when any replica was last up stands in partitions of others, too.
+    """Joins, and reads all of the topic: when any replica was last up stands in partitions of others, too.
 
-    Raises PublishError.
+    Raises PublishError; asked again, it joins anew.
     """
+    await seat.restart()
     while True:
         held, turn = await seat.held(), seat.turn
         history = await read_history(kafka, source, period_seconds)
