@@ -11,7 +11,7 @@ from typing import Literal
 import msgspec
 
 from collectors.bounded import run_all
-from collectors.checking import Advance, Code, Finding, MetricFacts, SourceFacts, retention_findings
+from collectors.checking import Advance, Code, Finding, MetricFacts, SourceFacts, clock_findings, retention_findings
 from collectors.errors import NotSettledError, SourceAwayError, SourceError
 from collectors.gnocchi.answer import Policy
 from collectors.gnocchi.api import GnocchiApi
@@ -29,7 +29,6 @@ _OF_ALL = (
     "revision_start", "revision_end", "created_by_user_id", "created_by_project_id",
 )  # fmt: skip
 _FOR_EVER = 100 * 366 * 86400
-_WARN_AHEAD, _FAIL_AHEAD = 5.0, 60.0
 
 
 async def examine(
@@ -59,7 +58,7 @@ async def examine(
     where = await api.url()
     retention = min(check.kept, default=None)
     ahead = _ahead(api.date)
-    findings = retention_findings(where, retention, reach_seconds) + _clock_findings(where, ahead)
+    findings = retention_findings(where, retention, reach_seconds) + clock_findings(where, ahead)
     if settings.completeness.mode == "off":
         what = "no evidence is asked for (collect.completeness.mode off), so all coverage is weak"
         findings.append(Finding(Code.WEAK, "warn", what, "set it to strict"))
@@ -195,18 +194,3 @@ def _ahead(date: str) -> float | None:
         return (parsedate_to_datetime(date) - datetime.now(UTC)).total_seconds()
     except (TypeError, ValueError):
         return None
-
-
-def _clock_findings(where: str, ahead: float | None) -> list[Finding]:
-    if ahead is None or abs(ahead) <= _WARN_AHEAD:
-        return []
-    what = f"the clock of {where} is {abs(ahead):.0f} s {'ahead of' if ahead > 0 else 'behind'} ours"
-    return [
-        Finding(
-            Code.CLOCK,
-            "fail" if abs(ahead) > _FAIL_AHEAD else "warn",
-            f"{what}, so usage falls into wrong periods",
-            "let both follow NTP",
-            passing=True,
-        )
-    ]
