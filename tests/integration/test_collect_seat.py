@@ -13,6 +13,7 @@ import pytest
 
 from collectors.errors import PublishError, SeatLostError
 from collectors.seat import KafkaSeat
+from collectors.service import _first_known
 from deploy.local.kafka import LaptopKafka
 from rater.kafka import KafkaSettings, create_topics
 from rater.model.partition import partition_of
@@ -139,6 +140,20 @@ async def test_a_membership_that_has_ended_is_said_and_begun_anew(seats: Callabl
 
     assert await seat.held() == frozenset(range(8))
     assert seat.turn > turn
+
+
+async def test_a_membership_lost_before_anything_was_known_is_begun_anew(
+    settings: KafkaSettings, seats: Callable[[], KafkaSeat]
+) -> None:
+    seat = seats()
+    await seat.start()
+    assert seat._polling is not None
+    seat._polling.cancel()
+    await asyncio.wait({seat._polling})
+
+    known = await _first_known(settings, SOURCE, 3600, seat)
+
+    assert (known.partitions, known.history.progress.reached) == (frozenset(range(8)), 0)
 
 
 async def test_a_missing_topic_is_said(kafka: LaptopKafka) -> None:
