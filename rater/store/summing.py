@@ -15,13 +15,12 @@ from rater.store._choice_sql import Pieces
 from rater.store.choices import Choice, Kind, ScopeStateRow, SumPage, SumRow, SumsRequest
 from rater.store.client import Store
 from rater.store.errors import ReadConflictError
+from rater.store.queries import ATTEMPTS, PAUSE_SECONDS
 
 __all__ = ["ATTEMPTS", "PAUSE_SECONDS", "Head", "heads", "heads_again", "runs_of_heads", "scope_states", "sums"]
 
 RUN_FRAMES = 2_000  # of which one statement reads the lines; their keys travel with it
 HEADS_AT_ONCE = 20_000  # about 4 MB
-ATTEMPTS = 6
-PAUSE_SECONDS = 0.05  # doubles with each attempt: 3 s in all
 _EXACT = Context(prec=200, rounding=ROUND_HALF_EVEN)
 
 _SCOPE_STATES = """
