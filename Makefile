@@ -10,7 +10,7 @@ UV_COMPILE = $(BIN)/uv pip compile pyproject.toml --quiet --universal --python-v
 # What `make test` runs, in order, each with the seconds after which it is ended and counts as failed.
 TEST_STEPS = lint:120 types:300 imports:60 schemas-check:60 tools:600 integration:1200 chaos:1500 e2e:600
 # Beside the last three, which mostly wait: one after another, too.
-BESIDE_STEPS = unit:1200 conformance:600 sim:400 openstack:600
+BESIDE_STEPS = unit:1200 conformance:600 sim:400 openstack:600 api:900
 TEST_MINUTES = 38
 
 # Programs that `make tools` fetched, for the tests that start them.
@@ -18,7 +18,7 @@ export PATH := $(PATH):$(CURDIR)/.cache/prometheus/bin
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test lint format types imports schemas schemas-check unit integration conformance \
-	conformance-long openstack sim sim-long chaos chaos-long e2e month bench bench-checkpoint bench-collect bench-publish bench-rating bench-replay bench-rules bench-scripts mutants mutants-rating \
+	conformance-long api api-long openstack sim sim-long chaos chaos-long e2e month bench bench-checkpoint bench-collect bench-publish bench-rating bench-replay bench-rules bench-scripts mutants mutants-rating \
 	kafka tools lock lock-aetos lock-cloudkitty lock-cloudkittyclient lock-gnocchi lock-keystone lock-moto clean .venv check-python
 
 help:  ## Lists the targets
@@ -67,6 +67,12 @@ conformance: tools  ## Every price and script beside the real CloudKitty: the sh
 
 conformance-long: tools  ## The same with 200 000 prices
 	$(PYTEST) -s tests/conformance
+
+api: tools  ## The HTTP APIs as processes: CloudKitty's client, rules, scopes, access, /v3, and what attackers send
+	$(PYTEST) -m "not long" tests/api
+
+api-long: tools  ## The same with thousands of rule changes and of made-up requests
+	$(PYTEST) tests/api
 
 openstack: tools  ## Sources and scope fetchers on a real Gnocchi and a real Keystone
 	$(PYTEST) tests/openstack
@@ -139,7 +145,7 @@ tools: .venv  ## Fetches what the tests start: Kafka, Prometheus, VictoriaMetric
 	@$(BIN)/python scripts/side_venv.py Keystone .cache/keystone tests/openstack/keystone.lock
 	@$(BIN)/python scripts/side_venv.py Aetos .cache/aetos tests/openstack/aetos.lock
 	@$(BIN)/python scripts/side_venv.py moto .cache/moto tests/integration/s3/moto.lock
-	@$(BIN)/python scripts/side_venv.py "CloudKitty's client" .cache/cloudkittyclient tests/integration/cloudkittyclient/client.lock
+	@$(BIN)/python scripts/side_venv.py "CloudKitty's client" .cache/cloudkittyclient tests/api/cloudkittyclient/client.lock
 
 lock: .venv  ## Writes the lock files anew after a change of pyproject.toml (UPGRADE=1 takes newer versions)
 	$(UV_COMPILE) --output-file requirements.lock
@@ -153,7 +159,7 @@ lock-aetos: .venv  ## Writes the lock file of the Aetos that the tests start ane
 	$(subst pyproject.toml,tests/openstack/aetos.in,$(UV_COMPILE)) --output-file tests/openstack/aetos.lock
 
 lock-cloudkittyclient: .venv  ## Writes the lock file of the clients that the tests run against our API anew (UPGRADE=1 as above)
-	$(subst pyproject.toml,tests/integration/cloudkittyclient/client.in,$(UV_COMPILE)) --output-file tests/integration/cloudkittyclient/client.lock
+	$(subst pyproject.toml,tests/api/cloudkittyclient/client.in,$(UV_COMPILE)) --output-file tests/api/cloudkittyclient/client.lock
 
 lock-gnocchi: .venv  ## Writes the lock file of the Gnocchi that the tests start anew (UPGRADE=1 as above)
 	$(subst pyproject.toml,tests/openstack/gnocchi.in,$(UV_COMPILE)) --output-file tests/openstack/gnocchi.lock

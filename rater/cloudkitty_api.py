@@ -10,12 +10,12 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from rater.api.cloudkitty.calls import Backend, MetricInfo, ModuleInfo
-from rater.api.cloudkitty.identity import NoAuth, TokenAuthenticator
-from rater.api.cloudkitty.policy import DefaultPolicy
 from rater.api.cloudkitty.rulebook import RuleBooks
 from rater.api.cloudkitty.service import READERS, CloudKittyService, reading
 from rater.api.cloudkitty.settings import CloudKittyApiSettings
 from rater.api.credentials import Credentials
+from rater.api.identity import NoAuth, TokenAuthenticator
+from rater.api.policy import DefaultPolicy
 from rater.config import Config
 from rater.model.document import load, plain
 from rater.model.errors import RaterError

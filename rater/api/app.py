@@ -122,12 +122,9 @@ class Api:
             str(refused),
             first,
         )
-        headers = {}
-        if refused.retry_after is not None:
-            headers["Retry-After"] = str(refused.retry_after)
-        if problem.status == web.HTTPUnauthorized.status_code:
-            headers["WWW-Authenticate"] = 'Bearer realm="rater"'
-        return web.Response(status=problem.status, body=encode_json(problem), content_type=PROBLEM, headers=headers)
+        return web.Response(
+            status=problem.status, body=encode_json(problem), content_type=PROBLEM, headers=refused.headers
+        )
 
     async def _openapi(self, _: web.Request) -> web.Response:
         return web.Response(body=self._description, content_type="application/json")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from http import HTTPStatus
 
 from rater.client.wire import FaultItem, Problem
 from rater.model.errors import RaterError
@@ -36,6 +37,16 @@ class RefusalError(RaterError):
         """Name of the token that it came with, for the logs."""
         listed, more = ([], 0) if faults is None else (faults.listed, faults.more)
         self.problem = Problem(TITLES.get(status, "Refused"), status, detail, faults=listed, more_faults=more)
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """What goes with the answer beside its content type."""
+        headers = {}
+        if self.retry_after is not None:
+            headers["Retry-After"] = str(self.retry_after)
+        if self.problem.status == HTTPStatus.UNAUTHORIZED:
+            headers["WWW-Authenticate"] = 'Bearer realm="rater"'
+        return headers
 
 
 class Faults:

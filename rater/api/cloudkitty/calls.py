@@ -9,8 +9,8 @@ from zoneinfo import ZoneInfo
 
 import msgspec
 
-from rater.api.cloudkitty.identity import Identity
-from rater.api.cloudkitty.policy import Policy
+from rater.api.identity import Identity
+from rater.api.policy import Policy
 from rater.rating import RuleBook
 from rater.reports import Attribute, Condition, Kind, View
 

@@ -16,7 +16,8 @@ from aiohttp import web
 from rater.api.cloudkitty import v1_hashmap, v1_info, v1_pyscripts, v1_rating, v1_report, v2, v2_tasks
 from rater.api.cloudkitty.calls import Backend, Call, Handler
 from rater.api.cloudkitty.faults import JSON, ApiFaultError, fault_body
-from rater.api.cloudkitty.identity import Authenticator
+from rater.api.faults import RefusalError
+from rater.api.identity import Authenticator
 from rater.model.codec import encode_json
 from rater.reports import StoreError
 
@@ -70,7 +71,8 @@ class CloudKittyService:
         try:
             self._check_load()
             return await self._answer(request, version, extra)
-        except ApiFaultError as fault:
+        except (ApiFaultError, RefusalError) as raised:
+            fault = raised if isinstance(raised, ApiFaultError) else _of_access(raised)
             log.info("refused: status=%d path=%r: %r", fault.status, request.path, str(fault))
             body, form = fault_body(fault, version, request.headers.get("Accept", ""))
             return _response(fault.status, body, form, {**extra, **fault.headers})
@@ -142,6 +144,11 @@ class CloudKittyService:
     async def _next(self, chunks: Iterator[bytes]) -> bytes:
         found: bytes = await self._backend.read(lambda: next(chunks, b""))
         return found
+
+
+def _of_access(refused: RefusalError) -> ApiFaultError:
+    """What the authenticator or the policy refuses, as CloudKitty's API says it."""
+    return ApiFaultError(refused.problem.status, str(refused), headers=refused.headers)
 
 
 def _break_off(request: web.Request) -> None:

@@ -17,12 +17,12 @@ from yarl import URL
 
 from rater.api.app import Api, serve
 from rater.api.cloudkitty.calls import Backend, MetricInfo, ModuleInfo
-from rater.api.cloudkitty.identity import NoAuth, TokenAuthenticator
-from rater.api.cloudkitty.policy import DefaultPolicy
 from rater.api.cloudkitty.service import READERS, CloudKittyService, reading
 from rater.api.cloudkitty.settings import CloudKittyApiSettings
 from rater.api.credentials import Credentials
+from rater.api.identity import NoAuth, TokenAuthenticator
 from rater.api.intake import Intake, Limits
+from rater.api.policy import DefaultPolicy
 from rater.api.settings import ApiSettings
 from rater.kafka import KafkaSettings
 from rater.model.metric import Catalog

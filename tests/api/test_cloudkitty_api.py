@@ -41,7 +41,7 @@ from rater.model.rules import (
 from rater.services import api_service, serve_sink
 from rater.store import Store, counts
 from rater.stream.rules_log import append_event
-from tests.integration.cloudkittyclient.client import Client, clients
+from tests.api.cloudkittyclient.client import Client, clients
 from tests.integration.pushing import ApiProcess, serving
 from tests.integration.sinks import own_topics, publish, until
 from tests.unit.api.cloudkitty.world import ANN, BOSS, TOKENS, lines_of

@@ -10,8 +10,8 @@ from typing import Protocol
 
 import msgspec
 
-from rater.api.cloudkitty.faults import ApiFaultError
 from rater.api.credentials import Credentials
+from rater.api.faults import RefusalError
 
 __all__ = ["ADMIN", "READER", "Authenticator", "Identity", "NoAuth", "TokenAuthenticator"]
 
@@ -36,7 +36,7 @@ class Authenticator(Protocol):
     """Finds out who it is."""
 
     async def identify(self, headers: Mapping[str, str]) -> Identity:
-        """Who sent these headers (their names in any case). Raises ApiFaultError 401, or 503 if that cannot be told."""
+        """Who sent these headers (their names in any case). Raises RefusalError 401, or 503 if that cannot be told."""
 
 
 class NoAuth:
@@ -55,14 +55,10 @@ class TokenAuthenticator:
         self._credentials = credentials
 
     async def identify(self, headers: Mapping[str, str]) -> Identity:
-        """Raises ApiFaultError 401."""
+        """Raises RefusalError 401."""
         scheme, _, token = headers.get("Authorization", "").partition(" ")
         sent = headers.get("X-Auth-Token") or (token if scheme.lower() == "bearer" else "")
         found = self._credentials.find(sent.strip())
         if found is None:
-            raise ApiFaultError(
-                401,
-                "The request you have made requires authentication.",
-                headers={"WWW-Authenticate": 'Bearer realm="rater"'},
-            )
+            raise RefusalError(401, "The request you have made requires authentication.")
         return Identity(found.name, found.roles, tuple(sorted(found.scopes)))

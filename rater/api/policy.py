@@ -5,8 +5,8 @@ from __future__ import annotations
 from enum import Enum
 from typing import Protocol
 
-from rater.api.cloudkitty.faults import ApiFaultError
-from rater.api.cloudkitty.identity import READER, Identity
+from rater.api.faults import RefusalError
+from rater.api.identity import READER, Identity
 
 __all__ = ["DefaultPolicy", "Policy", "Who"]
 
@@ -46,17 +46,17 @@ class Policy(Protocol):
     """Decides; a policy file of oslo.policy is another one."""
 
     def authorize(self, identity: Identity, action: str, scopes: tuple[str, ...] | None = None) -> None:
-        """Raises ApiFaultError 403. `scopes`: what it is about, None for all of them."""
+        """Raises RefusalError 403. `scopes`: what it is about, None for all of them."""
 
 
 class DefaultPolicy:
     """Administrators may all, readers read what is their own."""
 
     def authorize(self, identity: Identity, action: str, scopes: tuple[str, ...] | None = None) -> None:
-        """Raises ApiFaultError 403. `scopes`: what it is about, None for all of them."""
+        """Raises RefusalError 403. `scopes`: what it is about, None for all of them."""
         if identity.is_admin or _RULES[action] is Who.ANY:
             return
         is_own = scopes is not None and set(scopes) <= set(identity.scopes)
         if _RULES[action] is Who.READER and READER in identity.roles and is_own:
             return
-        raise ApiFaultError(403, f"Policy doesn't allow {action} to be performed.")
+        raise RefusalError(403, f"Policy doesn't allow {action} to be performed.")
