@@ -30,6 +30,8 @@ class Call(msgspec.Struct, frozen=True):
     body: bytes
     now: datetime
     """In the time zone of the settings."""
+    url: str = ""
+    """What was asked for, whole, but for the query."""
 
 
 class Answer(msgspec.Struct, frozen=True):
@@ -38,6 +40,9 @@ class Answer(msgspec.Struct, frozen=True):
     value: Any = None
     status: int = 200
     chunks: Iterator[bytes] | None = None
+    headers: Mapping[str, str] = {}
+    empty: bool = False
+    """No body at all: of 204 in any case."""
 
 
 class MetricInfo(msgspec.Struct, frozen=True):

@@ -13,7 +13,17 @@ from uuid import uuid4
 
 from aiohttp import web
 
-from rater.api.cloudkitty import v1_hashmap, v1_info, v1_pyscripts, v1_rating, v1_report, v2, v2_tasks
+from rater.api.cloudkitty import (
+    v1_hashmap,
+    v1_info,
+    v1_mappings,
+    v1_pyscripts,
+    v1_rating,
+    v1_report,
+    v1_thresholds,
+    v2,
+    v2_tasks,
+)
 from rater.api.cloudkitty.calls import Backend, Call, Handler
 from rater.api.cloudkitty.faults import JSON, ApiFaultError, fault_body
 from rater.api.faults import RefusalError
@@ -28,7 +38,15 @@ log = logging.getLogger(__name__)
 BODY_SECONDS = 30.0
 READERS = 4  # threads that ask the store at the same time
 ROUTES = {
-    1: (*v1_info.ROUTES, *v1_report.ROUTES, *v1_rating.ROUTES, *v1_hashmap.ROUTES, *v1_pyscripts.ROUTES),
+    1: (
+        *v1_info.ROUTES,
+        *v1_report.ROUTES,
+        *v1_rating.ROUTES,
+        *v1_hashmap.ROUTES,
+        *v1_mappings.ROUTES,
+        *v1_thresholds.ROUTES,
+        *v1_pyscripts.ROUTES,
+    ),
     2: (*v2.ROUTES, *v2_tasks.ROUTES),
 }
 _ALIAS = {"billing": "rating"}
@@ -94,12 +112,14 @@ class CloudKittyService:
         identity = await self._authenticator.identify(request.headers)
         now = datetime.now(UTC).astimezone(self._backend.zone)
         query = list(request.query.items())
-        call = Call(identity, path, query, await _body(request), now)
+        call = Call(identity, path, query, await _body(request), now, str(request.url.with_query(None)))
         answer = await handler(self._backend, call)
         if answer.chunks is not None:
             return await self._stream(request, answer.chunks, extra)
-        body = b"" if answer.status == 204 else encode_json(answer.value)
-        return _response(answer.status, body, JSON, extra)
+        headers = {**extra, **answer.headers}
+        if answer.empty or answer.status == 204:
+            return web.Response(status=answer.status, headers=headers)
+        return _response(answer.status, encode_json(answer.value), JSON, headers)
 
     def _route(self, request: web.Request, version: int, segments: list[str]) -> tuple[Handler, dict[str, str]]:
         """Raises ApiFaultError 404 or 405."""
@@ -226,7 +246,5 @@ def _health(request: web.Request, extra: Mapping[str, str]) -> web.Response:
 
 
 def _response(status: int, body: bytes, form: str, headers: Mapping[str, str]) -> web.Response:
-    if status == 204:
-        return web.Response(status=status, headers=headers)
     charset = None if form == JSON else "utf-8"
     return web.Response(status=status, body=body, content_type=form, charset=charset, headers=headers)

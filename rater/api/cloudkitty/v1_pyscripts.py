@@ -9,7 +9,7 @@ from rater.api.cloudkitty.arguments import arguments_v1, flag, text
 from rater.api.cloudkitty.calls import Answer, Backend, Call, Route
 from rater.api.cloudkitty.faults import ApiFaultError
 from rater.api.cloudkitty.times import seconds
-from rater.api.cloudkitty.v1_hashmap import AUDIT, audit_values, passes_audit
+from rater.api.cloudkitty.v1_rules import AUDIT, audit_values, passes_audit
 from rater.rating import ScriptEntry
 
 __all__ = ["ROUTES"]
