@@ -53,16 +53,18 @@ class Topic(Enum):
     USAGE = "usage"
     RULES = "rules"
     RULEBOOK = "rulebook"
+    REQUESTS = "requests"
     RATED = "rated"
     ALERTS = "alerts"
     REJECTED = "rejected"
     CHECKPOINTS = "checkpoints"
 
 
-_ONE_PARTITION = frozenset({Topic.RULES, Topic.RULEBOOK})
+_ONE_PARTITION = frozenset({Topic.RULES, Topic.RULEBOOK, Topic.REQUESTS})
 
-OPTIONAL_TOPICS = frozenset({Topic.RULEBOOK})
-"""Nobody refuses to work for want of them: without `rulebook`, an installation older than it, rules are read slower."""
+OPTIONAL_TOPICS = frozenset({Topic.RULEBOOK, Topic.REQUESTS})
+"""Nobody refuses to work for want of them, in an installation older than they are: without `rulebook` rules are read
+slower, without `requests` CloudKitty's API resets and reprocesses nothing."""
 
 
 class KafkaSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -142,6 +144,7 @@ def _new_topics(settings: KafkaSettings) -> list[NewTopic]:
             "min.cleanable.dirty.ratio": "0.1",
             "delete.retention.ms": str(HOUR_MS),
         },
+        Topic.REQUESTS: {**week, "retention.ms": "-1", "retention.bytes": "-1"},
         Topic.RATED: week,
         Topic.ALERTS: month,
         Topic.REJECTED: {**month, "max.message.bytes": str(REJECTED_MESSAGE_BYTES)},

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from rater.model import interval, rated, rulefile, rules, usage, usagefile
+from rater.model import interval, rated, requests, rulefile, rules, usage, usagefile
 from rater.model.version import FORMAT_VERSION
 
 __all__ = ["DECIMAL_PATTERN", "DOCUMENTS", "Document", "generate", "main", "stale", "write"]
@@ -49,6 +49,12 @@ DOCUMENTS = (
         (rules.RuleEvent,),
         "Record of topic rules",
         "A step of the rule book. One partition, read from its beginning.",
+    ),
+    Document(
+        "requests",
+        (requests.RequestRecord,),
+        "Record of topic requests",
+        "What was asked for through the API, and what became of it. One partition, read from its beginning.",
     ),
     Document(
         "rated",
@@ -219,7 +225,7 @@ def _number_as_text(node: _Schema) -> None:
 
 
 def _classes() -> dict[str, type]:
-    modules = (interval, rated, rulefile, rules, usage, usagefile)
+    modules = (interval, rated, requests, rulefile, rules, usage, usagefile)
     return {name: kind for module in modules for name, kind in vars(module).items() if isinstance(kind, type)}
 
 

@@ -13,8 +13,10 @@ from rater.rework.difference import (
 )
 from rater.rework.late import LateAlerts, LateFollower
 from rater.rework.material import materials
+from rater.rework.requests import RequestBook, Task, decode_request
 from rater.rework.run import Finished, ReworkLog, Runner, run_rework
 from rater.rework.settings import ReworkSettings
+from rater.rework.tasks import Make, TaskFollower, Tasks
 from rater.rework.values import Bracket, FrameKey, Left, Material, ReworkError, Wanted
 
 __all__ = [
@@ -27,15 +29,21 @@ __all__ = [
     "LateFollower",
     "Left",
     "LinePair",
+    "Make",
     "Material",
+    "RequestBook",
     "Revision",
     "ReworkError",
     "ReworkLog",
     "ReworkSettings",
     "Runner",
+    "Task",
+    "TaskFollower",
+    "Tasks",
     "Wanted",
     "bracket_of",
     "compare",
+    "decode_request",
     "facts",
     "materials",
     "revision_of_rows",

@@ -63,6 +63,7 @@ class Asking:
             return self._left(
                 material,
                 f"source {self._name!r} gave no whole answer to {SILENT_FRAMES} frames in a row: ask again later",
+                may_pass=True,
             )
         try:
             if self._oldest is None:
@@ -81,7 +82,7 @@ class Asking:
             self._silent = 0
         except SourceError as fault:
             self._silent += not isinstance(fault, NotSettledError)
-            return self._left(material, f"source {self._name!r} gave no answer: {fault}")
+            return self._left(material, f"source {self._name!r} gave no answer: {fault}", may_pass=True)
         except (OversizedError, RejectedError) as fault:
             return self._left(material, f"the answer of source {self._name!r} cannot be sent: {fault}")
         return bracket_of(material, self._wanted, self._catalog, fresh)
@@ -91,8 +92,8 @@ class Asking:
         pushed = spec is not None and spec.proof is Coverage.SAMPLES
         return entry.source == self._name and entry.metric in self._metrics and not pushed
 
-    def _left(self, material: Material, reason: str) -> Left:
-        return Left(*material.key, reason)
+    def _left(self, material: Material, reason: str, *, may_pass: bool = False) -> Left:
+        return Left(*material.key, reason, may_pass)
 
     def _session_of(self, period: Interval) -> PeriodSession:
         """The session of the period; what it asks once per period is shared by scopes that follow each other."""

@@ -56,6 +56,8 @@ class Left(msgspec.Struct, frozen=True):
     scope_id: str
     period_begin: int
     reason: str
+    may_pass: bool = False
+    """Whether the same request may find it otherwise a little later: a source gave no answer."""
 
 
 class Bracket(msgspec.Struct, frozen=True):
