@@ -24,6 +24,7 @@ from rater.rating import BUILT_IN
 from rater.reports import RemoteView, StoreView, View, socket_of
 from rater.store import EmbeddedTarget, Store
 from rater.stream.rules_reader import open_rules
+from rater.stream.rules_writer import open_appender
 
 __all__ = ["CloudKittyApi", "NoStoreError"]
 
@@ -50,7 +51,8 @@ class CloudKittyApi:
         self._config, self._settings = config, settings
         self._store = Store(config.settings.store)
         self._view = _view(self._store, holds_store=holds_store)
-        self._books = RuleBooks(lambda: open_rules(config.settings.kafka))
+        kafka = config.settings.kafka
+        self._books = RuleBooks(lambda: open_rules(kafka), lambda: open_appender(kafka))
         self._threads = ThreadPoolExecutor(READERS, "cloudkitty")
 
     def service(self, credentials: Credentials) -> CloudKittyService:
@@ -61,6 +63,7 @@ class CloudKittyApi:
             view=self._view,
             read=reading(self._threads),
             book=self._books.book,
+            write_rules=self._books.write,
             policy=DefaultPolicy(),
             zone=ZoneInfo(settings.time_zone),
             scope_key=settings.scope_key or (collect.scope_key if collect else SCOPE_KEY),

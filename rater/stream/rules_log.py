@@ -8,17 +8,15 @@ import random
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 
-from aiokafka import AIOKafkaProducer
-from aiokafka.errors import KafkaError, MessageSizeTooLargeError
+from aiokafka.errors import KafkaError
 
-from rater.kafka import MAX_MESSAGE_BYTES, KafkaSettings, Topic, TopicsError, client_options
-from rater.model.codec import CONTENT_TYPE, JSON, encode_json
-from rater.model.document import instant_text
-from rater.model.errors import RaterError, RejectedError
+from rater.kafka import KafkaSettings, TopicsError
+from rater.model.errors import RaterError
 from rater.model.rules import RuleEvent
-from rater.rating import Applied, Chain, Ignored, IgnoredReason, Module, Outcome, RuleBook, fold
+from rater.rating import Applied, Chain, Ignored, Module, RuleBook, fold
 from rater.stream.interfaces import StreamUnavailableError
-from rater.stream.rules_reader import LogRecord, RulesReader, decode_event, open_rules
+from rater.stream.rules_reader import LogRecord, RulesReader, open_rules
+from rater.stream.rules_writer import RuleConflictError, append_value, conflict_text, encoded_event, writing
 
 __all__ = [
     "NoVersionError",
@@ -33,18 +31,6 @@ __all__ = [
 log = logging.getLogger(__name__)
 RETRY_SECONDS = 1.0
 STOP_SECONDS = 5.0
-_HEADERS = [(CONTENT_TYPE, JSON.encode())]
-
-
-class RuleConflictError(RaterError):
-    """Somebody else changed the rules first, or the event breaks a rule of the rule book.
-
-    `applied` events of those that were to be appended stand, all others came to nothing.
-    """
-
-    def __init__(self, message: str, applied: int = 0) -> None:
-        super().__init__(message)
-        self.applied = applied
 
 
 class NoVersionError(RaterError):
@@ -154,72 +140,18 @@ async def append_events(
     those after it are not written. Raises StreamUnavailableError, TopicsError; the event that was on its way may then
     have been taken all the same.
     """
-    values = [_readable(event) for event in events]
-    async with reading(settings) as reader, _writing(settings) as producer:
+    values = [encoded_event(event) for event in events]
+    async with reading(settings) as reader, writing(settings) as producer:
         await reader.start()
         await reader.fold_to(await reader.end())
         for number, (event, value) in enumerate(zip(events, values, strict=True)):
             outcome = reader.book.apply(event)[1]  # an event that cannot apply any more need not stand in the log
             if isinstance(outcome, Applied):
-                outcome = await _append(reader, producer, settings, value)
+                outcome = await append_value(reader, producer, settings, value)
             if isinstance(outcome, Ignored):
-                raise RuleConflictError(_conflict(outcome, reader, number, len(events)), number)
+                raise RuleConflictError(conflict_text(outcome, reader.last_event, number, len(events)), number)
             if advance is not None:
                 advance(number + 1, len(events))
         if reader.wants_snapshot():
             await reader.write_snapshot()
         return reader.book
-
-
-def _readable(event: RuleEvent) -> bytes:
-    value = encode_json(event)
-    try:
-        decode_event(value, JSON)
-    except RejectedError as fault:
-        raise RuleConflictError(f"the rules were not changed: no reader could read the event: {fault}") from None
-    return value
-
-
-async def _append(reader: RulesReader, producer: AIOKafkaProducer, settings: KafkaSettings, value: bytes) -> Outcome:
-    """What became of the event, by the fold that all readers make."""
-    try:
-        sent = await producer.send_and_wait(settings.topic(Topic.RULES), value, partition=0, headers=_HEADERS)
-    except MessageSizeTooLargeError:
-        raise RuleConflictError(
-            f"the rules were not changed: the event has {len(value)} bytes, one record holds {MAX_MESSAGE_BYTES}: "
-            "change less at once"
-        ) from None
-    except KafkaError as fault:
-        raise StreamUnavailableError(
-            f"Kafka at {settings.bootstrap} did not confirm the rules, which may or may not be there "
-            f"(`rater rules log` tells): {fault!r}"
-        ) from fault
-    await reader.fold_to(sent.offset)
-    found: list[LogRecord] = []
-    async for records in reader.read(sent.offset + 1):
-        found += await reader.fold_records(records)
-    assert [record.offset for record in found] == [sent.offset], "the log gives back what it took"
-    assert found[0].outcome is not None, "it can be read"
-    return found[0].outcome
-
-
-def _conflict(outcome: Ignored, reader: RulesReader, applied: int, total: int) -> str:
-    done = f"{applied} of {total} events were applied and stand, the others were not" if applied else ""
-    other = reader.last_event
-    who = ""
-    if outcome.reason is IgnoredReason.VERSION_CONFLICT and other is not None:
-        why = f" ({other.reason})" if other.reason else ""
-        who = f". The last change is by {other.author} at {instant_text(other.created_at)}{why}"
-    return f"{done or 'the rules were not changed'}: {outcome.message}{who}"
-
-
-@asynccontextmanager
-async def _writing(settings: KafkaSettings) -> AsyncIterator[AIOKafkaProducer]:
-    producer = AIOKafkaProducer(
-        **client_options(settings), acks="all", enable_idempotence=True, max_request_size=MAX_MESSAGE_BYTES
-    )
-    try:
-        await producer.start()
-        yield producer
-    finally:
-        await producer.stop()

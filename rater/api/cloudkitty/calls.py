@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from datetime import datetime
-from typing import Any, ParamSpec, TypeAlias, TypeVar
+from typing import Any, ParamSpec, Protocol, TypeAlias, TypeVar
 from zoneinfo import ZoneInfo
 
 import msgspec
 
 from rater.api.identity import Identity
 from rater.api.policy import Policy
+from rater.model.rules import Change
 from rater.rating import RuleBook
 from rater.reports import Attribute, Condition, Kind, View
 
-__all__ = ["Answer", "Backend", "Call", "Handler", "MetricInfo", "ModuleInfo", "Route"]
+__all__ = ["Answer", "Backend", "Call", "Decide", "Handler", "MetricInfo", "ModuleInfo", "Route", "RuleWriter"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -61,6 +62,21 @@ class ModuleInfo(msgspec.Struct, frozen=True):
     hot_config: bool
 
 
+Decide: TypeAlias = Callable[[RuleBook], tuple[Change, ...]]
+"""The changes that a request makes of the newest rule book, none if it is so already. Pure, and asked again if somebody
+else was faster. Raises what the request is refused with."""
+
+
+class RuleWriter(Protocol):
+    """Writes to the rule book."""
+
+    async def __call__(self, author: str, reason: str, now: int, decide: Decide) -> RuleBook:
+        """The book with the change in it, confirmed by Kafka. Raises ApiFaultError 409, 503, and what `decide` raises.
+
+        `now`: the time of the change, seconds since the epoch, UTC.
+        """
+
+
 class Backend(msgspec.Struct, frozen=True):
     """What handlers may ask."""
 
@@ -69,6 +85,7 @@ class Backend(msgspec.Struct, frozen=True):
     """Runs something that asks `view`, in a thread. Raises ApiFaultError 503 if the store is away."""
     book: Callable[[], Awaitable[RuleBook]]
     """The rule book, with everything that was written before. Raises ApiFaultError 503."""
+    write_rules: RuleWriter
     policy: Policy
     zone: ZoneInfo
     scope_key: str

@@ -16,7 +16,7 @@ from prometheus_client import CollectorRegistry
 from yarl import URL
 
 from rater.api.app import Api, serve
-from rater.api.cloudkitty.calls import Backend, MetricInfo, ModuleInfo
+from rater.api.cloudkitty.calls import Backend, Decide, MetricInfo, ModuleInfo
 from rater.api.cloudkitty.service import READERS, CloudKittyService, reading
 from rater.api.cloudkitty.settings import CloudKittyApiSettings
 from rater.api.credentials import Credentials
@@ -27,7 +27,8 @@ from rater.api.settings import ApiSettings
 from rater.kafka import KafkaSettings
 from rater.model.metric import Catalog
 from rater.model.rated import Line
-from rater.rating import RuleBook
+from rater.model.rules import RuleEvent
+from rater.rating import Applied, RuleBook
 from rater.reports import StoreView, View
 from rater.store import Store, migrate
 from rater.stream.usage_log import UsageWriter
@@ -107,6 +108,23 @@ class World(NamedTuple):
         return found.body
 
 
+class Rules:
+    """Stands for topic `rules`, with one writer. The real one: tests/api."""
+
+    def __init__(self, book: RuleBook) -> None:
+        self.book = book
+
+    async def current(self) -> RuleBook:
+        return self.book
+
+    async def write(self, author: str, reason: str, now: int, decide: Decide) -> RuleBook:
+        changes = decide(self.book)
+        if changes:
+            self.book, outcome = self.book.apply(RuleEvent(self.book.version, author, reason, now, changes))
+            assert isinstance(outcome, Applied), outcome
+        return self.book
+
+
 @asynccontextmanager
 async def serving(
     view: View, book: RuleBook, directory: Path | None = None, *, zone: str = "UTC", **changed: Any
@@ -119,14 +137,12 @@ async def serving(
     auth = CloudKittyApiSettings(auth="token" if directory else "noauth")
     settings = ApiSettings(listen="127.0.0.1:0", token_file=token_file, cloudkitty=auth, max_body_bytes=100_000)
     with ThreadPoolExecutor(READERS) as threads:
-
-        async def current() -> RuleBook:
-            return book
-
+        rules = Rules(book)
         values: dict[str, Any] = {
             "view": view,
             "read": reading(threads),
-            "book": current,
+            "book": rules.current,
+            "write_rules": rules.write,
             "policy": DefaultPolicy(),
             "zone": ZoneInfo(zone),
             "scope_key": "project_id",
