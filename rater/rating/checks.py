@@ -25,6 +25,7 @@ __all__ = [
     "later_dates",
     "new_dates",
     "new_end",
+    "new_start",
     "refuse_level",
     "refuse_name",
     "refuse_overlap",
@@ -83,7 +84,7 @@ def check_data(name: str, data: str | None) -> str:
 def check_service(book: RuleBook, service_id: str) -> None:
     """The service of a new field, mapping or threshold."""
     if service_id not in book.services:
-        raise RefusalError(Refused.PARENT_UNKNOWN, f"No such service: {service_id}")
+        raise RefusalError(Refused.PARENT_UNKNOWN, f"No such service: None (UUID: {service_id})")
     if book.tiers_of(service_id) is not None:
         raise RefusalError(
             Refused.SERVICE_HAS_TIERS, f"service {service_id} has tiers, so it has no other rules", service_id
@@ -94,18 +95,25 @@ def check_parent(book: RuleBook, service_id: str | None, field_id: str | None) -
     """The one parent of a new rule."""
     if service_id is not None:
         check_service(book, service_id)
-    elif field_id not in book.fields:
+    elif field_id is not None and field_id not in book.fields:
         raise RefusalError(Refused.PARENT_UNKNOWN, f"No such field: {field_id}")
 
 
 def check_group(book: RuleBook, group_id: str | None) -> None:
     """The group of a rule."""
     if group_id is not None and group_id not in book.groups:
-        raise RefusalError(Refused.GROUP_UNKNOWN, f"No such group: {group_id}")
+        raise RefusalError(Refused.GROUP_UNKNOWN, f"No such group: None (UUID: {group_id})")
 
 
 def new_dates(raw_start: RawTime | None, raw_end: RawTime | None, now: int, force: bool) -> tuple[int, int | None]:
     """Start and end of a new rule; it starts now unless something else is said."""
+    start = now if raw_start is None else read_instant(raw_start)
+    end = _end_after(start, raw_end)
+    return new_start(raw_start, now, force), end
+
+
+def new_start(raw_start: RawTime | None, now: int, force: bool) -> int:
+    """Start of a new rule."""
     start = now if raw_start is None else read_instant(raw_start)
     if start < now and not force:
         raise RefusalError(
@@ -113,7 +121,7 @@ def new_dates(raw_start: RawTime | None, raw_end: RawTime | None, now: int, forc
             f"Cannot create a rule with start in the past: {instant_text(start)} lies before {instant_text(now)}; "
             "force=true creates it all the same",
         )
-    return start, _end_after(start, raw_end)
+    return start
 
 
 def later_dates(current: int, raw_start: RawTime | None, raw_end: RawTime | None, now: int) -> tuple[int, int | None]:
@@ -170,11 +178,13 @@ def new_end(
     return end
 
 
-def refuse_name(book: RuleBook, name: str) -> None:
+def refuse_name(book: RuleBook, rule: MappingRule) -> None:
     """The name of a mapping is given once."""
     for entry in book.mappings.values():
-        if entry.deleted_at is None and entry.rule.name == name:
-            raise RefusalError(Refused.NAME_TAKEN, f"a mapping named {name!r} exists", entry.rule.mapping_id)
+        if entry.deleted_at is None and entry.rule.name == rule.name:
+            raise RefusalError(
+                Refused.NAME_TAKEN, f"{_exists(rule)}: there is one named {rule.name!r}", entry.rule.mapping_id
+            )
 
 
 def refuse_overlap(book: RuleBook, rule: MappingRule) -> None:
@@ -182,12 +192,12 @@ def refuse_overlap(book: RuleBook, rule: MappingRule) -> None:
     others = [entry.rule for entry in book.mappings_of(rule.parent_id)]
     ids = [other.mapping_id for other in others if _alike(book, rule, other) and _overlap(rule, other)]
     if ids:
-        kind = "service" if rule.service_id else "field"
-        raise RefusalError(
-            Refused.VALIDITY_OVERLAPS,
-            f"Mapping '{rule.value}' already exists for {kind} '{rule.parent_id}', tenant: '{rule.tenant_id}'",
-            *ids,
-        )
+        raise RefusalError(Refused.VALIDITY_OVERLAPS, _exists(rule), *ids)
+
+
+def _exists(rule: MappingRule) -> str:
+    kind = "service" if rule.service_id else "field"
+    return f"Mapping '{rule.value}' already exists for {kind} '{rule.parent_id}', tenant: '{rule.tenant_id}'"
 
 
 def refuse_level(book: RuleBook, rule: ThresholdRule) -> None:

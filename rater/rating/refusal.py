@@ -5,13 +5,14 @@ For `rater.rating.validation` and whoever answers with it: which status goes wit
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from enum import Enum
 
 import msgspec
 
 from rater.model.errors import RaterError
 
-__all__ = ["Refusal", "RefusalError", "Refused"]
+__all__ = ["Refusal", "RefusalError", "Refused", "refuse_all"]
 
 
 class Refused(Enum):
@@ -64,3 +65,16 @@ class RefusalError(RaterError):
     def __init__(self, reason: Refused, message: str, *ids: str) -> None:
         self.refusal = Refusal(reason, message, ids)
         super().__init__(message)
+
+
+def refuse_all(*checks: Callable[[], object]) -> None:
+    """Makes all checks. Raises RefusalError for all that fail together, each message once, with the first reason."""
+    found: dict[str, Refusal] = {}
+    for check in checks:
+        try:
+            check()
+        except RefusalError as refused:
+            found.setdefault(refused.refusal.message, refused.refusal)
+    if found:
+        first = next(iter(found.values()))
+        raise RefusalError(first.reason, "; ".join(found), *(each for one in found.values() for each in one.ids))

@@ -1,8 +1,8 @@
 """Which changes of rules may be made, by CloudKitty's rules of dates, parents and conflicts, for the API to ask.
 
 Each function answers with the changes to write (none: it is so already, since clients repeat what they send) or with
-the reason why not. Pure: `now` is an argument, so are new ids. Where CloudKitty does otherwise:
-docs/differences-from-cloudkitty.md.
+the reason why not, which names all faults at once. Pure: `now` is an argument, so are new ids. Where CloudKitty does
+otherwise: docs/differences-from-cloudkitty.md.
 """
 
 from __future__ import annotations
@@ -52,6 +52,7 @@ from rater.rating.checks import (
     later_dates,
     new_dates,
     new_end,
+    new_start,
     refuse_level,
     refuse_name,
     refuse_overlap,
@@ -60,7 +61,7 @@ from rater.rating.checks import (
 )
 from rater.rating.compat import RawNumber, read_cost, read_level
 from rater.rating.inputs import MappingInput, ScriptInput, ThresholdInput
-from rater.rating.refusal import Refusal, RefusalError, Refused
+from rater.rating.refusal import Refusal, RefusalError, Refused, refuse_all
 
 __all__ = [
     "Answer",
@@ -112,7 +113,9 @@ def create_service(book: RuleBook, name: str, service_id: str) -> tuple[Change, 
     """A service of that metric."""
     check_name(name)
     if (other := book.service_named(name)) is not None:
-        raise RefusalError(Refused.NAME_TAKEN, f"Service '{name}' already exists", other.service_id)
+        raise RefusalError(
+            Refused.NAME_TAKEN, f"Service {name} already exists (UUID: {other.service_id})", other.service_id
+        )
     return (ServiceCreated(Service(service_id, name)),)
 
 
@@ -120,19 +123,16 @@ def create_service(book: RuleBook, name: str, service_id: str) -> tuple[Change, 
 def delete_service(book: RuleBook, service_id: str) -> tuple[Change, ...]:
     """The service with all that belongs to it."""
     if service_id not in book.services:
-        raise RefusalError(Refused.RULE_UNKNOWN, f"No such service: {service_id}")
+        raise RefusalError(Refused.RULE_UNKNOWN, f"No such service: None (UUID: {service_id})")
     return (ServiceDeleted(service_id),)
 
 
 @_answers
 def create_field(book: RuleBook, service_id: str, name: str, field_id: str) -> tuple[Change, ...]:
     """A field of a service."""
-    check_name(name)
-    check_service(book, service_id)
+    refuse_all(lambda: check_name(name), lambda: check_service(book, service_id))
     if (other := book.field_named(service_id, name)) is not None:
-        raise RefusalError(
-            Refused.NAME_TAKEN, f"Field '{name}' already exists for service '{service_id}'", other.field_id
-        )
+        raise RefusalError(Refused.NAME_TAKEN, f"Field {name} already exists (UUID: {other.field_id})", other.field_id)
     return (FieldCreated(Field(field_id, service_id, name)),)
 
 
@@ -149,7 +149,7 @@ def create_group(book: RuleBook, name: str, group_id: str) -> tuple[Change, ...]
     """A group."""
     check_name(name)
     if (other := book.group_named(name)) is not None:
-        raise RefusalError(Refused.NAME_TAKEN, f"Group '{name}' already exists", other.group_id)
+        raise RefusalError(Refused.NAME_TAKEN, f"Group {name} already exists (UUID: {other.group_id})", other.group_id)
     return (GroupCreated(Group(group_id, name)),)
 
 
@@ -157,7 +157,7 @@ def create_group(book: RuleBook, name: str, group_id: str) -> tuple[Change, ...]
 def delete_group(book: RuleBook, group_id: str, *, recursive: bool = False) -> tuple[Change, ...]:
     """The group, with its rules if `recursive`; else they stay without group, unless two would then be alike."""
     if group_id not in book.groups:
-        raise RefusalError(Refused.RULE_UNKNOWN, f"No such group: {group_id}")
+        raise RefusalError(Refused.RULE_UNKNOWN, f"No such group: None (UUID: {group_id})")
     if not recursive:
         refuse_ungrouped(book, group_id)
     return (GroupDeleted(group_id, recursive),)
@@ -168,27 +168,36 @@ def create_mapping(
     book: RuleBook, wanted: MappingInput, mapping_id: str, now: int, *, force: bool = False
 ) -> tuple[Change, ...]:
     """A mapping; `start` is `now` unless given, `name` made of the id. `force` lets it start in the past."""
-    cost, kind = _cost(wanted.cost), check_type(wanted.type)
+    refuse_all(
+        lambda: _cost(wanted.cost),
+        lambda: check_type(wanted.type),
+        lambda: new_start(wanted.start, now, force),
+        lambda: new_dates(wanted.start, wanted.end, now, force),
+        lambda: _one_parent(wanted),
+        lambda: _value_of_parent(wanted),
+        lambda: check_text(wanted.value, "value", 255),
+        lambda: check_parent(book, wanted.service_id, wanted.field_id),
+        lambda: check_group(book, wanted.group_id),
+        lambda: check_tenant(wanted.tenant_id),
+        lambda: check_text(wanted.name, "name", 32),
+        lambda: check_text(wanted.description, "description", 256),
+    )
     start, end = new_dates(wanted.start, wanted.end, now, force)
-    _one_parent(wanted)
-    _value_of_parent(wanted)
-    check_parent(book, wanted.service_id, wanted.field_id)
-    check_group(book, wanted.group_id)
     rule = MappingRule(
         mapping_id,
-        cost,
-        kind,
-        check_text(wanted.value, "value", 255) or "",
+        _cost(wanted.cost),
+        check_type(wanted.type),
+        wanted.value or "",
         wanted.service_id,
         wanted.field_id,
         wanted.group_id,
-        check_tenant(wanted.tenant_id),
+        wanted.tenant_id,
         start,
         end,
-        check_text(wanted.name, "name", 32) or mapping_id.replace("-", ""),
-        check_text(wanted.description, "description", 256),
+        wanted.name or mapping_id.replace("-", ""),
+        wanted.description,
     )
-    refuse_name(book, rule.name or "")
+    refuse_name(book, rule)
     refuse_overlap(book, rule)
     return (MappingCreated(rule),)
 
@@ -201,14 +210,15 @@ def update_mapping(book: RuleBook, mapping_id: str, wanted: MappingInput, now: i
         raise RefusalError(Refused.RULE_UNKNOWN, f"No such mapping: {mapping_id}")
     rule = entry.rule
     if rule.start is not None and rule.start >= now:
-        start, end = later_dates(rule.start, wanted.start, wanted.end, now)
-        changed = msgspec.structs.replace(
-            rule,
-            cost=rule.cost if wanted.cost is None else read_cost(wanted.cost),
-            start=start,
-            end=end,
-            description=check_text(wanted.description, "description", 256),
+        planned = rule.start
+        refuse_all(
+            lambda: wanted.cost is None or read_cost(wanted.cost),
+            lambda: later_dates(planned, wanted.start, wanted.end, now),
+            lambda: check_text(wanted.description, "description", 256),
         )
+        start, end = later_dates(planned, wanted.start, wanted.end, now)
+        cost = rule.cost if wanted.cost is None else read_cost(wanted.cost)
+        changed = msgspec.structs.replace(rule, cost=cost, start=start, end=end, description=wanted.description)
         refuse_overlap(book, changed)
     else:
         changed = msgspec.structs.replace(rule, end=new_end(rule, wanted.end, _others(rule, wanted), now))
@@ -227,19 +237,20 @@ def delete_mapping(book: RuleBook, mapping_id: str) -> tuple[Change, ...]:
 @_answers
 def create_threshold(book: RuleBook, wanted: ThresholdInput, threshold_id: str) -> tuple[Change, ...]:
     """A threshold, for every period."""
-    level, cost, kind = _level(wanted.level), _cost(wanted.cost), check_type(wanted.type)
-    _one_parent(wanted)
-    check_parent(book, wanted.service_id, wanted.field_id)
-    check_group(book, wanted.group_id)
+    refuse_all(
+        *_numbers(book, wanted),
+        lambda: _one_parent(wanted),
+        lambda: check_parent(book, wanted.service_id, wanted.field_id),
+    )
     rule = ThresholdRule(
         threshold_id,
-        level,
-        cost,
-        kind,
+        _level(wanted.level),
+        _cost(wanted.cost),
+        check_type(wanted.type),
         wanted.service_id,
         wanted.field_id,
         wanted.group_id,
-        check_tenant(wanted.tenant_id),
+        wanted.tenant_id,
     )
     refuse_level(book, rule)
     return (ThresholdCreated(rule),)
@@ -252,13 +263,13 @@ def update_threshold(book: RuleBook, threshold_id: str, wanted: ThresholdInput) 
     entry = book.thresholds.get(threshold_id)
     if entry is None:
         raise RefusalError(Refused.RULE_UNKNOWN, f"No such threshold: {threshold_id}")
-    check_group(book, wanted.group_id)
+    refuse_all(*_numbers(book, wanted))
     changed = msgspec.structs.replace(
         entry.rule,
         level=_level(wanted.level),
         cost=_cost(wanted.cost),
         type=check_type(wanted.type),
-        tenant_id=check_tenant(wanted.tenant_id),
+        tenant_id=wanted.tenant_id,
         group_id=wanted.group_id or entry.rule.group_id,
     )
     refuse_level(book, changed)
@@ -278,13 +289,19 @@ def create_script(
     book: RuleBook, wanted: ScriptInput, script_id: str, now: int, *, force: bool = False
 ) -> tuple[Change, ...]:
     """A script that compiles; `start` is `now` unless given. `force` lets it start in the past."""
-    name = check_name(wanted.name)
-    data = check_data(name, wanted.data)
+    name, data = wanted.name or "", wanted.data or ""
+    refuse_all(
+        lambda: check_name(wanted.name),
+        lambda: check_data(name, wanted.data),
+        lambda: new_start(wanted.start, now, force),
+        lambda: new_dates(wanted.start, wanted.end, now, force),
+        lambda: check_text(wanted.description, "description", 256),
+    )
     start, end = new_dates(wanted.start, wanted.end, now, force)
-    description = check_text(wanted.description, "description", 256)
     if (other := book.script_named(name)) is not None:
-        raise RefusalError(Refused.NAME_TAKEN, f"a script named {name!r} exists", other.script.script_id)
-    return (ScriptCreated(Script(script_id, name, data, start, end, description)),)
+        other_id = other.script.script_id
+        raise RefusalError(Refused.NAME_TAKEN, f"Script {name} already exists (UUID: {other_id})", other_id)
+    return (ScriptCreated(Script(script_id, name, data, start, end, wanted.description)),)
 
 
 @_answers
@@ -292,22 +309,24 @@ def update_script(book: RuleBook, script_id: str, wanted: ScriptInput, now: int)
     """Of a script that has started only the end, once; of one to come the data, dates and description."""
     entry = book.scripts.get(script_id)
     if entry is None or entry.deleted_at is not None:
-        raise RefusalError(Refused.RULE_UNKNOWN, f"No such script: {script_id}")
+        raise RefusalError(Refused.RULE_UNKNOWN, f"No such script: None (UUID: {script_id})")
     script = entry.script
     if script.start is not None and script.start >= now:
-        start, end = later_dates(script.start, wanted.start, wanted.end, now)
+        planned, name = script.start, script.name
+        refuse_all(
+            lambda: check_data(name, wanted.data),
+            lambda: later_dates(planned, wanted.start, wanted.end, now),
+            lambda: check_text(wanted.description, "description", 256),
+        )
+        start, end = later_dates(planned, wanted.start, wanted.end, now)
         changed = msgspec.structs.replace(
-            script,
-            data=check_data(script.name, wanted.data),
-            start=start,
-            end=end,
-            description=check_text(wanted.description, "description", 256),
+            script, data=wanted.data or "", start=start, end=end, description=wanted.description
         )
     else:
         others = [
             ("name", wanted.name, script.name),
             ("data", wanted.data, script.data),
-            ("start", time_or_none(wanted.start), script.start),
+            ("start", time_or_none(wanted.start), script.start or 0),  # shown as 1970 where there is none
             ("description", wanted.description, script.description),
         ]
         changed = msgspec.structs.replace(script, end=new_end(script, wanted.end, others, now))
@@ -319,7 +338,7 @@ def delete_script(book: RuleBook, script_id: str) -> tuple[Change, ...]:
     """The script, which is kept for audit."""
     entry = book.scripts.get(script_id)
     if entry is None or entry.deleted_at is not None:
-        raise RefusalError(Refused.RULE_UNKNOWN, f"No such script: {script_id}")
+        raise RefusalError(Refused.RULE_UNKNOWN, f"No such script: None (UUID: {script_id})")
     return (ScriptDeleted(script_id),)
 
 
@@ -355,6 +374,17 @@ def _level(raw: RawNumber | None) -> Decimal:
     return read_level(raw)
 
 
+def _numbers(book: RuleBook, wanted: ThresholdInput) -> tuple[Callable[[], object], ...]:
+    """The checks of a threshold, old or new."""
+    return (
+        lambda: _level(wanted.level),
+        lambda: _cost(wanted.cost),
+        lambda: check_type(wanted.type),
+        lambda: check_group(book, wanted.group_id),
+        lambda: check_tenant(wanted.tenant_id),
+    )
+
+
 def _one_parent(wanted: MappingInput | ThresholdInput) -> None:
     if wanted.service_id is not None and wanted.field_id is not None:
         raise RefusalError(Refused.TWO_PARENTS, "You can only specify one parent.")
@@ -363,10 +393,12 @@ def _one_parent(wanted: MappingInput | ThresholdInput) -> None:
 
 
 def _value_of_parent(wanted: MappingInput) -> None:
+    if wanted.service_id is not None and wanted.field_id is not None:
+        return  # which says what to do first
     if wanted.value and wanted.service_id is not None:
-        raise RefusalError(Refused.VALUE_WITH_SERVICE, "You can't specify a value for a mapping of a service.")
+        raise RefusalError(Refused.VALUE_WITH_SERVICE, "You can't specify a value and a service_id.")
     if not wanted.value and wanted.field_id is not None:
-        raise RefusalError(Refused.VALUE_MISSING, "You must specify a value for a mapping of a field.")
+        raise RefusalError(Refused.VALUE_MISSING, "You must specify a value for a field mapping.")
 
 
 def _others(rule: MappingRule, wanted: MappingInput) -> list[tuple[str, object, object]]:
@@ -379,7 +411,7 @@ def _others(rule: MappingRule, wanted: MappingInput) -> list[tuple[str, object, 
         ("field_id", wanted.field_id, rule.field_id),
         ("group_id", wanted.group_id, rule.group_id),
         ("tenant_id", wanted.tenant_id, rule.tenant_id),
-        ("start", time_or_none(wanted.start), rule.start),
+        ("start", time_or_none(wanted.start), rule.start or 0),  # shown as 1970 where there is none
         ("name", wanted.name, rule.name),
         ("description", wanted.description, rule.description),
     ]

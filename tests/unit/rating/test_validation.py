@@ -6,6 +6,7 @@ from decimal import Decimal
 from itertools import count
 from typing import Any
 
+import msgspec
 import pytest
 
 from rater.model.rules import (
@@ -205,24 +206,39 @@ def test_a_mapping_takes_all_that_is_sent(book: RuleBook) -> None:
         (
             {"field_id": None, "service_id": SERVICE},
             Refused.VALUE_WITH_SERVICE,
-            "You can't specify a value for a mapping of a service.",
+            "You can't specify a value and a service_id.",
         ),
-        ({"value": None}, Refused.VALUE_MISSING, "You must specify a value for a mapping of a field."),
-        ({"value": ""}, Refused.VALUE_MISSING, "You must specify a value for a mapping of a field."),
+        ({"value": None}, Refused.VALUE_MISSING, "You must specify a value for a field mapping."),
+        ({"value": ""}, Refused.VALUE_MISSING, "You must specify a value for a field mapping."),
         ({"field_id": NEW}, Refused.PARENT_UNKNOWN, f"No such field: {NEW}"),
-        ({"field_id": None, "service_id": NEW, "value": None}, Refused.PARENT_UNKNOWN, f"No such service: {NEW}"),
+        (
+            {"field_id": None, "service_id": NEW, "value": None},
+            Refused.PARENT_UNKNOWN,
+            f"No such service: None (UUID: {NEW})",
+        ),
         (
             {"field_id": None, "service_id": TIERED, "value": None},
             Refused.SERVICE_HAS_TIERS,
             f"service {TIERED} has tiers, so it has no other rules",
         ),
-        ({"group_id": NEW}, Refused.GROUP_UNKNOWN, f"No such group: {NEW}"),
+        ({"group_id": NEW}, Refused.GROUP_UNKNOWN, f"No such group: None (UUID: {NEW})"),
         ({"tenant_id": ""}, Refused.TEXT_EMPTY, "tenant_id is empty: leave it out if the rule is for everybody"),
         ({"tenant_id": "t" * 256}, Refused.TEXT_TOO_LONG, "tenant_id has 256 characters: at most 255 are taken"),
         ({"value": "v" * 256}, Refused.TEXT_TOO_LONG, "value has 256 characters: at most 255 are taken"),
         ({"name": "n" * 33}, Refused.TEXT_TOO_LONG, "name has 33 characters: at most 32 are taken"),
         ({"description": "d" * 257}, Refused.TEXT_TOO_LONG, "description has 257 characters: at most 256 are taken"),
-        ({"name": "run"}, Refused.NAME_TAKEN, "a mapping named 'run' exists"),
+        (
+            {"name": "run"},
+            Refused.NAME_TAKEN,
+            f"Mapping 'v' already exists for field '{FIELD}', tenant: 'None': there is one named 'run'",
+        ),
+        (
+            {"cost": "x", "type": "y", "start": NOW - 1, "service_id": NEW, "value": "v" * 256, "group_id": NEW},
+            Refused.COST_INVALID,
+            "the cost 'x' is no number with at most 12 digits before the point; type 'y': Value should be one of: "
+            f"flat, rate; {START_IN_PAST}; You can only specify one parent.; value has 256 characters: at most 255 are "
+            f"taken; No such service: None (UUID: {NEW}); No such group: None (UUID: {NEW})",
+        ),
     ],
     ids=count(),
 )
@@ -479,9 +495,9 @@ def test_a_threshold_is_flat_for_everybody_and_always_valid(book: RuleBook) -> N
         ({"type": "x"}, Refused.TYPE_UNKNOWN, "type 'x': Value should be one of: flat, rate"),
         ({"field_id": FIELD}, Refused.TWO_PARENTS, "You can only specify one parent."),
         ({"service_id": None}, Refused.NO_PARENT, "You must specify one parent."),
-        ({"service_id": NEW}, Refused.PARENT_UNKNOWN, f"No such service: {NEW}"),
+        ({"service_id": NEW}, Refused.PARENT_UNKNOWN, f"No such service: None (UUID: {NEW})"),
         ({"service_id": TIERED}, Refused.SERVICE_HAS_TIERS, f"service {TIERED} has tiers, so it has no other rules"),
-        ({"group_id": NEW}, Refused.GROUP_UNKNOWN, f"No such group: {NEW}"),
+        ({"group_id": NEW}, Refused.GROUP_UNKNOWN, f"No such group: None (UUID: {NEW})"),
         ({"tenant_id": ""}, Refused.TEXT_EMPTY, "tenant_id is empty: leave it out if the rule is for everybody"),
         (
             {"level": "1.0", "group_id": GROUP, "tenant_id": "A"},
@@ -528,7 +544,7 @@ def test_a_threshold_becomes_what_is_sent_but_keeps_its_group(book: RuleBook) ->
         ({"level": None}, Refused.LEVEL_MISSING, "Mandatory field missing: level"),
         ({"cost": None}, Refused.COST_MISSING, "Mandatory field missing: cost"),
         ({"type": "x"}, Refused.TYPE_UNKNOWN, "type 'x': Value should be one of: flat, rate"),
-        ({"group_id": NEW}, Refused.GROUP_UNKNOWN, f"No such group: {NEW}"),
+        ({"group_id": NEW}, Refused.GROUP_UNKNOWN, f"No such group: None (UUID: {NEW})"),
         (
             {"level": "7"},
             Refused.LEVEL_TAKEN,
@@ -559,7 +575,7 @@ def test_a_script_starts_when_it_is_created(book: RuleBook) -> None:
         ({"name": None}, Refused.NAME_MISSING, "Mandatory field missing: name"),
         ({"name": ""}, Refused.TEXT_EMPTY, "name is empty: give at least one character"),
         ({"name": "n" * 256}, Refused.TEXT_TOO_LONG, "name has 256 characters: at most 255 are taken"),
-        ({"name": "rebate"}, Refused.NAME_TAKEN, "a script named 'rebate' exists"),
+        ({"name": "rebate"}, Refused.NAME_TAKEN, f"Script rebate already exists (UUID: {SCRIPT})"),
         ({"data": None}, Refused.DATA_MISSING, "Mandatory field missing: data"),
         ({"data": "#" * 1_000_001}, Refused.TEXT_TOO_LONG, "data has 1000001 characters: at most 1000000 are taken"),
         ({"data": "if x"}, Refused.SYNTAX, "script 'new' does not compile: line 1: expected ':'"),
@@ -618,8 +634,8 @@ def test_a_script_to_come_is_replaced_but_keeps_its_name(book: RuleBook) -> None
 @pytest.mark.parametrize(
     ("script_id", "keys", "why", "message"),
     [
-        (NEW, {}, Refused.RULE_UNKNOWN, f"No such script: {NEW}"),
-        (DELETED, {}, Refused.RULE_UNKNOWN, f"No such script: {DELETED}"),
+        (NEW, {}, Refused.RULE_UNKNOWN, f"No such script: None (UUID: {NEW})"),
+        (DELETED, {}, Refused.RULE_UNKNOWN, f"No such script: None (UUID: {DELETED})"),
         (
             SCRIPT,
             {"data": "x = 1", "end": NOW + 1},
@@ -665,10 +681,14 @@ def test_services_fields_and_groups_have_names_of_their_own(book: RuleBook) -> N
     assert made(book, create_service(book, "new", NEW)) == Service(NEW, "new")
     assert made(book, create_field(book, SERVICE, "new", NEW)) == Field(NEW, SERVICE, "new")
     assert made(book, create_group(book, "new", NEW)) == Group(NEW, "new")
-    assert create_service(book, "s", NEW) == Refusal(Refused.NAME_TAKEN, "Service 's' already exists", (SERVICE,))
-    assert create_group(book, "g", NEW) == Refusal(Refused.NAME_TAKEN, "Group 'g' already exists", (GROUP,))
+    assert create_service(book, "s", NEW) == Refusal(
+        Refused.NAME_TAKEN, f"Service s already exists (UUID: {SERVICE})", (SERVICE,)
+    )
+    assert create_group(book, "g", NEW) == Refusal(
+        Refused.NAME_TAKEN, f"Group g already exists (UUID: {GROUP})", (GROUP,)
+    )
     assert create_field(book, SERVICE, "f", NEW) == Refusal(
-        Refused.NAME_TAKEN, f"Field 'f' already exists for service '{SERVICE}'", (FIELD,)
+        Refused.NAME_TAKEN, f"Field f already exists (UUID: {FIELD})", (FIELD,)
     )
     assert reason(create_field(book, NEW, "f", NEW)) is Refused.PARENT_UNKNOWN
     assert reason(create_field(book, TIERED, "f", NEW)) is Refused.SERVICE_HAS_TIERS
@@ -842,3 +862,10 @@ def test_changes_say_what_they_are(book: RuleBook) -> None:
         ThresholdUpdated,
         ScriptUpdated,
     ]
+
+
+def test_a_rule_without_start_is_shown_as_of_1970_and_can_be_ended(book: RuleBook) -> None:
+    always = MappingRule(NEW, ONE, value="always", field_id=FIELD, name="always")
+    book = applied(book, MappingCreated(always))
+    answer = put_mapping(book, NEW, start="1970-01-01T00:00:00", end="2026-02-01T00:00:00")
+    assert answer == (MappingUpdated(msgspec.structs.replace(always, end=NOW + 31 * DAY)),)
