@@ -10,6 +10,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from rater.api.cloudkitty.calls import Backend, MetricInfo, ModuleInfo
+from rater.api.cloudkitty.requests import Requests
 from rater.api.cloudkitty.rulebook import RuleBooks
 from rater.api.cloudkitty.service import READERS, CloudKittyService, reading
 from rater.api.cloudkitty.settings import CloudKittyApiSettings
@@ -23,6 +24,7 @@ from rater.modules import list_modules
 from rater.rating import BUILT_IN
 from rater.reports import RemoteView, StoreView, View, socket_of
 from rater.store import EmbeddedTarget, Store
+from rater.stream.requests_log import RequestsLog
 from rater.stream.rules_reader import open_rules
 from rater.stream.rules_writer import open_appender
 
@@ -53,6 +55,7 @@ class CloudKittyApi:
         self._view = _view(self._store, holds_store=holds_store)
         kafka = config.settings.kafka
         self._books = RuleBooks(lambda: open_rules(kafka), lambda: open_appender(kafka))
+        self._requests = RequestsLog(kafka)
         self._threads = ThreadPoolExecutor(READERS, "cloudkitty")
 
     def service(self, credentials: Credentials) -> CloudKittyService:
@@ -64,6 +67,8 @@ class CloudKittyApi:
             read=reading(self._threads),
             book=self._books.book,
             write_rules=self._books.write,
+            requests=Requests(self._requests),
+            period=config.settings.engine.period,
             policy=DefaultPolicy(),
             zone=ZoneInfo(settings.time_zone),
             scope_key=settings.scope_key or (collect.scope_key if collect else SCOPE_KEY),
@@ -79,6 +84,7 @@ class CloudKittyApi:
     async def close(self) -> None:
         """Gives back what is open, after everybody was answered."""
         await self._books.close()
+        await self._requests.close()
         await asyncio.to_thread(self._threads.shutdown)
         await asyncio.to_thread(self._store.close)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from itertools import chain, repeat
@@ -18,7 +19,7 @@ import msgspec
 from prometheus_client import CollectorRegistry, Gauge
 
 from collectors.collector_metrics import CollectorMetrics
-from collectors.service import run_collector
+from collectors.service import open_source, run_collector
 from collectors.settings import CollectorSettings
 from collectors.status import CollectorStatus
 from deploy.local.kafka import LaptopKafka
@@ -35,10 +36,11 @@ from rater.modules import installed_modules
 from rater.observe import ListenError, endpoint, is_loopback, serve_health
 from rater.reports.desk import serve_desk
 from rater.reports.view import StoreView, socket_of
-from rater.rework import LateFollower
+from rater.rework import Asking, LateFollower, Make, TaskFollower, Wanted
 from rater.sandbox import BackgroundSandbox
 from rater.store import EmbeddedTarget, Store
 from rater.stream.late_alerts import open_late_alerts
+from rater.stream.requests_log import open_tasks
 from rater.stream.rework_log import open_rework_log
 from rater.stream.sink import Sink
 from rater.stream.usage_log import UsageWriter
@@ -119,6 +121,7 @@ async def serve_sink(config: Config, store: Store, registry: CollectorRegistry) 
     """
     found = Sink(config.settings.kafka, store, config.settings.sink, registry=registry)
     service = _with_late_usage(config, store, Service("sink", found.run, found.red), registry)
+    service = _with_requests(config, store, service, registry)
     service = _with_audit(config, store, service, registry)
     directory = store.target.directory if isinstance(store.target, EmbeddedTarget) else None
     if directory is None:
@@ -152,6 +155,39 @@ def _with_late_usage(config: Config, store: Store, sink: Service, registry: Coll
         await run_all([sink, Service("late usage", follower.run, follower.red)], stop)
 
     return Service(sink.name, run, lambda: "; ".join(filter(None, (sink.red(), follower.red()))))
+
+
+def _with_requests(config: Config, store: Store, sink: Service, registry: CollectorRegistry) -> Service:
+    """The sink with the follower of requests beside it, if CloudKitty's API, which takes them, is in the settings."""
+    settings = config.settings
+    if settings.api is None or settings.api.cloudkitty is None:
+        return sink
+    follower = TaskFollower(
+        StoreView(store),
+        config.catalog,
+        settings.engine.period,
+        lambda: open_tasks(settings.kafka),
+        lambda: open_rework_log(settings.kafka),
+        lambda wanted: _asking(config, wanted),
+    )
+    waiting = Gauge("rater_requests_waiting", "Scopes to be reset or reprocessed that are not done", registry=registry)
+    waiting.set_function(lambda: follower.waiting)
+
+    async def run(stop: asyncio.Event) -> None:
+        await run_all([sink, Service("requests", follower.run, follower.red)], stop)
+
+    return Service(sink.name, run, lambda: "; ".join(filter(None, (sink.red(), follower.red()))))
+
+
+@asynccontextmanager
+async def _asking(config: Config, wanted: Wanted) -> AsyncIterator[Make | None]:
+    """What asks the source of section collect again, None without that section."""
+    collect, settings = config.settings.collect, config.settings
+    if collect is None:
+        yield None
+        return
+    async with open_source(collect, settings.metrics_conf, settings.engine.period) as (source, metrics):
+        yield Asking(source, collect.source_name, metrics, wanted, config.catalog, time.time).make
 
 
 def _with_audit(config: Config, store: Store, sink: Service, registry: CollectorRegistry) -> Service:

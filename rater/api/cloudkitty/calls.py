@@ -9,6 +9,7 @@ from zoneinfo import ZoneInfo
 
 import msgspec
 
+from rater.api.cloudkitty.requests import Requests
 from rater.api.identity import Identity
 from rater.api.policy import Policy
 from rater.model.rules import Change
@@ -86,6 +87,9 @@ class Backend(msgspec.Struct, frozen=True):
     book: Callable[[], Awaitable[RuleBook]]
     """The rule book, with everything that was written before. Raises ApiFaultError 503."""
     write_rules: RuleWriter
+    requests: Requests
+    period: int
+    """Seconds."""
     policy: Policy
     zone: ZoneInfo
     scope_key: str

@@ -22,6 +22,7 @@ from rater.api.cloudkitty import (
     v1_report,
     v1_thresholds,
     v2,
+    v2_scopes,
     v2_tasks,
 )
 from rater.api.cloudkitty.calls import Backend, Call, Handler
@@ -47,7 +48,7 @@ ROUTES = {
         *v1_thresholds.ROUTES,
         *v1_pyscripts.ROUTES,
     ),
-    2: (*v2.ROUTES, *v2_tasks.ROUTES),
+    2: (*v2.ROUTES, *v2_scopes.ROUTES, *v2_tasks.ROUTES),
 }
 _ALIAS = {"billing": "rating"}
 _NOT_FOUND = "The resource could not be found."

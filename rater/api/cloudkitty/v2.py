@@ -1,4 +1,4 @@
-"""Version 2: summaries by any attributes, points, scopes and rating modules."""
+"""Version 2: summaries by any attributes, points and rating modules."""
 
 from __future__ import annotations
 
@@ -77,39 +77,6 @@ async def dataframes(backend: Backend, call: Call) -> Answer:
     return Answer({"total": page.total, "dataframes": list(_frames(backend, page.rows))})
 
 
-async def scopes(backend: Backend, call: Call) -> Answer:
-    """GET scope: how far each scope is rated. All are active, and of the collector and fetcher of the settings."""
-    query = Query(call)
-    offset, limit = query.page()
-    asked = {name: query.many(name) for name in ("scope_id", "scope_key", "fetcher", "collector")}
-    active = query.many("active", _number)
-    query.refuse()
-    backend.policy.authorize(call.identity, "scope:get_state")
-    common = {"scope_key": backend.scope_key, "fetcher": backend.fetcher, "collector": backend.collector}
-    found = await backend.read(backend.view.scope_states)
-    are_meant = all(not asked[name] or value in asked[name] for name, value in common.items())
-    if not are_meant or (active and 1 not in active):
-        found = []
-    chosen = [state for state in found if not asked["scope_id"] or state.scope_id in asked["scope_id"]]
-    page = chosen[offset : offset + limit]
-    if not page:
-        raise ApiFaultError(404, "No resource found for provided filters.")
-    results = []
-    for state in page:
-        reached = zoned_text(state.period_begin, backend.zone)
-        results.append(
-            {
-                "scope_id": state.scope_id,
-                **common,
-                "last_processed_timestamp": reached,
-                "state": reached,  # the client's name of it
-                "active": True,
-                "scope_activation_toggle_date": None,
-            }
-        )
-    return Answer({"results": results})
-
-
 async def list_modules(backend: Backend, call: Call) -> Answer:
     """GET rating/modules."""
     Query(call).refuse()
@@ -172,13 +139,6 @@ def _filtered(backend: Backend, name: str) -> Attribute:
     return Attribute(Kind.LABEL, name) if attribute.kind is Kind.PERIOD else attribute
 
 
-def _number(raw: str) -> int:
-    try:
-        return int(raw)
-    except ValueError:
-        raise ValueError("expected int") from None
-
-
 def _formed(form: str, total: int, results: list[dict[str, Any]]) -> dict[str, Any]:
     if form == "object":
         return {"total": total, "results": results, "format": form}
@@ -209,7 +169,6 @@ def _point(backend: Backend, row: PointRow) -> dict[str, Any]:
 ROUTES = (
     Route("summary", summary),
     Route("dataframes", dataframes),
-    Route("scope", scopes),
     Route("rating/modules", list_modules),
     Route("rating/modules/{module_id}", get_module),
 )

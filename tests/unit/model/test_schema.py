@@ -54,7 +54,7 @@ def test_each_schema_is_one(name: str) -> None:
     assert schema["$id"] == f"urn:rater:schema:{name}:1"
     assert schema["title"]
     assert schema["description"].endswith(".")
-    assert sorted(SCHEMAS) == ["alerts", "rated", "rejected-headers", "requests", "rule-document", "rules", "usage", "usage-file"]
+    assert " ".join(sorted(SCHEMAS)) == "alerts rated rejected-headers requests rule-document rules usage usage-file"
 
 
 @pytest.mark.parametrize("name", SCHEMAS)

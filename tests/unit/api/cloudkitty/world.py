@@ -17,6 +17,7 @@ from yarl import URL
 
 from rater.api.app import Api, serve
 from rater.api.cloudkitty.calls import Backend, Decide, MetricInfo, ModuleInfo
+from rater.api.cloudkitty.requests import Requests
 from rater.api.cloudkitty.service import READERS, CloudKittyService, reading
 from rater.api.cloudkitty.settings import CloudKittyApiSettings
 from rater.api.credentials import Credentials
@@ -27,9 +28,11 @@ from rater.api.settings import ApiSettings
 from rater.kafka import KafkaSettings
 from rater.model.metric import Catalog
 from rater.model.rated import Line
+from rater.model.requests import RequestRecord
 from rater.model.rules import RuleEvent
 from rater.rating import Applied, RuleBook
 from rater.reports import StoreView, View
+from rater.rework import RequestBook
 from rater.store import Store, migrate
 from rater.stream.usage_log import UsageWriter
 from tests.unit.store.builders import HOUR, JANUARY, a_frame, memory_store, store_frames
@@ -108,6 +111,22 @@ class World(NamedTuple):
         return found.body
 
 
+class RequestsInMemory:
+    """Stands for topic `requests`. The real one: tests/api."""
+
+    def __init__(self) -> None:
+        self.records: list[RequestRecord] = []
+        self._book = RequestBook()
+
+    async def book(self) -> RequestBook:
+        return self._book
+
+    async def append(self, record: RequestRecord) -> RequestBook:
+        self.records.append(record)
+        self._book.take(record)
+        return self._book
+
+
 class Rules:
     """Stands for topic `rules`, with one writer. The real one: tests/api."""
 
@@ -143,6 +162,8 @@ async def serving(
             "read": reading(threads),
             "book": rules.current,
             "write_rules": rules.write,
+            "requests": Requests(RequestsInMemory()),
+            "period": HOUR,
             "policy": DefaultPolicy(),
             "zone": ZoneInfo(zone),
             "scope_key": "project_id",
