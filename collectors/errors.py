@@ -7,6 +7,7 @@
     ├── SettingsError        a file or plug-in that the settings name cannot be used
     ├── SourceError          no answer, or not a whole one: becomes a `CollectionFailed`
     │   ├── SourceAwayError  nothing can be asked at all right now: the rest of the round is not tried
+    │   ├── SourceFaultError the source failed at this one question: the same may be answered the next time
     │   ├── NotSettledError  the source may still receive samples of that period: ask again later
     │   └── UnfitSourceError the source can never answer as asked: refused at start
     └── ReplayError          a usage file that cannot be replayed at all
@@ -28,6 +29,7 @@ __all__ = [
     "SettingsError",
     "SourceAwayError",
     "SourceError",
+    "SourceFaultError",
     "UnfitSourceError",
 ]
 
@@ -63,6 +65,10 @@ class SourceAwayError(SourceError):
         """`retry_after`: for so many seconds the source asks to be left in peace (HTTP's Retry-After); 0 if not."""
         super().__init__(message)
         self.retry_after = retry_after
+
+
+class SourceFaultError(SourceError):
+    """The source failed at this question by a fault of its own (HTTP's status 500); it says nothing of others."""
 
 
 class NotSettledError(SourceError):

@@ -6,8 +6,10 @@ A list is whole when its last page names no next one; an answer of no metrics is
 from __future__ import annotations
 
 import asyncio
+import logging
 import re
-from collections.abc import Iterable, Sequence
+import time
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 from urllib.parse import quote
@@ -15,7 +17,7 @@ from urllib.parse import quote
 import msgspec
 from yarl import URL
 
-from collectors.errors import SettingsError, SourceAwayError, SourceError
+from collectors.errors import SettingsError, SourceAwayError, SourceError, SourceFaultError
 from collectors.gnocchi.answer import Group, Point, Policy, policy_of
 from collectors.gnocchi.settings import GnocchiAuth, GnocchiSettings
 from collectors.http.keystone import KeystoneLogin
@@ -25,6 +27,8 @@ from collectors.rest.settings import RestConnection
 
 __all__ = ["GnocchiApi", "Row", "instant_text"]
 
+log = logging.getLogger(__name__)
+
 T = TypeVar("T")
 Row = dict[str, Any]
 """A resource, or a revision of one, as Gnocchi shows it."""
@@ -32,6 +36,15 @@ Row = dict[str, Any]
 KEY = "collect.gnocchi"
 _MOST_PAGES = 10_000  # of 1000 rows, which is Gnocchi's own limit
 _NO_METRIC = re.compile(rb"Metrics? \[.*\] does not exist")
+_STUMBLED_PAUSES = (0.1, 0.5)
+"""Seconds before a question at which Gnocchi stumbled is asked again.
+
+It maps a class anew for each question about histories. SQLAlchemy reads its list of classes (`registry._managers`)
+without a lock; where another thread adds to it just then, the question ends with status 500, `dictionary changed size
+during iteration`: Gnocchi 4.7.1 and SQLAlchemy 2.1.9 (its issue 6771 tells the same of older ones), in one of thousands
+of questions that are asked side by side. Nothing has been read of the resources by then, and the next try is answered.
+"""
+_STUMBLED_WITHIN = 10.0  # seconds: what fails later is too much for Gnocchi, and asking again would make it more
 _AT_ONCE = 200  # metrics of which points are asked in one question: 300 kB of answer for an hour of minutes
 
 
@@ -188,7 +201,7 @@ class GnocchiApi:
             proof = await self._credentials.headers()
             headers = {"Accept": "application/json", **proof}
             async with self._room:
-                reply = await self._http.ask(method, asked, headers, self._settings.max_answer_bytes, json=body)
+                reply = await self._persist(method, asked, headers, body)
             self.date = reply.headers.get("date", "")
             if reply.status == 401 and not is_last and self._credentials.forget(proof):
                 continue
@@ -199,6 +212,19 @@ class GnocchiApi:
                 "somebody who may see all projects, and the status (role admin, unless Gnocchi's policy says otherwise)"
             )
         return reply
+
+    async def _persist(self, method: str, url: URL, headers: Mapping[str, str], body: Any) -> Reply:
+        """The reply, after a stumble that of another try; all questions only read. Raises SourceError."""
+        for pause in _STUMBLED_PAUSES:
+            began = time.monotonic()
+            try:
+                return await self._http.ask(method, url, headers, self._settings.max_answer_bytes, json=body)
+            except SourceFaultError as fault:
+                if time.monotonic() - began > _STUMBLED_WITHIN:
+                    raise
+                log.info("%s; asked again in %.1f s", fault, pause)
+            await asyncio.sleep(pause)
+        return await self._http.ask(method, url, headers, self._settings.max_answer_bytes, json=body)
 
     async def url(self) -> str:
         """Where Gnocchi is, without `/v1`. Raises SourceAwayError if Keystone's catalogue does not say."""

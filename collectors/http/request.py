@@ -15,7 +15,7 @@ import aiohttp
 import msgspec
 from yarl import URL
 
-from collectors.errors import SettingsError, SourceAwayError, SourceError
+from collectors.errors import SettingsError, SourceAwayError, SourceError, SourceFaultError
 from collectors.http.retry_after import seconds_asked_for
 from collectors.http.tokens import Credentials
 
@@ -77,7 +77,10 @@ class Http:
     async def ask(
         self, method: str, url: URL, headers: Mapping[str, str], limit: int, *, json: Any = None, form: Any = None
     ) -> Reply:
-        """The answer, of at most `limit` bytes. Follows no redirect. Raises SourceError."""
+        """The answer, of at most `limit` bytes. Follows no redirect.
+
+        Raises SourceError; SourceFaultError for status 500, SourceAwayError if other questions would fare no better.
+        """
         where = f"{method} {shown(url)}"
         self.queries += 1
         try:
@@ -154,7 +157,9 @@ def _refuse_status(response: aiohttp.ClientResponse, where: str) -> None:
         pause = seconds_asked_for(response.headers.get("retry-after", ""))
         later = f", asks for a pause of {pause:.0f} s" if pause else ""
         raise SourceAwayError(f"{where}: status {status}{later}", retry_after=pause)
-    if status >= 500:
+    if status == 500:
+        raise SourceFaultError(f"{where}: status {status}")
+    if status > 500:
         raise SourceError(f"{where}: status {status}")
 
 

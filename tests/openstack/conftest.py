@@ -2,12 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 
 import pytest
 
 from tests.openstack.gnocchi_server import GnocchiServer
 from tests.openstack.keystone_server import KeystoneServer
+from tests.openstack.processes import begin_test, faults
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """The faults of the servers are told of the test in which they were."""
+    begin_test()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """A test that failed shows why a server answered status 500: no answer says it."""
+    report = yield
+    if report.failed:
+        report.sections += [(f"faults in {log}", "\n".join(texts)) for log, texts in faults().items()]
+    return report
 
 
 @pytest.fixture(scope="session")

@@ -56,6 +56,11 @@ class GnocchiServer:
     def __exit__(self, *fault: object) -> None:
         self.stop()
 
+    @property
+    def stumble(self) -> Path:
+        """Touched, the next question about histories takes it away, waits for another one, and ends with status 500."""
+        return self._clock.with_name("stumble")
+
     def stop_metricd(self) -> None:
         """From now on measures that come are not processed."""
         if self._metricd is not None:
@@ -113,6 +118,7 @@ class GnocchiServer:
         self.start_metricd()
         self.url = _listening(self._api, log)
         self._api.until(self._tells_its_status)
+        self._api.forgive()
 
     def _api_of(self, config: Path) -> tuple[Process, Path]:
         """An API with that configuration, and its log."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import subprocess
 import time
@@ -10,6 +11,36 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 START_SECONDS = 90  # two slow cores that others use, too
+
+
+_FAULT = re.compile(r"^.*\n?^Traceback \(most recent call last\):\n(?:[ \t].*\n|\n)*\S.*$", re.MULTILINE)
+_SHOWN = 5  # faults of each log, the last ones
+_INNERMOST = 16  # lines of each: most of the others are of web frameworks
+_logs: dict[Path, int] = {}
+"""How long the log of each process was when the test that runs now began."""
+
+
+def begin_test() -> None:
+    """From now on `faults` are those of another test."""
+    for log in _logs:
+        _logs[log] = log.stat().st_size if log.exists() else 0  # what has ended may have taken its log away
+
+
+def faults() -> dict[Path, list[str]]:
+    """What the processes wrote of faults since this test began, by their logs: the line before each, and its end."""
+    found = {log: _FAULT.findall(_since(log, begin)) for log, begin in _logs.items() if log.exists()}
+    return {log: [_shortened(text) for text in texts[-_SHOWN:]] for log, texts in found.items() if texts}
+
+
+def _shortened(fault: str) -> str:
+    lines = fault.splitlines()
+    return fault if len(lines) <= _INNERMOST + 2 else "\n".join([*lines[:2], "  ...", *lines[-_INNERMOST:]])
+
+
+def _since(log: Path, begin: int) -> str:
+    with log.open("rb") as file:
+        file.seek(begin)
+        return file.read().decode(errors="replace")
 
 
 class Process:
@@ -26,6 +57,7 @@ class Process:
     ) -> None:
         self.log = log
         self._ending = ending
+        _logs.setdefault(log, 0)
         with log.open("ab") as output:
             self._process = subprocess.Popen(
                 [str(word) for word in command],
@@ -50,6 +82,10 @@ class Process:
             assert self.running, f"{self._process.args!r} ended:\n{self.log.read_text(errors='replace')[-5000:]}"
             assert time.monotonic() < give_up_at, f"not ready:\n{self.log.read_text(errors='replace')[-5000:]}"
             time.sleep(0.05)
+
+    def forgive(self) -> None:
+        """What it wrote up to now are no faults."""
+        _logs[self.log] = self.log.stat().st_size
 
     def stop(self) -> None:
         """End it and wait for that; harmless when it has ended already."""

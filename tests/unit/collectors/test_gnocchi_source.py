@@ -11,7 +11,8 @@ import msgspec
 import pytest
 from aiohttp import web
 
-from collectors.errors import NotSettledError, SettingsError, SourceAwayError, SourceError
+from collectors.errors import NotSettledError, SettingsError, SourceAwayError, SourceError, SourceFaultError
+from collectors.gnocchi import api
 from collectors.gnocchi.source import Factory, GnocchiSource
 from collectors.history import History
 from collectors.metrics_yml import read
@@ -213,7 +214,8 @@ REFUSALS = [
         "unknown aggregation",
     ),
     ("aggregates", (400, "Granularities are missing"), SourceError, "Granularities are missing"),
-    ("aggregates", (500, "oops"), SourceError, "status 500"),
+    ("aggregates", (500, "oops"), SourceFaultError, "status 500"),
+    ("aggregates", (504, "late"), SourceError, "status 504"),
     ("aggregates", (503, "away"), SourceAwayError, "status 503"),
     ("aggregates", (403, "no"), SourceAwayError, "check collect.gnocchi.auth"),
     ("aggregates", (200, '[{"group": {"id": 1}'), SourceError, "cannot be read"),
@@ -239,12 +241,41 @@ REFUSALS = [
 
 @pytest.mark.parametrize(("kind", "reply", "error", "said"), REFUSALS)
 async def test_no_answer_is_no_coverage(
-    endpoint: Endpoint, fake: FakeGnocchi, kind: str, reply: Any, error: type[SourceError], said: str
+    endpoint: Endpoint, fake: FakeGnocchi, kind: str, reply: Any, error: type[SourceError], said: str, hasty: None
 ) -> None:
-    fake.refuse[kind] = [reply] * 3
+    fake.refuse[kind] = [reply] * 9
     with pytest.raises(error, match=said) as failure:
         await _collect(endpoint, ["p1", "p2"])
     assert type(failure.value) is error
+
+
+@pytest.fixture
+def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing pauses before it asks again."""
+    monkeypatch.setattr(api, "_STUMBLED_PAUSES", (0.0, 0.0))
+
+
+@pytest.mark.parametrize("kind", ["aggregates", "search/resource/vm", "points", "metric", "status"])
+async def test_a_question_at_which_gnocchi_stumbled_is_asked_again(
+    endpoint: Endpoint, fake: FakeGnocchi, kind: str, hasty: None
+) -> None:
+    """Given status 500 twice; then the third answer counts, and no question is divided up for it."""
+    undisturbed = await _collect(endpoint, ["p1", "p2"])
+    fake.asked, fake.refuse[kind] = [], [(500, "dictionary changed size during iteration")] * 2
+    assert await _collect(endpoint, ["p1", "p2"]) == undisturbed
+    assert fake.asked.count(kind) == 3
+
+
+async def test_a_fault_that_stays_or_comes_late_is_told(
+    endpoint: Endpoint, fake: FakeGnocchi, hasty: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Given a question that always fails; then it is asked three times, and once if its fault took long."""
+    for within, times in ((10.0, 3), (-1.0, 1)):
+        monkeypatch.setattr(api, "_STUMBLED_WITHIN", within)
+        fake.asked, fake.refuse["aggregates"] = [], [(500, "oops")] * 9
+        with pytest.raises(SourceFaultError, match=r"POST .*/v1/aggregates: status 500$"):
+            await _collect(endpoint, ["p1"])
+        assert fake.asked.count("aggregates") == times
 
 
 async def test_it_is_not_asked_before_measures_can_be_there(endpoint: Endpoint, fake: FakeGnocchi) -> None:
