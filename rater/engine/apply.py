@@ -5,7 +5,7 @@ A record is taken as a whole or goes as a whole to `rejected`, with the reason; 
 
 from __future__ import annotations
 
-from rater.engine.alerts import late_plan, late_usage
+from rater.engine.alerts import JSON_HEADERS, late_plan, late_usage
 from rater.engine.coverage import expectations
 from rater.engine.rework import take_begun, take_ended, take_lines, take_reworked
 from rater.engine.settings import EngineContext
@@ -26,9 +26,10 @@ from rater.engine.take import (
     spans,
     touch,
 )
-from rater.model.codec import content_type, decode_usage, rejected_headers
+from rater.model.codec import content_type, decode_usage, encode_json, rejected_headers
 from rater.model.errors import RaterError, RejectedError
 from rater.model.interval import Interval, clip, overlaps, period_of, subtract, union
+from rater.model.posted import PostedLines
 from rater.model.rated import RejectedHeaders
 from rater.model.usage import (
     Collection,
@@ -110,8 +111,18 @@ def _take_usage(state: PartitionState, record: Record, usage: UsageRecord, conte
             take_begun(state, record, usage)
         case ReworkLines():
             take_lines(state, usage, context)
+        case PostedLines():
+            _pass_on(state, record, usage)
         case _:
             take_ended(state, record, usage, context)
+
+
+def _pass_on(state: PartitionState, record: Record, posted: PostedLines) -> None:
+    """Tells those who read `rated`. Nothing of it stays here: no frame, no coverage, no number of a producer.
+
+    One that comes twice is told twice; the sink has it from `usage`, and does not wait for a checkpoint.
+    """
+    state.outbox.append(OutboxItem("rated", record.key, encode_json(posted), JSON_HEADERS))
 
 
 # --- collections

@@ -12,7 +12,9 @@ from typing import Any, TypeAlias, TypeVar
 
 import msgspec
 
+from rater.model.amounts import MAX_DECIMALS, MAX_MAGNITUDE, decimals, quantity_fault
 from rater.model.errors import RejectedError
+from rater.model.posted import PostedLines, check_posted
 from rater.model.rated import Alert, RatedFrame, RejectedHeaders
 from rater.model.usage import Collection, CollectionFailed, Sample, ScopePlan, UsageRecord
 from rater.model.version import FORMAT_VERSION
@@ -24,9 +26,11 @@ __all__ = [
     "MAX_MAGNITUDE",
     "MSGPACK",
     "Headers",
+    "RatedRecord",
     "content_type",
     "decode_alert",
     "decode_rated",
+    "decode_rated_record",
     "decode_usage",
     "decoder",
     "encode_json",
@@ -39,8 +43,6 @@ JSON = "application/json"
 MSGPACK = "application/msgpack"
 CONTENT_TYPE = "content-type"
 
-MAX_MAGNITUDE = Decimal("1e30")  # a larger value would wrap silently in ClickHouse's sum of Decimal(76, 38)
-MAX_DECIMALS = 100  # keeps exact sums within the precision of rater.engine.aggregate
 _WIDE = Context(prec=200)  # holds the sum of the quantities of a part exactly: 36 digits and 100 decimals
 _ZERO = Decimal(0)
 
@@ -103,8 +105,12 @@ def _unknown_version(what: str, version: int) -> str:
     return f"version {version} of {what} is unknown: this rater reads version {FORMAT_VERSION}"
 
 
+RatedRecord: TypeAlias = RatedFrame | PostedLines
+"""What stands in topic `rated`."""
+
 _usage = decoder(UsageRecord, "usage record")
 decode_rated: Callable[[bytes, str], RatedFrame] = decoder(RatedFrame, "rated frame")
+decode_rated_record: Callable[[bytes, str], RatedRecord] = decoder(RatedRecord, "rated record")
 decode_alert: Callable[[bytes, str], Alert] = decoder(Alert, "alert")
 
 
@@ -113,6 +119,8 @@ def decode_usage(value: bytes, form: str) -> UsageRecord:
     record: UsageRecord = _usage(value, form)
     if isinstance(record, Collection):
         _check_collection(record)
+    elif isinstance(record, PostedLines):
+        check_posted(record)
     elif isinstance(record, CollectionFailed):
         _check_range(record.begin, record.end)
     elif isinstance(record, ScopePlan) and record.until is not None:
@@ -172,28 +180,10 @@ def _all_taken(quantities: list[Decimal]) -> bool:
         return False
     return (
         total.is_finite()
-        and _decimals(total) <= MAX_DECIMALS
+        and decimals(total) <= MAX_DECIMALS
         and max(quantities) <= MAX_MAGNITUDE
         and min(quantities) >= -MAX_MAGNITUDE
     )
-
-
-def quantity_fault(qty: Decimal) -> str:
-    """Why this quantity cannot be taken, as the end of a sentence; empty if it can."""
-    if not qty.is_finite():
-        return f"is {qty}: it must be a finite number"
-    if not -MAX_MAGNITUDE <= qty <= MAX_MAGNITUDE:
-        return f"is {qty:.3E}: at most {MAX_MAGNITUDE} is taken"
-    if _decimals(qty) > MAX_DECIMALS:
-        return f"has {_decimals(qty)} decimals: at most {MAX_DECIMALS} are taken"
-    return ""
-
-
-def _decimals(number: Decimal) -> int:
-    """How many decimals a finite number is written with; less than 0 for one that ends before the point."""
-    exponent = number.as_tuple().exponent
-    assert isinstance(exponent, int), "only finite numbers come here"
-    return -exponent
 
 
 def rejected_headers(headers: RejectedHeaders) -> Headers:

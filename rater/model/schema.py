@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from rater.model import interval, rated, requests, rulefile, rules, usage, usagefile
+from rater.model import interval, posted, rated, requests, rulefile, rules, usage, usagefile
 from rater.model.version import FORMAT_VERSION
 
 __all__ = ["DECIMAL_PATTERN", "DOCUMENTS", "Document", "generate", "main", "stale", "write"]
@@ -58,9 +58,10 @@ DOCUMENTS = (
     ),
     Document(
         "rated",
-        (rated.RatedFrame,),
+        (rated.RatedFrame, posted.PostedLines),
         "Record of topic rated",
-        "One part of one revision of a frame: its lines, totals, coverage and gaps. Key: the scope id in UTF-8.",
+        "One part of one revision of a frame: its lines, totals, coverage and gaps; or lines that were posted with "
+        "their price, of which those with the same post_id and n count once. Key: the scope id in UTF-8.",
     ),
     Document(
         "alerts",
@@ -225,7 +226,7 @@ def _number_as_text(node: _Schema) -> None:
 
 
 def _classes() -> dict[str, type]:
-    modules = (interval, rated, requests, rulefile, rules, usage, usagefile)
+    modules = (interval, posted, rated, requests, rulefile, rules, usage, usagefile)
     return {name: kind for module in modules for name, kind in vars(module).items() if isinstance(kind, type)}
 
 

@@ -13,6 +13,7 @@ from msgspec import Meta
 
 from rater.model.interval import Interval
 from rater.model.labels import Labels
+from rater.model.posted import PostedLines
 from rater.model.rated import Gap, MetricTotal
 from rater.model.version import FORMAT_VERSION
 
@@ -246,7 +247,7 @@ class ReworkEnded(
 
 
 UsageRecord: TypeAlias = (
-    Collection | ScopePlan | CollectionFailed | FrameForced | ReworkBegun | ReworkLines | ReworkEnded
+    Collection | ScopePlan | CollectionFailed | FrameForced | ReworkBegun | ReworkLines | ReworkEnded | PostedLines
 )
 
 
