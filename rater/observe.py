@@ -1,6 +1,7 @@
 """What a running service tells the outside: logs, `/healthz`, `/readyz` and `/metrics`.
 
 `/healthz` answers as long as the event loop turns; `/readyz` asks every named check and says which are red and why.
+While a request is worked on, its id stands in every line of the log.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import logging
 import sys
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
+from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import TextIO
 
@@ -21,12 +23,17 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from rater.config import ObserveSettings
 from rater.model.errors import RaterError
 
-__all__ = ["Check", "ListenError", "endpoint", "is_loopback", "serve_health", "setup_logging"]
+__all__ = ["FIELDS", "REQUEST_ID", "Check", "ListenError", "endpoint", "is_loopback", "serve_health", "setup_logging"]
 
 log = logging.getLogger(__name__)
 
 Check = Callable[[], str]
 """Why a part of the service is red, as a sentence; empty while it is green."""
+
+REQUEST_ID: ContextVar[str] = ContextVar("request_id", default="")
+"""Of the request that is worked on; empty outside of one. It holds no white space."""
+FIELDS = "fields"
+"""Key of `extra` for what stands in the JSON form of a line of the log, instead of or beside the usual: a mapping."""
 
 _NOISY = ("aiokafka", "faust", "mode", "asyncio", "clickhouse_connect", "aiohttp.access")
 REPEAT_SECONDS = 60.0
@@ -38,10 +45,15 @@ class ListenError(RaterError):
 
 
 class _Text(logging.Formatter):
-    """`2026-01-01T00:00:00Z INFO rater.stream: message`."""
+    """`2026-01-01T00:00:00Z INFO rater.stream: message`; of a request `… INFO rater.api.app [its id]: message`."""
 
     def __init__(self) -> None:
-        super().__init__("%(asctime)s %(levelname)s %(name)s: %(message)s")
+        super().__init__("%(asctime)s %(levelname)s %(name)s%(of_request)s: %(message)s")
+
+    def format(self, record: logging.LogRecord) -> str:
+        request_id = REQUEST_ID.get()
+        record.of_request = f" [{request_id}]" if request_id else ""
+        return super().format(record)
 
     def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:  # noqa: N802  logging's own name
         return _at(record)
@@ -76,9 +88,11 @@ class _Json(logging.Formatter):
             "logger": record.name,
             "message": record.getMessage(),
         }
+        if request_id := REQUEST_ID.get():
+            entry["request_id"] = request_id
         if record.exc_info:
             entry["error"] = self.formatException(record.exc_info)
-        return orjson.dumps(entry).decode()
+        return orjson.dumps({**entry, **getattr(record, FIELDS, {})}).decode()
 
 
 def _at(record: logging.LogRecord) -> str:

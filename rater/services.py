@@ -271,7 +271,7 @@ def api_service(config: Config, registry: CollectorRegistry, *, holds_store: boo
             if cloudkitty is not None:
                 await cloudkitty.close()
 
-    return Service("api", run, writer.red)
+    return Service("api", run, api.red)
 
 
 @asynccontextmanager

@@ -8,17 +8,21 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from uuid import uuid4
 
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 from prometheus_client import CollectorRegistry
 
+from rater.api.audit_log import AuditLog, Trail, current_trail, open_trail
 from rater.api.cloudkitty.service import CloudKittyService
 from rater.api.credentials import Caller, Credentials, check_exposure, tls_context
 from rater.api.faults import RefusalError
+from rater.api.identity import Identity
 from rater.api.intake import Intake
 from rater.api.metrics import ApiMetrics
 from rater.api.openapi import document
@@ -26,7 +30,7 @@ from rater.api.reading import decompressed, read_push
 from rater.api.settings import ApiSettings
 from rater.client.wire import IDEMPOTENCY_KEY, PATH, UsagePush
 from rater.model.codec import encode_json
-from rater.observe import ListenError, endpoint, is_loopback
+from rater.observe import REQUEST_ID, ListenError, endpoint, is_loopback
 from rater.stream.interfaces import StreamUnavailableError
 from rater.stream.usage_log import UsageWriter, WriterFullError
 
@@ -37,6 +41,9 @@ log = logging.getLogger(__name__)
 BODY_SECONDS = 30.0
 """In which a body has to arrive: who sends slower holds a place that others need."""
 PROBLEM = "application/problem+json"
+REQUEST_IDS = ("X-OpenStack-Request-ID", "X-Request-ID")
+"""Headers with the id of a request, in and out."""
+_REQUEST_ID = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
 _GRACE_SECONDS = 5.0
 
 
@@ -69,12 +76,13 @@ class Api:
         registry: CollectorRegistry,
         cloudkitty: Callable[[Credentials], CloudKittyService] | None = None,
     ) -> None:
-        """`cloudkitty` makes what answers /v1 and /v2. Raises TokenFileError."""
+        """`cloudkitty` makes what answers /v1 and /v2. Raises TokenFileError, AuditFileError."""
         self.settings = settings
         self._intake = intake
         self._writer = writer
         self._credentials = Credentials(settings.token_file)
         self._cloudkitty = cloudkitty(self._credentials) if cloudkitty else None
+        self._audit = AuditLog(settings.audit_file)
         self._in_flight = 0
         self._metrics = ApiMetrics(registry, lambda: self._in_flight)
         self._description = encode_json(document())
@@ -85,6 +93,7 @@ class Api:
     def application(self) -> web.Application:
         """The application, ready to be served."""
         app = web.Application(middlewares=[self._answered], client_max_size=self.settings.max_body_bytes)
+        app.on_response_prepare.append(self._prepared)
         app.add_routes([web.post(PATH, self._usage), web.get("/v3/openapi.json", self._openapi)])
         if self._cloudkitty is not None:
             app.add_routes(self._cloudkitty.routes())
@@ -92,17 +101,47 @@ class Api:
 
     @web.middleware
     async def _answered(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        """Refusals become problem documents; every answer is counted, and refusals are logged."""
+        """Every request has an id and a trail, every write is recorded before it is answered, every answer counted."""
+        trail = _trail(request)
+        REQUEST_ID.set(trail.request_id)
+        open_trail(trail)
+        status = 500
+        try:
+            answer = await self._handled(request, handler, trail)
+            status = answer.status
+        except asyncio.CancelledError:
+            status = 0
+            raise
+        finally:
+            await self._audit.record(trail, status)
+        self._metrics.requests.labels(str(status)).inc()
+        return answer
+
+    async def _handled(self, request: web.Request, handler: Handler, trail: Trail) -> web.StreamResponse:
+        """The answer. Refusals become problem documents, and are logged."""
         try:
             self._check_host(request)
-            answer = await handler(request)
+            await self._audit.check(trail)
+            return await handler(request)
         except RefusalError as refused:
-            answer = self._refuse(request, refused)
+            return self._refuse(request, refused)
         except web.HTTPException as fault:
             said = f"{fault.reason}: there are POST {PATH} and GET /v3/openapi.json"
-            answer = self._refuse(request, RefusalError(fault.status, said))
-        self._metrics.requests.labels(str(answer.status)).inc()
-        return answer
+            return self._refuse(request, RefusalError(fault.status, said))
+
+    @staticmethod
+    async def _prepared(request: web.Request, answer: web.StreamResponse) -> None:
+        """Before the head of any answer is sent."""
+        for name in REQUEST_IDS:
+            answer.headers[name] = current_trail().request_id
+
+    def red(self) -> str:
+        """Why it cannot do all of its work."""
+        return "; ".join(filter(None, (self._writer.red(), self._audit.red())))
+
+    async def close(self) -> None:
+        """After everybody was answered."""
+        await self._audit.close()
 
     def _check_host(self, request: web.Request) -> None:
         if self._only_local and not is_loopback(_host(request)):
@@ -110,6 +149,7 @@ class Api:
 
     def _refuse(self, request: web.Request, refused: RefusalError) -> web.Response:
         problem = refused.problem
+        current_trail().refused = str(refused)
         if problem.status == web.HTTPTooManyRequests.status_code:
             self._metrics.throttled.inc()
         first = f"{problem.faults[0].place}: {problem.faults[0].message}" if problem.faults else ""
@@ -131,6 +171,7 @@ class Api:
 
     async def _usage(self, request: web.Request) -> web.Response:
         caller = self._credentials.caller(request.headers.get("Authorization", ""))
+        current_trail().identity = Identity(caller.name, caller.roles, tuple(sorted(caller.scopes)))
         if self._in_flight >= self.settings.max_in_flight:
             raise RefusalError(429, f"{self._in_flight} requests are under way already", retry_after=1)
         self._in_flight += 1
@@ -157,6 +198,7 @@ class Api:
             raise RefusalError(
                 503, f"not all of it is known to be written: {fault}. Send the same again", retry_after=2
             ) from fault
+        current_trail().after = {"records": len(taken.records), "samples": taken.accepted.samples}
         self._metrics.acknowledge_seconds.observe(time.monotonic() - began)
         self._metrics.samples.inc(taken.accepted.samples)
         log.debug("taken: caller=%r records=%d samples=%d", caller.name, len(taken.records), taken.accepted.samples)
@@ -177,6 +219,16 @@ class Api:
         body = decompressed(sent, request.headers.get("Content-Encoding", ""), self.settings.max_body_bytes)
         self._metrics.bytes.inc(len(body))
         return read_push(body, request.content_type)
+
+
+def _trail(request: web.Request) -> Trail:
+    sent = next((request.headers[name] for name in REQUEST_IDS if name in request.headers), "")
+    # what would break a line or stand for nothing is not taken over
+    request_id = sent if _REQUEST_ID.fullmatch(sent) else f"req-{uuid4()}"
+    trail = Trail(request_id, request.method, request.path, request.query_string, request.remote or "")
+    resource = request.match_info.route.resource
+    trail.route = resource.canonical if resource is not None else ""
+    return trail
 
 
 def _host(request: web.Request) -> str:
@@ -215,3 +267,4 @@ async def serve(api: Api, settings: ApiSettings) -> AsyncIterator[str]:
         yield url
     finally:
         await runner.cleanup()
+        await api.close()

@@ -30,6 +30,8 @@ class ApiSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Of one request."""
     max_in_flight: Annotated[int, Meta(ge=1, le=1000)] = 32
     """Requests that are worked on or wait for Kafka; more are answered 429."""
+    audit_file: str = ""
+    """File that a line is appended to for each request that writes, before it is answered. Default: the log only."""
     confirm_seconds: Annotated[float, Meta(ge=1, le=300)] = 10.0
     """How long Kafka may take to confirm before a request is answered 503."""
 

@@ -45,6 +45,10 @@ class Answer(msgspec.Struct, frozen=True):
     headers: Mapping[str, str] = {}
     empty: bool = False
     """No body at all: of 204 in any case."""
+    before: Any = None
+    """For the audit log: what a request that writes found there. No secrets, no usage."""
+    after: Any = None
+    """What it made of it; None: `value`."""
 
 
 class MetricInfo(msgspec.Struct, frozen=True):

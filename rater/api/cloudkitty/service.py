@@ -7,12 +7,12 @@ import logging
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeAlias
 from urllib.parse import unquote
-from uuid import uuid4
 
 from aiohttp import web
 
+from rater.api.audit_log import current_trail
 from rater.api.cloudkitty import (
     v1_hashmap,
     v1_info,
@@ -50,6 +50,7 @@ ROUTES = {
     ),
     2: (*v2.ROUTES, *v2_scopes.ROUTES, *v2_tasks.ROUTES),
 }
+_Found: TypeAlias = tuple[Handler, dict[str, str]]
 _ALIAS = {"billing": "rating"}
 _NOT_FOUND = "The resource could not be found."
 
@@ -85,16 +86,16 @@ class CloudKittyService:
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """Any request to these paths."""
         version = 2 if request.path.startswith("/v2") else 1
-        extra = {"X-OpenStack-Request-ID": f"req-{uuid4()}"}
         self._in_flight += 1
         try:
             self._check_load()
-            return await self._answer(request, version, extra)
+            return await self._answer(request, version)
         except (ApiFaultError, RefusalError) as raised:
             fault = raised if isinstance(raised, ApiFaultError) else _of_access(raised)
             log.info("refused: status=%d path=%r: %r", fault.status, request.path, str(fault))
+            current_trail().refused = str(fault)
             body, form = fault_body(fault, version, request.headers.get("Accept", ""))
-            return _response(fault.status, body, form, {**extra, **fault.headers})
+            return _response(fault.status, body, form, fault.headers)
         finally:
             self._in_flight -= 1
 
@@ -102,39 +103,41 @@ class CloudKittyService:
         if self._in_flight > self._max_in_flight:
             raise ApiFaultError(503, "too many requests are under way: ask again", headers={"Retry-After": "1"})
 
-    async def _answer(self, request: web.Request, version: int, extra: dict[str, str]) -> web.StreamResponse:
+    async def _answer(self, request: web.Request, version: int) -> web.StreamResponse:
         segments = _segments(request)
         if segments in (["healthcheck"], []):
             _only_get(request, ["GET"])
             if segments:
-                return _health(request, extra)
-            return _response(200, encode_json(_versions(request)), JSON, extra)
-        handler, path = self._route(request, version, segments[1:])
-        identity = await self._authenticator.identify(request.headers)
+                return _health(request)
+            return _response(200, encode_json(_versions(request)), JSON)
+        trail = current_trail()
+        (handler, path), trail.route = self._route(request, version, segments[1:])
+        trail.identity = identity = await self._authenticator.identify(request.headers)
         now = datetime.now(UTC).astimezone(self._backend.zone)
         query = list(request.query.items())
         call = Call(identity, path, query, await _body(request), now, str(request.url.with_query(None)))
         answer = await handler(self._backend, call)
+        trail.before = answer.before
+        trail.after = answer.value if answer.after is None and trail.writes else answer.after
         if answer.chunks is not None:
-            return await self._stream(request, answer.chunks, extra)
-        headers = {**extra, **answer.headers}
+            return await self._stream(request, answer.chunks)
         if answer.empty or answer.status == 204:
-            return web.Response(status=answer.status, headers=headers)
-        return _response(answer.status, encode_json(answer.value), JSON, headers)
+            return web.Response(status=answer.status, headers=answer.headers)
+        return _response(answer.status, encode_json(answer.value), JSON, answer.headers)
 
-    def _route(self, request: web.Request, version: int, segments: list[str]) -> tuple[Handler, dict[str, str]]:
-        """Raises ApiFaultError 404 or 405."""
+    def _route(self, request: web.Request, version: int, segments: list[str]) -> tuple[_Found, str]:
+        """Who handles it, with what stands in its path, and the route. Raises ApiFaultError 404 or 405."""
         if version == 1:
             if segments and not segments[-1]:
                 segments = segments[:-1]  # one slash at the end says nothing
             if not segments:
                 raise ApiFaultError(405, "This method is not allowed here.", of_route=True)
             segments = [_ALIAS.get(segments[0], segments[0]), *segments[1:]]
-        methods: dict[str, tuple[Handler, dict[str, str]]] = {}
+        methods: dict[str, tuple[_Found, str]] = {}
         for pattern, method, handler in self._tables[version].get(len(segments), ()):
             path = _matched(pattern, segments)
             if path is not None:
-                methods.setdefault(method, (handler, path))
+                methods.setdefault(method, ((handler, path), f"/v{version}/{'/'.join(pattern)}"))
         if not methods and version == 1 and len(segments) == 1:  # pecan's root knows no GET, whatever follows
             raise ApiFaultError(405, "This method is not allowed here.", of_route=True)
         if not methods:
@@ -142,9 +145,9 @@ class CloudKittyService:
         _only_get(request, sorted(methods))
         return methods["GET" if request.method == "HEAD" else request.method]
 
-    async def _stream(self, request: web.Request, chunks: Iterator[bytes], extra: dict[str, str]) -> web.StreamResponse:
+    async def _stream(self, request: web.Request, chunks: Iterator[bytes]) -> web.StreamResponse:
         """Sends chunks as they are made. A fault before the first rows is an answer, a later one breaks off."""
-        response = web.StreamResponse(headers={**extra, "Content-Type": JSON})
+        response = web.StreamResponse(headers={"Content-Type": JSON})
         try:
             begin = [await self._next(chunks) for _ in range(2)]
             await response.prepare(request)
@@ -240,12 +243,12 @@ def _versions(request: web.Request) -> dict[str, Any]:
     }
 
 
-def _health(request: web.Request, extra: Mapping[str, str]) -> web.Response:
+def _health(request: web.Request) -> web.Response:
     if JSON in request.headers.get("Accept", ""):
-        return _response(200, encode_json({"detailed": False, "reasons": ["OK"]}), JSON, extra)
-    return _response(200, b"OK", "text/plain", extra)
+        return _response(200, encode_json({"detailed": False, "reasons": ["OK"]}), JSON)
+    return _response(200, b"OK", "text/plain")
 
 
-def _response(status: int, body: bytes, form: str, headers: Mapping[str, str]) -> web.Response:
+def _response(status: int, body: bytes, form: str, headers: Mapping[str, str] | None = None) -> web.Response:
     charset = None if form == JSON else "utf-8"
     return web.Response(status=status, body=body, content_type=form, charset=charset, headers=headers)

@@ -146,15 +146,25 @@ class Rules:
 
 @asynccontextmanager
 async def serving(
-    view: View, book: RuleBook, directory: Path | None = None, *, zone: str = "UTC", **changed: Any
+    view: View,
+    book: RuleBook,
+    directory: Path | None = None,
+    *,
+    zone: str = "UTC",
+    api: Mapping[str, Any] | None = None,
+    **changed: Any,
 ) -> AsyncIterator[World]:
-    """The API, with the tokens above in `directory`, without authentication if that is None."""
+    """The API, with the tokens above in `directory`, without authentication if that is None.
+
+    `api`: more of its settings; `changed`: of its backend.
+    """
     token_file = ""
     if directory is not None:
         (directory / "tokens.yaml").write_text(TOKENS)
         token_file = str(directory / "tokens.yaml")
     auth = CloudKittyApiSettings(auth="token" if directory else "noauth")
-    settings = ApiSettings(listen="127.0.0.1:0", token_file=token_file, cloudkitty=auth, max_body_bytes=100_000)
+    shared = {"listen": "127.0.0.1:0", "token_file": token_file, "cloudkitty": auth, "max_body_bytes": 100_000}
+    settings = ApiSettings(**{**shared, **(api or {})})
     with ThreadPoolExecutor(READERS) as threads:
         rules = Rules(book)
         values: dict[str, Any] = {
