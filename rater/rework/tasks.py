@@ -128,9 +128,9 @@ class TaskFollower:
 
     async def _perform(self, request: list[Task], tasks: Tasks) -> list[ScopeOutcome] | None:
         """Has the frames of all scopes of a request rated again. None: it went to another process meanwhile."""
-        found = Finished()
+        found, done = Finished(), set[FrameKey]()
         for pause in (*self._pauses, None):
-            found = await self._try(request, is_last=pause is None)
+            found = await self._try(request, done, is_last=pause is None)
             later = _to_be_tried_again(found)
             if not later or pause is None:
                 break
@@ -138,10 +138,12 @@ class TaskFollower:
             await asyncio.sleep(pause)
             if not tasks.is_ours():
                 return None
-        outcomes = await self._in_thread(lambda: self._stored_outcomes(request[0].request_id))
+        stored = await self._in_thread(lambda: self._stored_outcomes(request[0].request_id))
+        outcomes = stored | {key: "done" for key in done if stored.get(key) not in _GOOD}
         return [_outcome(task.scope_id, outcomes, found) for task in request]
 
-    async def _try(self, request: list[Task], *, is_last: bool) -> Finished:
+    async def _try(self, request: list[Task], done: set[FrameKey], *, is_last: bool) -> Finished:
+        """Sends what is not done yet; `done` gets what is found to be."""
         first = request[0]
         async with self._open_log() as rework_log:
             has_source = Wanted(first.request_id, "reprocess", first.author, first.reason)
@@ -156,7 +158,7 @@ class TaskFollower:
                     self._thread,
                     Runner(wanted, rework_log),
                     wanted,
-                    self._materials(request),
+                    self._materials(request, done),
                     lambda key: materials(self._view, key[0], key[1], key[1] + 1, self._period),
                     make,
                 )
@@ -175,13 +177,16 @@ class TaskFollower:
             )
         return made
 
-    def _materials(self, request: list[Task]) -> Iterator[Material]:
-        """The frames of the request that have no good answer yet, in order of time for each scope. In the thread."""
-        done = {key for key, outcome in self._stored_outcomes(request[0].request_id).items() if outcome in _GOOD}
+    def _materials(self, request: list[Task], done: set[FrameKey]) -> Iterator[Material]:
+        """The frames that are not done yet, in order of time for each scope. In the thread."""
+        request_id = request[0].request_id
+        done.update(key for key, outcome in self._stored_outcomes(request_id).items() if outcome in _GOOD)
         for task in request:
             begin = -(-task.begin // self._period) * self._period
             for material in materials(self._view, task.scope_id, begin, task.end, self._period):
-                if material.key not in done:
+                if material.frame.rework_id == request_id:
+                    done.add(material.key)  # table `reworks` comes from another topic, and later
+                elif material.key not in done:
                     yield material
 
     def _stored_outcomes(self, request_id: str) -> dict[FrameKey, str]:
