@@ -82,9 +82,12 @@ class SettingsReader:
         """
         members: dict[str, _Found] = {}
         fields = {field.encode_name: field for field in msgspec.structs.fields(kind)}
+        moved: Mapping[str, str] = getattr(kind, "MOVED", {})  # settings that had other names, and what those are now
         for name, value in self._entries(node, key, where):
             if name in fields:
                 members[name] = value
+            elif name in moved:
+                self._fault(value.where, member_path(key, name), f"has another name now: set {moved[name]}")
             else:
                 self._fault(value.where, member_path(key, name), f"is no setting: use {', '.join(fields)}")
         values: dict[str, Any] = {}

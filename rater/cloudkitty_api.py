@@ -9,14 +9,12 @@ from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
+from rater.api.access import Access
 from rater.api.cloudkitty.calls import Backend, MetricInfo, ModuleInfo
 from rater.api.cloudkitty.requests import Requests
 from rater.api.cloudkitty.rulebook import RuleBooks
 from rater.api.cloudkitty.service import READERS, CloudKittyService, reading
 from rater.api.cloudkitty.settings import CloudKittyApiSettings
-from rater.api.credentials import Credentials
-from rater.api.identity import NoAuth, TokenAuthenticator
-from rater.api.policy import DefaultPolicy
 from rater.config import Config
 from rater.model.document import load, plain
 from rater.model.errors import RaterError
@@ -58,8 +56,8 @@ class CloudKittyApi:
         self._requests = RequestsLog(kafka)
         self._threads = ThreadPoolExecutor(READERS, "cloudkitty")
 
-    def service(self, credentials: Credentials) -> CloudKittyService:
-        """What answers requests, by these tokens if any are asked for."""
+    def service(self, access: Access) -> CloudKittyService:
+        """What answers requests of whom these recognise."""
         config, settings = self._config, self._settings
         collect = config.settings.collect
         backend = Backend(
@@ -69,7 +67,7 @@ class CloudKittyApi:
             write_rules=self._books.write,
             requests=Requests(self._requests),
             period=config.settings.engine.period,
-            policy=DefaultPolicy(),
+            policy=access.policy,
             zone=ZoneInfo(settings.time_zone),
             scope_key=settings.scope_key or (collect.scope_key if collect else SCOPE_KEY),
             collector=settings.collector or (collect.source_name if collect else "api"),
@@ -78,8 +76,7 @@ class CloudKittyApi:
             metrics_conf=_metrics_conf(config),
             modules=_modules(),
         )
-        authenticator = NoAuth() if settings.auth == "noauth" else TokenAuthenticator(credentials)
-        return CloudKittyService(backend, authenticator, settings.max_in_flight)
+        return CloudKittyService(backend, access, settings.max_in_flight)
 
     async def close(self) -> None:
         """Gives back what is open, after everybody was answered."""

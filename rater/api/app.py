@@ -18,9 +18,10 @@ from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 from prometheus_client import CollectorRegistry
 
+from rater.api.access import Access, open_access
 from rater.api.audit_log import AuditLog, Trail, current_trail, open_trail
 from rater.api.cloudkitty.service import CloudKittyService
-from rater.api.credentials import Caller, Credentials, check_exposure, tls_context
+from rater.api.credentials import check_exposure, tls_context
 from rater.api.faults import RefusalError
 from rater.api.identity import Identity
 from rater.api.intake import Intake
@@ -74,21 +75,21 @@ class Api:
         intake: Intake,
         writer: UsageWriter,
         registry: CollectorRegistry,
-        cloudkitty: Callable[[Credentials], CloudKittyService] | None = None,
+        cloudkitty: Callable[[Access], CloudKittyService] | None = None,
     ) -> None:
         """`cloudkitty` makes what answers /v1 and /v2. Raises TokenFileError, AuditFileError."""
         self.settings = settings
         self._intake = intake
         self._writer = writer
-        self._credentials = Credentials(settings.token_file)
-        self._cloudkitty = cloudkitty(self._credentials) if cloudkitty else None
+        self._access = open_access(settings)
+        self._cloudkitty = cloudkitty(self._access) if cloudkitty else None
         self._audit = AuditLog(settings.audit_file)
         self._in_flight = 0
         self._metrics = ApiMetrics(registry, lambda: self._in_flight)
         self._description = encode_json(document())
         # Without a token a browser on this machine is as good as its user: a page from elsewhere that got its own
         # name to point here (DNS rebinding) is told by the name it asks for.
-        self._only_local = not settings.asks_everybody and not settings.insecure
+        self._only_local = not settings.asks_everybody and not settings.i_know
 
     def application(self) -> web.Application:
         """The application, ready to be served."""
@@ -137,11 +138,12 @@ class Api:
 
     def red(self) -> str:
         """Why it cannot do all of its work."""
-        return "; ".join(filter(None, (self._writer.red(), self._audit.red())))
+        return "; ".join(filter(None, (self._writer.red(), self._audit.red(), self._access.red())))
 
     async def close(self) -> None:
         """After everybody was answered."""
         await self._audit.close()
+        await self._access.close()
 
     def _check_host(self, request: web.Request) -> None:
         if self._only_local and not is_loopback(_host(request)):
@@ -170,25 +172,25 @@ class Api:
         return web.Response(body=self._description, content_type="application/json")
 
     async def _usage(self, request: web.Request) -> web.Response:
-        caller = self._credentials.caller(request.headers.get("Authorization", ""))
-        current_trail().identity = Identity(caller.name, caller.roles, tuple(sorted(caller.scopes)))
+        identity = await self._access.identify(request.headers)
+        current_trail().identity = identity
         if self._in_flight >= self.settings.max_in_flight:
             raise RefusalError(429, f"{self._in_flight} requests are under way already", retry_after=1)
         self._in_flight += 1
         try:
-            return await self._take(request, caller)
+            return await self._take(request, identity)
         except RefusalError as refused:
-            refused.caller = caller.name
+            refused.caller = identity.user
             raise
         finally:
             self._in_flight -= 1
 
-    async def _take(self, request: web.Request, caller: Caller) -> web.Response:
+    async def _take(self, request: web.Request, identity: Identity) -> web.Response:
         trouble = self._writer.red()
         if trouble:  # before the body is read: it would be for nothing
             raise RefusalError(503, f"nothing was written: {trouble}", retry_after=2)
         push = await self._read(request)
-        taken = self._intake.take(push, request.headers.get(IDEMPOTENCY_KEY, ""), caller.may_push)
+        taken = self._intake.take(push, request.headers.get(IDEMPOTENCY_KEY, ""), identity.may_push)
         began = time.monotonic()
         try:
             await self._writer.write([(record.scope_id.encode(), record.value) for record in taken.records])
@@ -201,7 +203,7 @@ class Api:
         current_trail().after = {"records": len(taken.records), "samples": taken.accepted.samples}
         self._metrics.acknowledge_seconds.observe(time.monotonic() - began)
         self._metrics.samples.inc(taken.accepted.samples)
-        log.debug("taken: caller=%r records=%d samples=%d", caller.name, len(taken.records), taken.accepted.samples)
+        log.debug("taken: caller=%r records=%d samples=%d", identity.user, len(taken.records), taken.accepted.samples)
         return web.Response(status=202, body=encode_json(taken.accepted), content_type="application/json")
 
     async def _read(self, request: web.Request) -> UsagePush:

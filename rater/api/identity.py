@@ -1,64 +1,56 @@
-"""Who sends a request, behind an interface: by a token of ours, or everybody.
-
-Keystone and OpenID Connect are further Authenticators: they need the headers of a request and nothing else.
-"""
+"""Who sends a request, behind an interface. Package `auth` has what recognises it; here is what all of them give."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Protocol
+from typing import Literal, Protocol, TypeAlias
 
 import msgspec
+from multidict import MultiMapping
 
-from rater.api.credentials import Credentials
-from rater.api.faults import RefusalError
+__all__ = ["ADMIN", "PUSH", "READER", "Authenticator", "Identity", "Method"]
 
-__all__ = ["ADMIN", "READER", "Authenticator", "Identity", "NoAuth", "TokenAuthenticator"]
-
-ADMIN, READER = "admin", "reader"
-MAX_SCOPE_ID = 255
+ADMIN, READER, PUSH = "admin", "reader", "push"
+Method: TypeAlias = Literal["noauth", "token", "keystone", "oidc"]
 
 
 class Identity(msgspec.Struct, frozen=True):
     """Whom a request comes from. `scopes` are the projects it acts for: a reader sees those and no others."""
 
     user: str
+    """Its name, for the logs; empty where nobody was asked."""
     roles: frozenset[str]
+    """`admin`, `reader` and `push`, and beside them the roles as whoever gave them calls them, in small letters."""
     scopes: tuple[str, ...] = ()
+    method: Method = "noauth"
+    sources: frozenset[str] = frozenset()
+    """It may push usage as these; empty: as any."""
+    pushes_all: bool = False
+    """Whether it may push usage of any scope, and not just of `scopes`."""
+    facts: Mapping[str, str | None] = {}
+    """What policies may ask for beside that: `user_id`, `domain_id`, …"""
+    administers: bool | None = None
+    """What a policy file says of it with `context_is_admin`. None: by the role."""
 
     @property
     def is_admin(self) -> bool:
         """Whether it may see every scope."""
-        return ADMIN in self.roles
+        return ADMIN in self.roles if self.administers is None else self.administers
+
+    def may_push(self, scope_id: str, source: str) -> bool:
+        """Whether it may push usage of that scope from that source."""
+        is_own = self.pushes_all or scope_id in self.scopes
+        return PUSH in self.roles and is_own and (not self.sources or source in self.sources)
 
 
 class Authenticator(Protocol):
     """Finds out who it is."""
 
-    async def identify(self, headers: Mapping[str, str]) -> Identity:
+    async def identify(self, headers: MultiMapping[str]) -> Identity:
         """Who sent these headers (their names in any case). Raises RefusalError 401, or 503 if that cannot be told."""
 
+    def red(self) -> str:
+        """Why somebody who should be recognised may not be now; empty: nothing is wrong."""
 
-class NoAuth:
-    """Everybody is an administrator, of the project in the header X-Project-Id if there is one: as in CloudKitty."""
-
-    async def identify(self, headers: Mapping[str, str]) -> Identity:
-        """An administrator, whatever the headers are."""
-        project = headers.get("X-Project-Id", "")[:MAX_SCOPE_ID]
-        return Identity("", frozenset({ADMIN}), (project,) if project else ())
-
-
-class TokenAuthenticator:
-    """The tokens of `api.token_file`, as `X-Auth-Token` (which OpenStack's clients send) or as bearer."""
-
-    def __init__(self, credentials: Credentials) -> None:
-        self._credentials = credentials
-
-    async def identify(self, headers: Mapping[str, str]) -> Identity:
-        """Raises RefusalError 401."""
-        scheme, _, token = headers.get("Authorization", "").partition(" ")
-        sent = headers.get("X-Auth-Token") or (token if scheme.lower() == "bearer" else "")
-        found = self._credentials.find(sent.strip())
-        if found is None:
-            raise RefusalError(401, "The request you have made requires authentication.")
-        return Identity(found.name, found.roles, tuple(sorted(found.scopes)))
+    async def close(self) -> None:
+        """Gives back what is open."""

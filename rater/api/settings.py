@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, ClassVar
 
 import msgspec
 from msgspec import Meta
 
+from rater.api.auth.settings import KeystoneAuth, OidcAuth
 from rater.api.cloudkitty.settings import CloudKittyApiSettings
+from rater.api.identity import Method
 
 __all__ = ["ApiSettings"]
 
@@ -15,12 +18,23 @@ __all__ = ["ApiSettings"]
 class ApiSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Section `api` of rater.yaml."""
 
+    MOVED: ClassVar[Mapping[str, str]] = {"insecure": "api.i_know"}
+
     listen: Annotated[str, Meta(pattern=r"^\S*:\d{1,5}$")] = "127.0.0.1:8889"
     """host:port. Port 0 takes a free one, which the service logs."""
+    auth: Method | None = None
+    """How whoever asks is recognised, in every version of the API. Default: `token` if there is a token_file, else
+    `noauth`: everybody is an administrator."""
+    i_know: bool = False
+    """Must be true to listen beyond loopback with `noauth`."""
     token_file: str = ""
-    """File with the bearer tokens; without it whoever reaches the address may push."""
-    insecure: bool = False
-    """Must be true to listen beyond loopback where anything is answered without a token."""
+    """File with the tokens of `auth: token`. It is read again when it changes."""
+    keystone: KeystoneAuth | None = None
+    """Of `auth: keystone`."""
+    oidc: OidcAuth | None = None
+    """Of `auth: oidc`."""
+    policy_file: str = ""
+    """Who may do what, as YAML or JSON in the language of oslo.policy. Default: as in CloudKitty."""
     certificate_file: str = ""
     """TLS certificate chain, PEM; with `key_file`. Without it the service speaks plain HTTP."""
     key_file: str = ""
@@ -41,10 +55,19 @@ class ApiSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def __post_init__(self) -> None:
         if bool(self.certificate_file) != bool(self.key_file):
             raise ValueError("certificate_file and key_file belong together: set both or none")
-        if self.cloudkitty is not None and self.cloudkitty.auth == "token" and not self.token_file:
-            raise ValueError("cloudkitty.auth is token, and there is no token_file: set it, or cloudkitty.auth: noauth")
+        needed = {"token": "token_file", "keystone": "keystone", "oidc": "oidc"}
+        for auth, section in needed.items():
+            if self.method == auth and not getattr(self, section):
+                raise ValueError(f"auth is {auth}, and there is no {section}: set it")
+            if self.method != auth and getattr(self, section):
+                raise ValueError(f"{section} belongs to auth: {auth}, and auth is {self.method}: set one of them")
+
+    @property
+    def method(self) -> Method:
+        """How whoever asks is recognised."""
+        return self.auth or ("token" if self.token_file else "noauth")
 
     @property
     def asks_everybody(self) -> bool:
         """Whether nothing is answered without a token."""
-        return bool(self.token_file) and (self.cloudkitty is None or self.cloudkitty.auth != "noauth")
+        return self.method != "noauth"

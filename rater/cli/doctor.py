@@ -75,11 +75,12 @@ def _metrics(config: Config) -> str:
 
 
 def _api(config: Config) -> str:
-    from rater.api.credentials import Credentials, check_exposure, tls_context
+    from rater.api.access import open_access
+    from rater.api.credentials import check_exposure, tls_context
 
     settings = config.settings.api
     assert settings is not None, "without the section there is nothing to check"
-    Credentials(settings.token_file)
+    open_access(settings)
     tls_context(settings)
     return check_exposure(settings)
 

@@ -113,7 +113,7 @@ def rules() -> RuleEvent:
 @pytest.fixture
 async def place(kafka: LaptopKafka, tmp_path: Path) -> AsyncIterator[Place]:
     topics = await own_topics(kafka)
-    config = configured(tmp_path, topics, "cloudkitty: {auth: noauth, collector: prometheus, fetcher: keystone}")
+    config = configured(tmp_path, topics, "cloudkitty: {collector: prometheus, fetcher: keystone}")
     loaded = load_config(config, {})
     frames = [a_frame(scope, JANUARY + hour * HOUR, lines=lines_of(scope, hour)) for scope in "AB" for hour in range(4)]
     stop = asyncio.Event()

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from multidict import CIMultiDict
 
 from deploy.local.kafka import LaptopKafka
 from rater.api.credentials import Credentials
@@ -104,10 +105,11 @@ def test_the_page_from_its_begin_to_its_report(shell: Shell) -> None:
     assert not list((shell.directory / "spool").glob("*.batch"))
 
 
-def test_the_tokens_of_the_page_are_tokens(tmp_path: Path) -> None:
+async def test_the_tokens_of_the_page_are_tokens(tmp_path: Path) -> None:
     (tmp_path / "tokens.yaml").write_text(FILES["api.token_file"])
 
-    gateway = Credentials(str(tmp_path / "tokens.yaml")).caller("Bearer 5f0c7a0e9d1b4c66b0a3")
+    sent = CIMultiDict({"Authorization": "Bearer 5f0c7a0e9d1b4c66b0a3"})
+    gateway = await Credentials(str(tmp_path / "tokens.yaml")).identify(sent)
 
     assert (gateway.may_push("projA", "gateway"), gateway.may_push("projC", "gateway")) == (True, False)
 

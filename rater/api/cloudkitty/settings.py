@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, ClassVar
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import msgspec
@@ -14,8 +15,8 @@ __all__ = ["CloudKittyApiSettings"]
 class CloudKittyApiSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Section `api.cloudkitty` of rater.yaml. It is there: `/v1` and `/v2` are answered."""
 
-    auth: Literal["token", "noauth"] = "token"
-    """`token`: by the roles in `api.token_file`. `noauth`: everybody is an administrator, as in CloudKitty."""
+    MOVED: ClassVar[Mapping[str, str]] = {"auth": "api.auth"}
+
     scope_key: Annotated[str, Meta(max_length=255)] = ""
     """The attribute that carries the scope id. Default: `collect.scope_key`, else project_id."""
     time_zone: Annotated[str, Meta(min_length=1, max_length=100)] = "UTC"
@@ -24,6 +25,8 @@ class CloudKittyApiSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=T
     """The name that /v2/scope shows. Default: the source of section collect."""
     fetcher: Annotated[str, Meta(max_length=255)] = ""
     """The same for the scope fetcher."""
+    exact_numbers: bool = False
+    """Costs sent as JSON numbers: 0.1 is 0.1. Otherwise it is the binary float that CloudKitty makes of it."""
     max_in_flight: Annotated[int, Meta(ge=1, le=1000)] = 32
     """Requests that are worked on; more are answered 503."""
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import subprocess
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
+from multidict import CIMultiDict
 
 from rater.api.credentials import Credentials, TokenFileError, check_exposure, tls_context
 from rater.api.faults import RefusalError
+from rater.api.identity import Identity
 from rater.api.settings import ApiSettings
 from rater.observe import ListenError
 
@@ -26,29 +29,58 @@ def file(tmp_path: Path) -> Path:
     return path
 
 
-def test_a_token_says_who_it_is_and_what_it_may_push(file: Path) -> None:
-    credentials = Credentials(str(file))
+async def known(file: Path, *headers: tuple[str, str]) -> Identity:
+    return await Credentials(str(file)).identify(CIMultiDict(headers))
 
-    meters = credentials.caller("Bearer a-token-of-the-meters-1")
-    billing = credentials.caller("bearer another-token-of-billing")
 
-    assert (meters.name, billing.name) == ("meters", "billing")
+async def test_a_token_says_who_it_is_and_what_it_may_push(file: Path) -> None:
+    meters = await known(file, ("Authorization", "Bearer a-token-of-the-meters-1"))
+    billing = await known(file, ("X-Auth-Token", "another-token-of-billing"))
+
+    assert (meters.user, billing.user) == ("meters", "billing")
     assert [meters.may_push(*pair) for pair in (("A", "meter"), ("C", "meter"), ("A", "x"))] == [True, False, False]
     assert billing.may_push("anything", "anyone")
 
 
+RIGHT = "a-token-of-the-meters-1"
+
+
 @pytest.mark.parametrize(
-    "header", ["", "Bearer", "Bearer wrong", "Basic a-token-of-the-meters-1", "a-token-of-the-meters-1"]
+    "headers",
+    [
+        [],
+        [("Authorization", "")],
+        [("Authorization", "Bearer")],
+        [("Authorization", "Bearer wrong")],
+        [("Authorization", f"Basic {RIGHT}")],
+        [("Authorization", RIGHT)],
+        [("Authorization", f"Bearer {RIGHT}"), ("Authorization", "Bearer another-token-of-billing")],
+        [("X-Auth-Token", RIGHT), ("X-Auth-Token", RIGHT)],
+        [("X-Auth-Token", "wrong"), ("Authorization", f"Bearer {RIGHT}")],
+        [("X-Auth-Token", f"{RIGHT} x")],
+        [("X-Auth-Token", f"{RIGHT}\r\nX-Roles: admin")],
+        [("X-Auth-Token", f"{RIGHT}\x00")],
+        [("X-Auth-Token", RIGHT + "\u00e9")],
+        [("X-Auth-Token", RIGHT * 1000)],
+        [("X-Auth-Token", "4b2b3a3a24b43ad0d5d2ef3c3d2a3e7a1cf41b4e8f8a3a2ae1b5d1fdbbc2f5a0")],
+        [("X-Roles", "admin"), ("X-User-Id", "meters"), ("X-Identity-Status", "Confirmed")],
+    ],
 )
-def test_everybody_else_is_401(file: Path, header: str) -> None:
+async def test_everybody_else_is_401(file: Path, headers: list[tuple[str, str]]) -> None:
     with pytest.raises(RefusalError) as found:
-        Credentials(str(file)).caller(header)
+        await known(file, *headers)
 
     assert found.value.problem.status == 401
+    assert str(found.value) == "The request you have made requires authentication."
 
 
-def test_without_a_file_everybody_is_let_in() -> None:
-    assert Credentials("").caller("").name == ""
+async def test_the_digest_of_a_token_is_no_token(file: Path) -> None:
+    digest = sha256(RIGHT.encode()).hexdigest()
+    file.write_text(f"tokens: [{{name: meters, sha256: {digest.upper()}, scopes: [A]}}]")
+
+    assert (await known(file, ("X-Auth-Token", RIGHT))).user == "meters"
+    with pytest.raises(RefusalError):
+        await known(file, ("X-Auth-Token", digest))
 
 
 @pytest.mark.parametrize(
@@ -58,6 +90,10 @@ def test_without_a_file_everybody_is_let_in() -> None:
         ("tokens:\n- {name: a, token: sesame-1}", "at least 20 characters"),
         (GOOD + "- {name: meters, token: sesame-sesame-sesame-3}", "stands twice"),
         (GOOD + "- {name: x, token: a-token-of-the-meters-1}", "stands twice"),
+        ("tokens:\n- {name: a}", "give token or sha256"),
+        ("tokens:\n- {name: a, token: sesame-sesame-sesame-3, sha256: x}", "give token or sha256"),
+        ("tokens:\n- {name: a, sha256: sesame-sesame-sesame-3}", "64 hexadecimal digits"),
+        ("tokens:\n- {name: a, sha256: [sesame]}", "must be text"),
         ("tokens:\n- {name: a, token: 'sesame sesame sesame sesame'}", "(hidden)"),
         ("tokens:\n- {name: a, tokens: sesame-sesame-sesame-3}", "is no setting"),
         ("{", "is no YAML"),
@@ -90,9 +126,9 @@ def test_loopback_needs_no_token(listen: str) -> None:
 
 @pytest.mark.parametrize("listen", ["0.0.0.0:1", "[::]:1", "10.0.0.1:1", "rater.example:1"])
 def test_beyond_loopback_needs_one_or_a_word(listen: str) -> None:
-    with pytest.raises(ListenError, match=r"asks for no token: set api\.token_file"):
+    with pytest.raises(ListenError, match=r"asks for no token: set api\.token_file .*api\.i_know: true"):
         check_exposure(ApiSettings(listen=listen))
-    assert "anybody" in check_exposure(ApiSettings(listen=listen, insecure=True))
+    assert "anybody" in check_exposure(ApiSettings(listen=listen, i_know=True))
     assert "without TLS" in check_exposure(ApiSettings(listen=listen, token_file="t"))
     assert "without" not in check_exposure(
         ApiSettings(listen=listen, token_file="t", certificate_file="c", key_file="k")

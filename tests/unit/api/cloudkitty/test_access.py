@@ -10,6 +10,7 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
+from multidict import CIMultiDict
 
 from rater.api.cloudkitty.settings import CloudKittyApiSettings
 from rater.api.credentials import Credentials, TokenFileError, check_exposure
@@ -256,23 +257,18 @@ async def test_a_store_that_is_away_and_too_many_requests_are_503(view: StoreVie
 
 
 def test_who_may_listen_where(tmp_path: Path) -> None:
-    tokens = tmp_path / "tokens.yaml"
-    open_to_all = CloudKittyApiSettings(auth="noauth")
+    tokens = str(tmp_path / "tokens.yaml")
+    cloudkitty = CloudKittyApiSettings()
 
-    with pytest.raises(ValueError, match="there is no token_file"):
-        ApiSettings(cloudkitty=CloudKittyApiSettings())
-    for token_file in ("", str(tokens)):
-        with pytest.raises(ListenError, match=r"api\.insecure: true"):
-            check_exposure(ApiSettings(listen="0.0.0.0:1", token_file=token_file, cloudkitty=open_to_all))
-    told = check_exposure(
-        ApiSettings(listen="0.0.0.0:1", token_file=str(tokens), insecure=True, cloudkitty=open_to_all)
-    )
+    with pytest.raises(ListenError, match=r"api\.i_know: true"):
+        check_exposure(ApiSettings(listen="0.0.0.0:1", cloudkitty=cloudkitty))
+    told = check_exposure(ApiSettings(listen="0.0.0.0:1", i_know=True, cloudkitty=cloudkitty))
     assert "shows prices and usage to anybody" in told
     assert "asks for a token" in check_exposure(
-        ApiSettings(listen="0.0.0.0:1", token_file=str(tokens), cloudkitty=CloudKittyApiSettings())
+        ApiSettings(listen="0.0.0.0:1", token_file=tokens, cloudkitty=cloudkitty)
     )
     with pytest.raises(ValueError, match="no name of a time zone"):
-        CloudKittyApiSettings(auth="noauth", time_zone="../etc/passwd")
+        CloudKittyApiSettings(time_zone="../etc/passwd")
 
 
 async def test_another_name_of_this_machine_is_refused_without_tokens(view: StoreView) -> None:
@@ -280,7 +276,7 @@ async def test_another_name_of_this_machine_is_refused_without_tokens(view: Stor
         assert (await world.ask("/v2/summary", headers={"Host": "evil.example"})).status == 403
 
 
-def test_a_reader_has_scopes_and_does_not_push(tmp_path: Path) -> None:
+async def test_a_reader_has_scopes_and_does_not_push(tmp_path: Path) -> None:
     file = tmp_path / "tokens.yaml"
     file.write_text(f"tokens: [{{name: ann, token: {ANN}, roles: [reader]}}]")
     with pytest.raises(TokenFileError, match="list them in `scopes`"):
@@ -291,5 +287,6 @@ def test_a_reader_has_scopes_and_does_not_push(tmp_path: Path) -> None:
     file.write_text(f"tokens: [{{name: ann, token: {ANN}, roles: [reader], scopes: [A]}}, {{name: m, token: {METER}}}]")
     credentials = Credentials(str(file))
 
-    assert not credentials.caller(f"Bearer {ANN}").may_push("A", "s")
-    assert credentials.caller(f"Bearer {METER}").may_push("A", "s")
+    ann = await credentials.identify(CIMultiDict({"X-Auth-Token": ANN}))
+    meter = await credentials.identify(CIMultiDict({"X-Auth-Token": METER}))
+    assert (ann.may_push("A", "s"), meter.may_push("A", "s")) == (False, True)

@@ -15,13 +15,12 @@ import aiohttp
 from prometheus_client import CollectorRegistry
 from yarl import URL
 
+from rater.api.access import Access
 from rater.api.app import Api, serve
 from rater.api.cloudkitty.calls import Backend, Decide, MetricInfo, ModuleInfo
 from rater.api.cloudkitty.requests import Requests
 from rater.api.cloudkitty.service import READERS, CloudKittyService, reading
 from rater.api.cloudkitty.settings import CloudKittyApiSettings
-from rater.api.credentials import Credentials
-from rater.api.identity import NoAuth, TokenAuthenticator
 from rater.api.intake import Intake, Limits
 from rater.api.policy import DefaultPolicy
 from rater.api.settings import ApiSettings
@@ -162,8 +161,8 @@ async def serving(
     if directory is not None:
         (directory / "tokens.yaml").write_text(TOKENS)
         token_file = str(directory / "tokens.yaml")
-    auth = CloudKittyApiSettings(auth="token" if directory else "noauth")
-    shared = {"listen": "127.0.0.1:0", "token_file": token_file, "cloudkitty": auth, "max_body_bytes": 100_000}
+    cloudkitty = CloudKittyApiSettings()
+    shared = {"listen": "127.0.0.1:0", "token_file": token_file, "cloudkitty": cloudkitty, "max_body_bytes": 100_000}
     settings = ApiSettings(**{**shared, **(api or {})})
     with ThreadPoolExecutor(READERS) as threads:
         rules = Rules(book)
@@ -185,8 +184,8 @@ async def serving(
         }
         backend = Backend(**(values | changed))
 
-        def made(credentials: Credentials) -> CloudKittyService:
-            return CloudKittyService(backend, TokenAuthenticator(credentials) if directory else NoAuth(), 50)
+        def made(access: Access) -> CloudKittyService:
+            return CloudKittyService(backend, access, 50)
 
         writer = UsageWriter(KafkaSettings(bootstrap="127.0.0.1:1"), confirm_seconds=1, max_waiting_bytes=1)
         intake = Intake(Catalog([]), Limits(1, HOUR), "u", 1)
