@@ -7,6 +7,8 @@ from typing import Literal, NamedTuple, TypeAlias, TypeVar
 
 from rater.model.rules import (
     Change,
+    CollectorMapped,
+    CollectorSwitched,
     Field,
     FieldCreated,
     FieldDeleted,
@@ -104,6 +106,12 @@ def _words(change: Change, names: _Names) -> ChangeWords:
             return ChangeWords("-", "tiers", names.service(service_id), names.text(was) if was else "", "")
         case Moved(child_id, sibling):
             return ChangeWords("~", *names.moved(child_id, sibling))
+        case CollectorMapped(service, collector):
+            had = names.before.collector_of.get(service, "")
+            return ChangeWords("~", "collector of", service, had, collector or "")
+        case CollectorSwitched(collector, enabled):
+            was = "on" if names.before.collectors.get(collector, False) else "off"
+            return ChangeWords("~", "collector", collector, was, "on" if enabled else "off")
         case _:  # ModuleSet, as mypy proves
             return names.updated(change, names.before.module(change.module))
 

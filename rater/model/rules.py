@@ -21,6 +21,8 @@ __all__ = [
     "MAX_SCRIPT",
     "NUMBER_DIGITS",
     "Change",
+    "CollectorMapped",
+    "CollectorSwitched",
     "Field",
     "FieldCreated",
     "FieldDeleted",
@@ -309,6 +311,20 @@ class ModuleSet(_Change, frozen=True, tag="module_set"):
     priority: Annotated[int, Meta(ge=1, le=1_000_000)] = 1
 
 
+class CollectorMapped(_Change, frozen=True, tag="collector_mapped"):
+    """CloudKitty's old note which collector a service has, None for none: kept for its API, and looked at by nobody."""
+
+    service: Name
+    collector: Name | None = None
+
+
+class CollectorSwitched(_Change, frozen=True, tag="collector_switched"):
+    """CloudKitty's old switch of a collector: kept for its API, and looked at by nobody."""
+
+    collector: Name
+    enabled: bool
+
+
 Change: TypeAlias = (
     ServiceCreated
     | ServiceDeleted
@@ -329,6 +345,8 @@ Change: TypeAlias = (
     | TiersDeleted
     | Moved
     | ModuleSet
+    | CollectorMapped
+    | CollectorSwitched
 )
 
 

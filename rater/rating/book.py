@@ -87,6 +87,16 @@ class RuleBook:
         """All scripts by id, the deleted ones (`deleted_at` is set) among them."""
         return MappingProxyType(self._tables.scripts)
 
+    @property
+    def collector_of(self) -> Mapping[str, str]:
+        """CloudKitty's notes which collector a service has, which nobody looks at."""
+        return MappingProxyType(self._tables.collector_of)
+
+    @property
+    def collectors(self) -> Mapping[str, bool]:
+        """CloudKitty's switches of collectors, which nobody looks at."""
+        return MappingProxyType(self._tables.collectors)
+
     def service_named(self, name: str) -> Service | None:
         """The service of a metric, None if it has no rules."""
         service_id = self._tables.names.get(("service", "", name))

@@ -11,6 +11,8 @@ import msgspec
 
 from rater.model.rules import (
     Change,
+    CollectorMapped,
+    CollectorSwitched,
     Field,
     FieldCreated,
     FieldDeleted,
@@ -130,6 +132,10 @@ class Draft:
                 self._delete_tiers(service_id)
             case Moved(child_id, before):
                 self._move(child_id, before)
+            case CollectorMapped(service, collector):
+                self._map_collector(service, collector)
+            case CollectorSwitched(collector, enabled):
+                self._put(self._tables.collectors, collector, enabled)
             case _:
                 assert isinstance(change, ModuleSet), "every kind of change stands above"
                 self._put(self._tables.modules, change.module, change)
@@ -319,6 +325,13 @@ class Draft:
         if self._tables.tiers.get(service_id) is None:
             _refuse(IgnoredReason.UNKNOWN, f"service {service_id} has no tiers: read the rules again")
         self._drop(self._tables.tiers, service_id)
+
+    def _map_collector(self, service: str, collector: str | None) -> None:
+        if collector is not None:
+            self._put(self._tables.collector_of, service, collector)
+            return
+        _known(self._tables.collector_of.get(service), "collector of service", service)
+        self._drop(self._tables.collector_of, service)
 
     def _refuse_beside_tiers(self, service_id: str) -> None:
         if self._tables.tiers.get(service_id) is not None:

@@ -16,7 +16,7 @@ from rater.rating.tables import Children, MappingEntry, ScriptEntry, Tables, Thr
 
 __all__ = ["BOOK_FORMAT", "BookSnapshotError", "decode_book", "encode_book"]
 
-BOOK_FORMAT = 1  # of the bytes
+BOOK_FORMAT = 2  # of the bytes
 
 _Order: TypeAlias = dict[str, list[str]]  # ids of the children by parent
 
@@ -42,6 +42,8 @@ class _Snapshot(_Head, frozen=True, array_like=True):
     tiers: list[Tiers]
     scripts: list[ScriptEntry]
     names: list[tuple[str, str, str, str]]  # kind, id of the parent, name, id
+    collector_of: dict[str, str]
+    collectors: dict[str, bool]
     fields_of: _Order
     mappings_of: _Order
     thresholds_of: _Order
@@ -71,6 +73,8 @@ def encode_book(book: RuleBook) -> bytes:
             list(tables.tiers.values()),
             list(tables.scripts.values()),
             [(*key, row_id) for key, row_id in tables.names.items()],
+            tables.collector_of,
+            tables.collectors,
             *(
                 {parent_id: list(children) for parent_id, children in order.items()}
                 for order in (
@@ -112,6 +116,7 @@ def decode_book(raw: bytes) -> RuleBook:
     tables.scripts_of = _children(found.scripts_of)
     tables.deleted_of = _children(found.deleted_of)
     tables.in_group = _children(found.in_group)
+    tables.collector_of, tables.collectors = found.collector_of, found.collectors
     return RuleBook(found.version, tables)
 
 

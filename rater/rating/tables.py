@@ -104,8 +104,8 @@ class Tables:
     """
 
     __slots__ = (
-        "deleted_of", "fields", "fields_of", "groups", "in_group", "mappings", "mappings_of", "modules",
-        "names", "scripts", "scripts_of", "services", "thresholds", "thresholds_of", "tiers",
+        "collector_of", "collectors", "deleted_of", "fields", "fields_of", "groups", "in_group", "mappings",
+        "mappings_of", "modules", "names", "scripts", "scripts_of", "services", "thresholds", "thresholds_of", "tiers",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -117,6 +117,8 @@ class Tables:
         self.thresholds: dict[str, ThresholdEntry] = {}
         self.tiers: dict[str, Tiers] = {}  # by service
         self.scripts: dict[str, ScriptEntry] = {}
+        self.collector_of: dict[str, str] = {}  # by service
+        self.collectors: dict[str, bool] = {}  # whether it is switched on
         self.names: dict[tuple[str, str, str], str] = {}  # (kind, id of the parent, name) to id
         self.fields_of: dict[str, Children] = {}
         self.mappings_of: dict[str, Children] = {}  # without the deleted ones

@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 
 from rater.model.rules import (
     Change,
+    CollectorMapped,
+    CollectorSwitched,
     Field,
     FieldCreated,
     FieldDeleted,
@@ -81,6 +83,8 @@ changes = st.one_of(
     st.builds(ScriptDeleted, rules),
     st.builds(TiersSet, st.builds(Tiers, services, st.just((TierStep(ONE),)))),
     st.builds(TiersDeleted, services),
+    st.builds(CollectorMapped, st.sampled_from("ab"), st.none() | st.just("c")),
+    st.builds(CollectorSwitched, st.just("c"), st.booleans()),
     st.builds(Moved, fields | rules, st.none() | fields | rules),
 )
 beginnings = st.permutations(

@@ -88,7 +88,7 @@ def test_everything_that_a_book_is_made_of_travels() -> None:
     assert {field.name for field in shape} == {"format", "version", *Tables.__slots__}
 
 
-@pytest.mark.parametrize("raw", [b"", b"\x00", b"\xc1", b"\x91\x01", encode_book(RuleBook.empty())[:-1]])
+@pytest.mark.parametrize("raw", [b"", b"\x00", b"\xc1", bytes([0x91, BOOK_FORMAT]), encode_book(RuleBook.empty())[:-1]])
 def test_bytes_that_are_no_book_are_refused(raw: bytes) -> None:
     with pytest.raises(BookSnapshotError, match=r"is broken .* read from the log"):
         decode_book(raw)

@@ -10,6 +10,8 @@ import msgspec
 from rater.cli.rule_words import ChangeWords, words_of
 from rater.model.rules import (
     Change,
+    CollectorMapped,
+    CollectorSwitched,
     FieldDeleted,
     GroupDeleted,
     MappingDeleted,
@@ -88,6 +90,8 @@ def test_what_is_deleted_or_moved_is_told_by_its_place() -> None:
         Moved(image.field_id, flavor.field_id): (
             "~", "field", "cpu / image", "in another place", "before cpu / flavor",
         ),
+        CollectorMapped("cpu", "gnocchi"): ("~", "collector of", "cpu", "", "gnocchi"),
+        CollectorSwitched("gnocchi", True): ("~", "collector", "gnocchi", "off", "on"),
         Moved(rebate): ("~", "script", "rebate", "in another place", "last"),
         Moved(other, rebate): ("~", "script", "other", "in another place", "before rebate"),
     }  # fmt: skip

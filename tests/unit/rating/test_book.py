@@ -11,6 +11,8 @@ import pytest
 
 from rater.model.rules import (
     Change,
+    CollectorMapped,
+    CollectorSwitched,
     Field,
     FieldCreated,
     FieldDeleted,
@@ -319,6 +321,22 @@ def test_tiers_are_replaced_and_deleted(book: RuleBook) -> None:
     assert gone.tiers_of(TIERED) is None
 
 
+def test_collectors_are_noted_for_whoever_asks(book: RuleBook) -> None:
+    noted = applied(book, CollectorMapped("cpu", "monasca"), CollectorMapped("cpu", "gnocchi"))
+    switched = applied(noted, CollectorSwitched("gnocchi", True))
+
+    assert noted.collector_of == {"cpu": "gnocchi"}
+    assert switched.collectors == {"gnocchi": True}
+    assert applied(switched, CollectorMapped("cpu")).collector_of == {}
+    again = applied(switched, CollectorMapped("cpu"), CollectorMapped("cpu", "gnocchi"))
+    assert again.collector_of == {"cpu": "gnocchi"}
+    assert applied(switched, CollectorSwitched("gnocchi", False)).collectors == {"gnocchi": False}
+    _, outcome = book.apply(event(book.version, CollectorMapped("cpu")))
+    assert outcome == Ignored(
+        IgnoredReason.UNKNOWN, "changes[0] collector_mapped: there is no collector of service cpu: read the rules again"
+    )
+
+
 def test_a_service_whose_rules_are_deleted_can_have_tiers(book: RuleBook) -> None:
     after = applied(
         book,
@@ -339,6 +357,8 @@ def test_every_kind_of_change_does_something(book: RuleBook) -> None:
 
 
 ALL_CHANGES: list[Change] = [
+    CollectorMapped("cpu", "gnocchi"),
+    CollectorSwitched("gnocchi", True),
     ModuleSet("noop", True),
     ServiceCreated(Service(NEW, "new")),
     ServiceDeleted(SERVICE),
