@@ -110,8 +110,8 @@ def _words(change: Change, names: _Names) -> ChangeWords:
             had = names.before.collector_of.get(service, "")
             return ChangeWords("~", "collector of", service, had, collector or "")
         case CollectorSwitched(collector, enabled):
-            was = "on" if names.before.collectors.get(collector, False) else "off"
-            return ChangeWords("~", "collector", collector, was, "on" if enabled else "off")
+            before, after = ("on" if on else "off" for on in (names.before.collectors.get(collector), enabled))
+            return ChangeWords("~", "collector", collector, before, after)
         case _:  # ModuleSet, as mypy proves
             return names.updated(change, names.before.module(change.module))
 
