@@ -136,7 +136,7 @@ mutants-rating: .venv  ## Plants some thousand faults in rater/rating, one at a 
 kafka: .venv  ## Runs the laptop Kafka on 127.0.0.1 until Ctrl-C
 	@$(BIN)/python -m deploy.local.kafka $(ARGS)
 
-tools: .venv  ## Fetches what the tests start: Kafka, Prometheus, VictoriaMetrics, PostgreSQL, CloudKitty, Gnocchi, Keystone, Aetos, moto
+tools: .venv  ## Fetches what the tests start: Kafka, Prometheus, VictoriaMetrics, InfluxDB, PostgreSQL, CloudKitty, Gnocchi, Keystone, Aetos, moto
 	@$(BIN)/python -c "from deploy.local.kafka import install; print('Kafka:', install().name)"
 	@$(BIN)/python scripts/prometheus.py
 	@$(BIN)/python scripts/side_venv.py CloudKitty .cache/cloudkitty tests/conformance/cloudkitty.lock

@@ -1,7 +1,7 @@
-"""Puts Prometheus, promtool and VictoriaMetrics where the tests find them: `make tools` runs this.
+"""Puts Prometheus, promtool, VictoriaMetrics and InfluxDB where the tests find them: `make tools` runs this.
 
-VictoriaMetrics may be missing: not every system has it, and a test that wants it is skipped, which only CI forbids.
-Takes what PATH already has; else unpacks Debian's packages below `.cache/prometheus`, without installing it: no
+VictoriaMetrics and InfluxDB may be missing: not every system has them, and a test that wants one is skipped, which only
+CI forbids. Takes what PATH already has; else unpacks Debian's packages below `.cache/prometheus`, without installing it: no
 service is started and only root's `apt-get update`, needed on a machine that never did it, touches the system.
 """
 
@@ -14,15 +14,19 @@ import sys
 import tempfile
 from pathlib import Path
 
-PACKAGES = {"prometheus": ("prometheus", "promtool"), "victoria-metrics": ("victoria-metrics",)}
+PACKAGES = {
+    "prometheus": ("prometheus", "promtool"),
+    "victoria-metrics": ("victoria-metrics",),
+    "influxdb": ("influxd",),
+}
 """What is needed of which package of Debian."""
-OPTIONAL = "victoria-metrics"
+OPTIONAL = ("victoria-metrics", "influxdb")
 PLACE = Path(__file__).resolve().parent.parent / ".cache" / "prometheus" / "bin"
 SECONDS = 240  # for one call of apt-get, which waits for slow mirrors and for other calls of itself
 
 _HELP = (
     "the tests need {} on PATH; apt-get could not fetch that here. Install it: `apt-get install {}` on Debian and "
-    "Ubuntu, `brew install prometheus victoriametrics` on macOS\n"
+    "Ubuntu, `brew install prometheus victoriametrics influxdb@1` on macOS\n"
 )
 
 
@@ -37,9 +41,9 @@ def main() -> int:
             except (OSError, subprocess.SubprocessError) as error:
                 said = f"{_last_words(error)}\n"
         if not _found(programs, path):
-            kind = "remark" if package == OPTIONAL else "error"
+            kind = "remark" if package in OPTIONAL else "error"
             sys.stderr.write(f"{said}{kind}: {_HELP.format(' and '.join(programs), package)}")
-            if package != OPTIONAL:
+            if package not in OPTIONAL:
                 return 1
             continue
         print(f"{package}: {shutil.which(programs[0], path=path)}")

@@ -21,7 +21,7 @@ from wsgiref import simple_server
 import cloudkitty_collect
 import oslo_messaging
 import sqlalchemy
-from cloudkitty import config, dataframe, db, messaging, orchestrator, storage  # noqa: F401 - config registers the options
+from cloudkitty import config, dataframe, db, messaging, orchestrator, storage, storage_state  # noqa: F401 - config registers the options
 from cloudkitty.api import app as api_app
 from cloudkitty.db import api as db_api
 from cloudkitty.db.sqlalchemy import models as state_models
@@ -32,6 +32,9 @@ from cloudkitty.rating.hash.db import api as hash_api
 from cloudkitty.rating.hash.db.sqlalchemy import models as hash_models
 from cloudkitty.rating.pyscripts.db import api as scripts_api
 from cloudkitty.rating.pyscripts.db.sqlalchemy import models as scripts_models
+from cloudkitty.storage.v1.sqlalchemy import models as stored_models
+from cloudkitty.storage.v2 import influx  # noqa: F401 - registers the options
+from cloudkitty.storage_state import models as scope_models
 from oslo_config import cfg
 from sqlalchemy import types
 
@@ -75,7 +78,7 @@ def prepare(database: str) -> None:
         keep = [part for part in table.constraints if not isinstance(part, sqlalchemy.UniqueConstraint)]
         table.constraints = set(keep)
     with db.session_for_write() as session:
-        for base in (hash_models.Base, scripts_models.Base, state_models.Base):
+        for base in (hash_models.Base, scripts_models.Base, state_models.Base, scope_models.Base):
             base.metadata.create_all(session.connection())
 
 
@@ -273,15 +276,54 @@ def shown(metric: str, rated: Any) -> Json:
 
 
 def serve(request: Json) -> Json:
-    """Serves CloudKitty's REST API v1 without authentication on a free port, beside the answers here."""
+    """Serves CloudKitty's REST API without authentication on a free port, beside the answers here.
+
+    `storage`: `influxdb` (with its `port` and `database`) or `sqlalchemy` (version 1, in the database of the rules);
+    without it there is version 1 of the API alone, and nothing stored. `metrics_conf`: path of a metrics.yml.
+    """
     messaging.get_transport = lambda: oslo_messaging.get_rpc_transport(cfg.CONF, "fake://")  # nobody listens
     messaging.setup()
-    storage.get_storage = lambda: None  # rules ask for none
-    app = api_app.dispatcher.DispatcherMiddleware(api_app.flask.Flask("cloudkitty"), {"/v1": api_app.get_v1_app()})
     cfg.CONF.set_override("auth_strategy", "noauth")
+    if "storage" in request:
+        _use_storage(request)
+        app = api_app.setup_app()
+    else:
+        storage.get_storage = lambda: None  # rules ask for none
+        app = api_app.dispatcher.DispatcherMiddleware(api_app.flask.Flask("cloudkitty"), {"/v1": api_app.get_v1_app()})
     server = simple_server.make_server("127.0.0.1", 0, app, handler_class=QuietHandler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     return {"port": server.server_port}
+
+
+def _use_storage(request: Json) -> None:
+    backend = request["storage"]
+    cfg.CONF.set_override("backend", backend, "storage")
+    cfg.CONF.set_override("version", 2 if backend == "influxdb" else 1, "storage")
+    if backend == "influxdb":
+        for name, value in {"host": "127.0.0.1", "port": request["port"], "database": request["database"]}.items():
+            cfg.CONF.set_override(name, value, "storage_influxdb")
+    else:
+        with db.session_for_write() as session:
+            stored_models.Base.metadata.create_all(session.connection())
+    if "metrics_conf" in request:
+        cfg.CONF.set_override("metrics_conf", request["metrics_conf"], "collect")
+
+
+def store(request: Json) -> Json:
+    """Pushes data frames of one scope into the storage, as the processor does."""
+    frames = [dataframe.DataFrame.from_dict(frame) for frame in request["frames"]]
+    storage.get_storage(version=cfg.CONF.storage.version).push(frames, request["scope_id"])
+    return {}
+
+
+def states(request: Json) -> Json:
+    """Says of scopes up to which period they are rated, as the processor does; `reached` in seconds."""
+    for scope_id, reached in request["reached"].items():
+        at = datetime.datetime.fromtimestamp(reached, datetime.UTC)
+        storage_state.StateManager().set_last_processed_timestamp(
+            scope_id, at, fetcher="keystone", collector="prometheus", scope_key="project_id"
+        )
+    return {}
 
 
 class QuietHandler(simple_server.WSGIRequestHandler):
@@ -300,6 +342,8 @@ ANSWERS: dict[str, Callable[[Json], Json]] = {
     "scripts": scripts,
     "load": load,
     "serve": serve,
+    "store": store,
+    "states": states,
     "measure": measure,
     "collect": cloudkitty_collect.collect,
     "definitions": cloudkitty_collect.definitions,
