@@ -23,12 +23,16 @@ from collectors.service import open_source, run_collector
 from collectors.settings import CollectorSettings
 from collectors.status import CollectorStatus
 from deploy.local.kafka import LaptopKafka
+from rater.api.access import Access
 from rater.api.app import Api, serve
+from rater.api.cloudkitty.service import CloudKittyService
 from rater.api.intake import Intake, Limits
 from rater.api.settings import ApiSettings
+from rater.api.v3.service import V3Service
+from rater.api_backend import ApiBackend, NoStoreError
 from rater.audit import Setup
 from rater.audit.timer import AuditTimer
-from rater.cloudkitty_api import CloudKittyApi
+from rater.cloudkitty_api import cloudkitty_service
 from rater.config import Config, ObserveSettings
 from rater.kafka import KafkaSettings, KafkaUnavailableError, Topic, create_topics
 from rater.model.errors import RaterError
@@ -45,6 +49,7 @@ from rater.stream.rework_log import open_rework_log
 from rater.stream.sink import Sink
 from rater.stream.usage_log import UsageWriter
 from rater.stream.worker import Worker
+from rater.v3_api import v3_service
 
 __all__ = [
     "LAPTOP_KAFKA_DIRECTORY",
@@ -251,16 +256,15 @@ WAITING_BYTES = 32 * 1024 * 1024  # of records that wait for Kafka: some hundred
 def api_service(config: Config, registry: CollectorRegistry, *, holds_store: bool = False) -> Service:
     """The HTTP service, not started. `holds_store`: the sink runs in this process.
 
-    Raises TokenFileError, and NoStoreError for CloudKitty's API without a store to read.
+    /v3 is answered wherever the store can be read. Raises TokenFileError, and NoStoreError for CloudKitty's API
+    without a store to read.
     """
     settings, kafka = config.settings.api or ApiSettings(), config.settings.kafka
     writer = UsageWriter(kafka, confirm_seconds=settings.confirm_seconds, max_waiting_bytes=WAITING_BYTES)
     limits = Limits(settings.max_samples, config.settings.engine.period)
     intake = Intake(config.catalog, limits, kafka.topic(Topic.USAGE), kafka.partitions)
-    cloudkitty = None
-    if settings.cloudkitty is not None:
-        cloudkitty = CloudKittyApi(config, settings.cloudkitty, holds_store=holds_store)
-    api = Api(settings, intake, writer, registry, cloudkitty.service if cloudkitty else None)
+    behind = _api_backend(config, settings, holds_store=holds_store)
+    api = Api(settings, intake, writer, registry, *_versions(config, settings, behind))
 
     async def run(stop: asyncio.Event) -> None:
         try:
@@ -268,10 +272,35 @@ def api_service(config: Config, registry: CollectorRegistry, *, holds_store: boo
                 await writer.run(stop)
         finally:
             await writer.close()  # after everybody was answered
-            if cloudkitty is not None:
-                await cloudkitty.close()
+            if behind is not None:
+                await behind.close()
 
     return Service("api", run, api.red)
+
+
+def _api_backend(config: Config, settings: ApiSettings, *, holds_store: bool) -> ApiBackend | None:
+    """None where only usage is taken. Raises NoStoreError."""
+    if settings.cloudkitty is None and settings.v3 is None:
+        return None
+    try:
+        return ApiBackend(config, holds_store=holds_store)
+    except NoStoreError:
+        if settings.cloudkitty is not None:
+            raise
+        return None
+
+
+def _versions(
+    config: Config, settings: ApiSettings, behind: ApiBackend | None
+) -> tuple[Callable[[Access], CloudKittyService] | None, Callable[[Access], V3Service] | None]:
+    """What makes the services of /v1 and /v2, and of /v3."""
+    if behind is None:
+        return None, None
+    old, new = settings.cloudkitty, settings.v3
+    return (
+        None if old is None else lambda access: cloudkitty_service(config, old, behind, access),
+        None if new is None else lambda access: v3_service(config, new, behind, access),
+    )
 
 
 @asynccontextmanager

@@ -18,6 +18,7 @@ from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 from prometheus_client import CollectorRegistry
 
+from rater.api import docs_page
 from rater.api.access import Access, open_access
 from rater.api.audit_log import AuditLog, Trail, current_trail, open_trail
 from rater.api.cloudkitty.service import CloudKittyService
@@ -29,6 +30,7 @@ from rater.api.metrics import ApiMetrics
 from rater.api.openapi import document
 from rater.api.reading import decompressed, read_push
 from rater.api.settings import ApiSettings
+from rater.api.v3.service import V3Service
 from rater.client.wire import IDEMPOTENCY_KEY, PATH, UsagePush
 from rater.model.codec import encode_json
 from rater.observe import REQUEST_ID, ListenError, endpoint, is_loopback
@@ -76,17 +78,23 @@ class Api:
         writer: UsageWriter,
         registry: CollectorRegistry,
         cloudkitty: Callable[[Access], CloudKittyService] | None = None,
+        v3: Callable[[Access], V3Service] | None = None,
     ) -> None:
-        """`cloudkitty` makes what answers /v1 and /v2. Raises TokenFileError, AuditFileError."""
+        """`cloudkitty` makes what answers /v1 and /v2, `v3` what reads below /v3.
+
+        Raises TokenFileError, AuditFileError.
+        """
         self.settings = settings
         self._intake = intake
         self._writer = writer
         self._access = open_access(settings)
         self._cloudkitty = cloudkitty(self._access) if cloudkitty else None
+        self._v3 = v3(self._access) if v3 else None
         self._audit = AuditLog(settings.audit_file)
         self._in_flight = 0
         self._metrics = ApiMetrics(registry, lambda: self._in_flight)
-        self._description = encode_json(document())
+        described = document(self._v3.operations if self._v3 else ())
+        self._description, self._page = encode_json(described), docs_page.page(described)
         # Without a token a browser on this machine is as good as its user: a page from elsewhere that got its own
         # name to point here (DNS rebinding) is told by the name it asks for.
         self._only_local = not settings.asks_everybody and not settings.i_know
@@ -96,6 +104,9 @@ class Api:
         app = web.Application(middlewares=[self._answered], client_max_size=self.settings.max_body_bytes)
         app.on_response_prepare.append(self._prepared)
         app.add_routes([web.post(PATH, self._usage), web.get("/v3/openapi.json", self._openapi)])
+        app.add_routes([web.get("/v3/docs", self._docs)])
+        if self._v3 is not None:
+            app.add_routes(self._v3.routes())
         if self._cloudkitty is not None:
             app.add_routes(self._cloudkitty.routes())
         return app
@@ -170,6 +181,9 @@ class Api:
 
     async def _openapi(self, _: web.Request) -> web.Response:
         return web.Response(body=self._description, content_type="application/json")
+
+    async def _docs(self, _: web.Request) -> web.Response:
+        return web.Response(body=self._page, headers=docs_page.HEADERS)
 
     async def _usage(self, request: web.Request) -> web.Response:
         identity = await self._access.identify(request.headers)

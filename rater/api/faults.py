@@ -17,12 +17,16 @@ TITLES = {
     403: "Not allowed",
     404: "Not found",
     405: "Method not allowed",
+    406: "No such form",
     408: "Too slow",
+    409: "In conflict with what is there",
+    412: "Changed meanwhile",
     413: "Too large",
     415: "Unknown form",
     422: "Wrong content",
+    428: "No condition",
     429: "Too much at once",
-    503: "Kafka is away",
+    503: "Not possible now",
 }
 
 
@@ -35,13 +39,15 @@ class RefusalError(RaterError):
         """Seconds after which a repetition may go well."""
         self.caller = ""
         """Name of the token that it came with, for the logs."""
+        self.more_headers: dict[str, str] = {}
+        """What goes with the answer beside what follows from the status."""
         listed, more = ([], 0) if faults is None else (faults.listed, faults.more)
         self.problem = Problem(TITLES.get(status, "Refused"), status, detail, faults=listed, more_faults=more)
 
     @property
     def headers(self) -> dict[str, str]:
         """What goes with the answer beside its content type."""
-        headers = {}
+        headers = dict(self.more_headers)
         if self.retry_after is not None:
             headers["Retry-After"] = str(self.retry_after)
         if self.problem.status == HTTPStatus.UNAUTHORIZED:
@@ -69,8 +75,8 @@ class Faults:
     def __iter__(self) -> Iterator[FaultItem]:
         return iter(self.listed)
 
-    def refuse(self, status: int) -> None:
+    def refuse(self, status: int, outcome: str = "nothing was written") -> None:
         """Raises RefusalError if there is a fault."""
         if len(self):
             count = "one fault" if len(self) == 1 else f"{len(self)} faults"
-            raise RefusalError(status, f"nothing was written: {count}", self)
+            raise RefusalError(status, f"{outcome}: {count}", self)

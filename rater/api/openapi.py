@@ -7,11 +7,15 @@ from __future__ import annotations
 
 import inspect
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
+from rater.api.v3.catalogue import OPERATIONS
+from rater.api.v3.describe import Schema, described, structs_of
+from rater.api.v3.operations import Operation
 from rater.client.wire import CHUNK_SAMPLES, IDEMPOTENCY_KEY, MAX_SCOPE_RECORDS, PATH, Accepted, Problem, UsagePush
 
 __all__ = ["document", "main", "text"]
@@ -31,27 +35,44 @@ _REFUSALS = {
 }
 
 
-def document() -> dict[str, Any]:
-    """The OpenAPI document as plain values. The same structs always give the same document."""
-    (push, accepted, problem), components = msgspec.json.schema_components(
-        (UsagePush, Accepted, Problem), ref_template="#/components/schemas/{name}"
+def document(operations: Sequence[Operation] = OPERATIONS) -> dict[str, Any]:
+    """The OpenAPI document as plain values. The same operations always give the same document."""
+    kinds = structs_of(operations)
+    found, components = msgspec.json.schema_components(
+        (UsagePush, Accepted, Problem, *kinds), ref_template="#/components/schemas/{name}"
     )
+    push, accepted, problem, *others = found
     schemas = {name: _tidy(component) for name, component in sorted(components.items())}
+
+    def schema(kind: Any) -> dict[str, Any]:
+        tidy: dict[str, Any] = _tidy(others[next(n for n, known in enumerate(kinds) if known is kind or known == kind)])
+        return tidy
+
     return {
         "openapi": "3.1.0",
         "info": {
             "title": "rater",
             "version": "3",
-            "description": "Usage pushed by whoever measures it. What is answered 202 is in the log for good.",
+            "description": "What was used, what is missing of it, and what it costs. Times are UTC, amounts decimal "
+            "text. Usage that is answered 202 is in the log for good.",
         },
         "paths": {
             PATH: {"post": _operation(push, accepted, problem)},
+            **_paths(operations, schema, problem),
             "/v3/openapi.json": {
                 "get": {
                     "operationId": "describe",
                     "summary": "This document",
                     "security": [],
                     "responses": {"200": {"description": "OK", "content": {"application/json": {}}}},
+                }
+            },
+            "/v3/docs": {
+                "get": {
+                    "operationId": "showDocument",
+                    "summary": "This document as a page to read",
+                    "security": [],
+                    "responses": {"200": {"description": "OK", "content": {"text/html": {}}}},
                 }
             },
         },
@@ -61,6 +82,14 @@ def document() -> dict[str, Any]:
         },
         "security": [{"token": []}, {}],
     }
+
+
+def _paths(operations: Sequence[Operation], schema: Schema, problem: dict[str, Any]) -> dict[str, Any]:
+    paths: dict[str, Any] = {}
+    for operation in operations:
+        found = _tidy(described(operation, schema, problem))
+        paths.setdefault(f"/v3/{operation.path}", {})[operation.method.lower()] = found
+    return paths
 
 
 def _operation(push: dict[str, Any], accepted: dict[str, Any], problem: dict[str, Any]) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import cramjam
 import msgspec
@@ -17,7 +17,9 @@ from rater.api.faults import Faults, RefusalError
 from rater.client.wire import PushedCollection, PushedPlan, PushedSample, PushedValue, UsagePush
 from rater.model.codec import JSON, MSGPACK
 
-__all__ = ["decompressed", "read_push"]
+__all__ = ["decompressed", "read_push", "read_struct"]
+
+S = TypeVar("S")
 
 _MEDIA = {
     JSON: JSON,
@@ -98,6 +100,25 @@ def read_push(body: bytes, form: str) -> UsagePush:
         faults.add("", reason)
     faults.refuse(422)
     raise AssertionError("refuse raises where there are faults")
+
+
+def read_struct(body: bytes, kind: type[S], faults: Faults) -> S | None:
+    """The struct that a JSON body holds; None if there are faults, which are noted with their places.
+
+    Raises RefusalError 400 for what is no JSON.
+    """
+    try:
+        return msgspec.json.decode(body, type=kind)
+    except _UNREADABLE as fault:
+        reason = str(fault)
+    before = len(faults)
+    try:
+        _read_struct(msgspec.Raw(body), kind, "", _LOOSE[JSON], faults)
+    except _UNREADABLE as fault:
+        raise RefusalError(400, f"this is no {JSON}: {fault}") from None
+    if len(faults) == before:  # what only shows when all is read together
+        faults.add("", reason)
+    return None
 
 
 def _read_struct(raw: msgspec.Raw, kind: type, place: str, decode: Callable[..., Any], faults: Faults) -> None:

@@ -11,6 +11,7 @@ from msgspec import Meta
 from rater.api.auth.settings import KeystoneAuth, OidcAuth
 from rater.api.cloudkitty.settings import CloudKittyApiSettings
 from rater.api.identity import Method
+from rater.api.v3.settings import V3Settings
 
 __all__ = ["ApiSettings"]
 
@@ -51,6 +52,8 @@ class ApiSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     cloudkitty: CloudKittyApiSettings | None = None
     """Null: CloudKitty's API is not answered."""
+    v3: V3Settings | None = V3Settings()
+    """Null: of /v3 only usage is taken. Else it is answered wherever the store can be read."""
 
     def __post_init__(self) -> None:
         if bool(self.certificate_file) != bool(self.key_file):

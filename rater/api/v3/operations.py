@@ -1,0 +1,177 @@
+"""What an operation of /v3 is, what its handler gets and gives, and what it may ask. There is no HTTP in it.
+
+Each operation is declared once: routes, reading of parameters and body, access and the OpenAPI document follow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from datetime import datetime
+from typing import Any, Generic, TypeAlias, TypeVar
+
+import msgspec
+
+from rater.api.faults import RefusalError
+from rater.api.identity import Identity
+from rater.api.policy import Policy
+from rater.rating import RuleBook
+from rater.reports import View
+
+__all__ = [
+    "CSV",
+    "EVENTS",
+    "JSON",
+    "NDJSON",
+    "Asked",
+    "Backend",
+    "Event",
+    "Handler",
+    "NoParameters",
+    "Operation",
+    "Reply",
+    "unknown_scope",
+]
+
+JSON, NDJSON, CSV, EVENTS = "application/json", "application/x-ndjson", "text/csv", "text/event-stream"
+
+P = TypeVar("P")
+B = TypeVar("B")
+
+
+class NoParameters(msgspec.Struct, frozen=True):
+    """Of operations without any."""
+
+
+class Asked(msgspec.Struct, Generic[P, B], frozen=True):
+    """A request that somebody who is known has sent, read and found sound."""
+
+    identity: Identity
+    action: str
+    """The operation's, for the policy."""
+    parameters: P
+    body: B
+    """None where the operation has no body."""
+    now: datetime
+    """UTC."""
+    form: str
+    """The media type to answer in: one of the operation's forms, as `Accept` chooses."""
+    content_type: str = JSON
+    """Of the body."""
+
+
+class Event(msgspec.Struct, frozen=True):
+    """One server-sent event. `id` is what a client that comes back sends as Last-Event-ID."""
+
+    data: bytes
+    """One line, without a line break."""
+    id: str = ""
+    event: str = ""
+
+
+class Reply(msgspec.Struct, frozen=True):
+    """What becomes a response: exactly one of `value`, `content`, `chunks` and `events`, or nothing at all.
+
+    `chunks` is asked for its next one in a thread that may read the store; a fault after the first one breaks the
+    connection off, so that half an answer never looks like a whole one.
+    """
+
+    value: Any = None
+    """Written as JSON; of the operation's result type."""
+    content: bytes | None = None
+    """In the form that was asked for."""
+    chunks: Iterator[bytes] | None = None
+    events: AsyncIterator[Event] | None = None
+    status: int | None = None
+    """None: the operation's."""
+    headers: Mapping[str, str] = {}
+    before: Any = None
+    """Of a write, for the audit log: what was there, as far as it is known."""
+    after: Any = None
+    """And what is there now, or was asked for."""
+
+
+class Backend(msgspec.Struct, frozen=True):
+    """What handlers may ask. Extended by keyword: a new source of answers gets a field of its own."""
+
+    view: View
+    read: Callable[[Callable[[], Any]], Awaitable[Any]]
+    """Runs something that asks `view`, in a thread. Raises RefusalError 503 if the store is away."""
+    book: Callable[[], Awaitable[RuleBook]]
+    """The rule book, with everything that was written before. Raises RefusalError 503."""
+    policy: Policy
+    period: int
+    """Seconds of a processing period."""
+
+    def seen(self, asked: Asked[Any, Any]) -> tuple[str, ...] | None:
+        """The scopes that whoever asks may see by this action; None for all. Raises RefusalError 403."""
+        try:
+            self.policy.authorize(asked.identity, asked.action)
+        except RefusalError:
+            own = asked.identity.scopes
+            self.policy.authorize(asked.identity, asked.action, own)
+            return own
+        return None
+
+    async def scope(self, asked: Asked[Any, Any], scope_id: str) -> None:
+        """Makes sure that the scope is there and may be seen.
+
+        Raises RefusalError 403 for who may not do this at all, 404 for a scope that is unknown or somebody else's:
+        the answers are the same.
+        """
+        scopes = self.seen(asked)
+        is_own = scopes is None or scope_id in scopes
+        if not is_own or not await self.read(lambda: has_frames(self.view, scope_id)):
+            raise unknown_scope(scope_id)
+
+
+def has_frames(view: View, scope_id: str) -> bool:
+    """Whether a frame of the scope is stored. Raises StoreError."""
+    return any(scope.scope_id == scope_id for scope in view.scopes())
+
+
+def unknown_scope(scope_id: str) -> RefusalError:
+    """The one answer for a scope that is not there and for one that is not yours."""
+    return RefusalError(404, f"no scope {scope_id!r} is known to you")
+
+
+Handler: TypeAlias = Callable[[Backend, Asked[Any, Any]], Awaitable[Reply]]
+
+
+class Operation(msgspec.Struct, frozen=True):
+    """One method of one path."""
+
+    method: str
+    path: str
+    """Below /v3, without a slash before it; `{name}` stands for one segment."""
+    id: str
+    """operationId."""
+    summary: str
+    handler: Handler
+    action: str
+    """What the policy is asked: a name `v3:…` in `rater.api.policy.ACTIONS`."""
+    parameters: type[msgspec.Struct] = NoParameters
+    """A field that the path names stands there; one with `Meta(extra={"in": "header"})` is a header by its encoded
+    name; all others are of the query. A field whose type is a list may be repeated."""
+    body: type[msgspec.Struct] | None = None
+    result: Any = None
+    """Type of `Reply.value`, or of one item of a stream; None for nothing."""
+    forms: tuple[str, ...] = (JSON,)
+    """Media types of the answer, the default first."""
+    body_forms: tuple[str, ...] = (JSON,)
+    """Media types of the body. One that is not JSON reaches the handler as bytes."""
+    status: int = 200
+    description: str = ""
+    answers: str = ""
+    """What the answer is, in a sentence."""
+    refusals: tuple[int, ...] = ()
+    """Statuses of refusals beside those that every operation may answer."""
+
+    @property
+    def names(self) -> frozenset[str]:
+        """The names in the path."""
+        return frozenset(part[1:-1] for part in self.path.split("/") if part.startswith("{"))
+
+    @property
+    def writes(self) -> bool:
+        """Whether it changes anything."""
+        return self.method not in ("GET", "HEAD")

@@ -1,0 +1,198 @@
+"""HTTP around the operations of /v3: routes, limits, who is asking, and what comes back, on aiohttp."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from aiohttp import web
+
+from rater.api.cloudkitty.faults import ApiFaultError
+from rater.api.faults import RefusalError
+from rater.api.identity import Authenticator
+from rater.api.v3.arguments import read_arguments
+from rater.api.v3.operations import EVENTS, Asked, Backend, Event, Operation, Reply
+from rater.api.v3.routing import Found, Routes, chosen_form, segments_of
+from rater.client.wire import PATH
+from rater.model.codec import encode_json
+
+__all__ = ["BODY_SECONDS", "SEND_SECONDS", "V3Service"]
+
+log = logging.getLogger(__name__)
+
+BODY_SECONDS = 30.0
+SEND_SECONDS = 30.0
+"""In which a reader has to take the next part of a stream: who takes longer is cut off."""
+BEAT_SECONDS = 15.0
+"""After so long without an event a comment is sent, so that a connection that is gone is noticed."""
+ELSEWHERE = (
+    ("POST", PATH.removeprefix("/v3/")),
+    ("GET", "openapi.json"),
+    ("GET", "docs"),
+)
+"""What the application answers itself."""
+
+
+class V3Service:
+    """Answers /v3. Every refusal is raised as RefusalError, which the application makes a problem document of."""
+
+    def __init__(
+        self, backend: Backend, operations: Sequence[Operation], authenticator: Authenticator, max_in_flight: int
+    ) -> None:
+        self.operations = tuple(operations)
+        self._backend = backend
+        self._authenticator = authenticator
+        self._max_in_flight = max_in_flight
+        self._in_flight = 0
+        self._routes = Routes(operations, ELSEWHERE)
+
+    def routes(self) -> list[web.RouteDef]:
+        """For the application that this is a part of; after what answers single paths below /v3."""
+        return [web.route("*", path, self.handle) for path in ("/v3", "/v3/{rest:.*}")]
+
+    async def handle(self, request: web.Request) -> web.StreamResponse:
+        """Any request to these paths. Raises RefusalError."""
+        self._in_flight += 1
+        try:
+            if self._in_flight > self._max_in_flight:
+                raise RefusalError(429, f"{self._in_flight - 1} requests are under way already", retry_after=1)
+            found = self._routes.find(request.method, segments_of(request.rel_url.raw_path))
+            operation = found.operation
+            form = chosen_form(request.headers.get("Accept", ""), operation.forms)
+            asked = await self._asked(request, found, form)
+            reply = await operation.handler(self._backend, asked)
+            if reply.events is None:
+                return await self._answer(request, operation, form, reply)
+        except ApiFaultError as fault:  # of what is shared with CloudKitty's API
+            refused = RefusalError(fault.status, str(fault))
+            refused.more_headers.update(fault.headers)
+            raise refused from fault
+        finally:
+            self._in_flight -= 1
+        return await self._events(request, reply)  # a listener stays for long: it has limits of its own
+
+    async def _asked(self, request: web.Request, found: Found, form: str) -> Asked[Any, Any]:
+        operation = found.operation
+        identity = await self._authenticator.identify(request.headers)
+        content_type = request.content_type if "Content-Type" in request.headers else ""
+        body = await _body(request)
+        parameters, content = read_arguments(
+            operation, found.path, list(request.query.items()), request.headers, body, content_type
+        )
+        return Asked(identity, operation.action, parameters, content, datetime.now(UTC), form, content_type)
+
+    async def _answer(self, request: web.Request, operation: Operation, form: str, reply: Reply) -> web.StreamResponse:
+        status = reply.status or operation.status
+        if reply.chunks is not None:
+            return await self._stream(request, reply.chunks, status, {**reply.headers, "Content-Type": form})
+        content = reply.content
+        if content is None and operation.result is not None:
+            content = encode_json(reply.value)
+        if content is None:
+            return web.Response(status=status, headers=reply.headers)
+        return web.Response(status=status, body=content, headers={**reply.headers, "Content-Type": form})
+
+    async def _stream(
+        self, request: web.Request, chunks: Iterator[bytes], status: int, headers: Mapping[str, str]
+    ) -> web.StreamResponse:
+        """Sends chunks as they are made. A fault before the first one is an answer, a later one breaks off."""
+        response = web.StreamResponse(status=status, headers=headers)
+        try:
+            part = await self._next(chunks)
+            await response.prepare(request)
+            while part and request.method != "HEAD":
+                await _send(request, response, part)
+                part = await self._next(chunks)
+            await response.write_eof()
+        except ConnectionError:  # a plain one if it goes while the socket is full
+            log.debug("a reader hung up")
+            _break_off(request)
+        except (RefusalError, ApiFaultError):
+            if not response.prepared:
+                raise
+            _break_off(request)
+        return response
+
+    async def _next(self, chunks: Iterator[bytes]) -> bytes:
+        found: bytes = await self._backend.read(lambda: next(chunks, b""))
+        return found
+
+    async def _events(self, request: web.Request, reply: Reply) -> web.StreamResponse:
+        """Sends events until the reader goes, is too slow, or the service ends."""
+        assert reply.events is not None, "the caller has looked"
+        response = web.StreamResponse(
+            status=200,
+            headers={
+                **reply.headers,
+                "Content-Type": EVENTS,
+                "Cache-Control": "no-store",
+                "X-Accel-Buffering": "no",  # else nginx holds events back
+            },
+        )
+        events = reply.events
+        waiting: asyncio.Future[Event] | None = None
+        try:
+            await response.prepare(request)
+            while request.method != "HEAD":
+                waiting = waiting or asyncio.ensure_future(anext(events))
+                done, _ = await asyncio.wait([waiting], timeout=BEAT_SECONDS)
+                if not done:
+                    await _send(request, response, b": still here\n\n")
+                    continue
+                event, waiting = waiting.result(), None
+                await _send(request, response, _event_text(event))
+        except ConnectionError:
+            log.debug("a listener hung up")
+        except (RefusalError, ApiFaultError) as fault:
+            log.info("a listener is cut off, it may come back: %s", fault)
+        except StopAsyncIteration:
+            pass
+        finally:
+            if waiting is not None:
+                waiting.cancel()
+                await asyncio.gather(waiting, return_exceptions=True)
+            close: Callable[[], Any] | None = getattr(events, "aclose", None)
+            if close is not None:
+                await close()
+            _break_off(request)
+        return response
+
+
+def _event_text(event: Event) -> bytes:
+    assert b"\n" not in event.data, "an event's data is one line"
+    head = "".join(f"{name}: {value}\n" for name, value in (("id", event.id), ("event", event.event)) if value)
+    return head.encode() + b"data: " + event.data + b"\n\n"
+
+
+async def _send(request: web.Request, response: web.StreamResponse, part: bytes) -> None:
+    """Raises ConnectionResetError for a reader that is gone or too slow."""
+    try:
+        async with asyncio.timeout(SEND_SECONDS):
+            await response.write(part)
+    except TimeoutError:
+        log.info("a reader of %r took nothing for %g s: cut off", request.path, SEND_SECONDS)
+        raise ConnectionResetError("too slow") from None
+
+
+def _break_off(request: web.Request) -> None:
+    """Half an answer must not look like a whole one."""
+    if request.transport is not None:
+        request.transport.abort()
+
+
+async def _body(request: web.Request) -> bytes:
+    """Raises RefusalError."""
+    if request.headers.get("Content-Encoding", "identity").lower() not in ("", "identity"):
+        raise RefusalError(415, "send the body without content encoding")
+    try:
+        async with asyncio.timeout(BODY_SECONDS):
+            return await request.read()  # ends at max_body_bytes
+    except TimeoutError:
+        raise RefusalError(408, f"the body did not arrive within {BODY_SECONDS:g} s") from None
+    except web.HTTPRequestEntityTooLarge:
+        raise RefusalError(413, "the body is too large: api.max_body_bytes is the limit") from None
+    except (web.RequestPayloadError, ConnectionError) as fault:
+        raise RefusalError(400, f"the body cannot be read: {fault}") from fault

@@ -1,0 +1,115 @@
+"""What the tests of /v3 share: the service at a free port, before a small store, for people that a test knows."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from typing import Any, NamedTuple
+
+import aiohttp
+from prometheus_client import CollectorRegistry
+from yarl import URL
+
+from rater.api.app import Api, serve
+from rater.api.faults import RefusalError
+from rater.api.identity import ADMIN, READER, Identity
+from rater.api.intake import Intake, Limits
+from rater.api.policy import DefaultPolicy
+from rater.api.settings import ApiSettings
+from rater.api.v3.catalogue import OPERATIONS
+from rater.api.v3.operations import Backend
+from rater.api.v3.service import V3Service
+from rater.kafka import KafkaSettings
+from rater.model.metric import Catalog
+from rater.rating import RuleBook
+from rater.reports import View
+from rater.stream.usage_log import UsageWriter
+from rater.v3_api import reading
+from tests.unit.store.builders import HOUR
+
+PEOPLE = {
+    "boss": Identity("boss", frozenset({ADMIN})),
+    "ann": Identity("ann", frozenset({READER}), ("A",)),
+    "both": Identity("both", frozenset({READER}), ("A", "B")),
+    "lost": Identity("lost", frozenset({READER}), ("nowhere",)),
+    "meter": Identity("meter", frozenset({"push"}), ("A",)),
+}
+
+
+class Known:
+    """Recognises people by their names, which is enough where the credentials are not what is tested."""
+
+    async def identify(self, headers: Mapping[str, str]) -> Identity:
+        found = PEOPLE.get(headers.get("Authorization", "").removeprefix("Bearer "))
+        if found is None:
+            raise RefusalError(401, "who are you?")
+        return found
+
+    def red(self) -> str:
+        return ""
+
+    async def close(self) -> None:
+        return None
+
+
+class Found(NamedTuple):
+    """An answer."""
+
+    status: int
+    body: Any
+    headers: Mapping[str, str]
+
+
+class World(NamedTuple):
+    """The service while it is served."""
+
+    url: str
+    http: aiohttp.ClientSession
+
+    async def ask(self, path: str, query: Any = None, who: str = "boss", method: str = "GET", **request: Any) -> Found:
+        """One request; JSON is decoded."""
+        headers = {**({"Authorization": f"Bearer {who}"} if who else {}), **request.pop("headers", {})}
+        url = URL(self.url + path, encoded=True)
+        async with self.http.request(method, url, params=query, headers=headers, **request) as answer:
+            body: Any = await answer.read()
+            if answer.content_type in ("application/json", "application/problem+json") and body:
+                body = json.loads(body)
+            return Found(answer.status, body, answer.headers.copy())
+
+    async def get(self, path: str, query: Any = None, who: str = "boss", **request: Any) -> Any:
+        """The JSON of an answer 200."""
+        found = await self.ask(path, query, who, **request)
+        assert found.status == 200, found
+        return found.body
+
+
+@asynccontextmanager
+async def serving(
+    view: View, operations: Any = OPERATIONS, max_in_flight: int = 20, **changed: Any
+) -> AsyncIterator[World]:
+    """The service with these operations; without a Kafka."""
+    settings = ApiSettings(listen="127.0.0.1:0", max_body_bytes=100_000)
+    with ThreadPoolExecutor(2) as threads:
+
+        async def book() -> RuleBook:
+            return RuleBook()
+
+        values: dict[str, Any] = {
+            "view": view,
+            "read": reading(threads),
+            "book": book,
+            "policy": DefaultPolicy(),
+            "period": HOUR,
+        }
+        backend = Backend(**(values | changed))
+        writer = UsageWriter(KafkaSettings(bootstrap="127.0.0.1:1"), confirm_seconds=1, max_waiting_bytes=1)
+        intake = Intake(Catalog([]), Limits(1, HOUR), "u", 1)
+
+        def made(_: object) -> V3Service:
+            return V3Service(backend, operations, Known(), max_in_flight)
+
+        api = Api(settings, intake, writer, CollectorRegistry(), v3=made)
+        async with serve(api, settings) as url, aiohttp.ClientSession() as http:
+            yield World(url, http)
