@@ -4,13 +4,20 @@ from __future__ import annotations
 
 from multidict import MultiMapping
 
+from rater.api.auth.keystone import KeystoneAuthenticator
 from rater.api.auth.noauth import NoAuth
+from rater.api.auth.settings import OidcAuth
 from rater.api.credentials import Credentials
 from rater.api.identity import Authenticator, Identity
 from rater.api.policy import Policy, open_policy
 from rater.api.settings import ApiSettings
+from rater.model.errors import RaterError
 
-__all__ = ["Access", "open_access"]
+__all__ = ["Access", "MissingExtraError", "open_access"]
+
+
+class MissingExtraError(RaterError):
+    """A choice of the settings needs packages that are not installed."""
 
 
 class Access:
@@ -34,11 +41,28 @@ class Access:
 
 
 def open_access(settings: ApiSettings) -> Access:
-    """What the settings want. Raises TokenFileError, PolicyFileError, SettingsError for a secret or a certificate."""
+    """What the settings want.
+
+    Raises TokenFileError, KeyFileError, PolicyFileError, MissingExtraError, and SettingsError for a secret or a CA.
+    """
     return Access(_authenticator(settings), open_policy(settings.policy_file))
 
 
 def _authenticator(settings: ApiSettings) -> Authenticator:
-    if settings.method == "token":
+    if settings.token_file:
         return Credentials(settings.token_file)
+    if settings.keystone is not None:
+        return KeystoneAuthenticator(settings.keystone)
+    if settings.oidc is not None:
+        return _oidc(settings.oidc)
     return NoAuth()
+
+
+def _oidc(settings: OidcAuth) -> Authenticator:
+    try:
+        from rater.api.auth.oidc import OidcAuthenticator  # here: its libraries are an extra of the package
+    except ModuleNotFoundError as fault:
+        raise MissingExtraError(
+            f"api.auth: oidc needs package {fault.name}: `pip install 'rater[oidc]'` brings it"
+        ) from fault
+    return OidcAuthenticator(settings)
