@@ -1,8 +1,8 @@
 """Puts Prometheus, promtool, VictoriaMetrics and InfluxDB where the tests find them: `make tools` runs this.
 
 VictoriaMetrics and InfluxDB may be missing: not every system has them, and a test that wants one is skipped, which only
-CI forbids. Takes what PATH already has; else unpacks Debian's packages below `.cache/prometheus`, without installing it: no
-service is started and only root's `apt-get update`, needed on a machine that never did it, touches the system.
+CI forbids. Takes what PATH already has; else unpacks Debian's packages below `.cache/prometheus`, without installing
+them: no service is started and only root's `apt-get update`, needed on a machine that never did it, touches the system.
 """
 
 from __future__ import annotations

@@ -39,6 +39,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "reprocess": ("rater.cli.reprocess:reprocess", "Collect closed frames again, and rate them."),
     "rework": ("rater.cli.rework:rework", "What was rated again, why, and what it changed."),
     "audit": ("rater.cli.audit:audit", "Check what is stored against what must hold."),
+    "compare-cloudkitty": (
+        "rater.cli.compare_cloudkitty:compare_cloudkitty",
+        "Compare totals with a running CloudKitty.",
+    ),
     "report": ("rater.cli.report:report", "A scope's month: totals by metric, or why not."),
     "export": ("rater.cli.export:export", "Write lines, frames or gaps to a file."),
     "config": ("rater.cli.settings:config", "Check or show the settings."),

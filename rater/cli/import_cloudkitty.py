@@ -11,14 +11,15 @@ import click
 from rater.cli import exits
 from rater.model.errors import RaterError
 
-__all__ = ["ImportFileError", "import_cloudkitty"]
+__all__ = ["ImportFileError", "import_cloudkitty", "time_zone"]
 
 
 class ImportFileError(RaterError):
     """The document cannot be written."""
 
 
-def _timezone(_context: click.Context, _parameter: click.Parameter, name: str) -> tzinfo:
+def time_zone(_context: click.Context, _parameter: click.Parameter, name: str) -> tzinfo:
+    """A time zone by its name. Raises BadParameter."""
     if name == "UTC":
         return UTC  # there even where no time zones are installed
     try:
@@ -37,7 +38,7 @@ def _timezone(_context: click.Context, _parameter: click.Parameter, name: str) -
     metavar="NAME",
     default="UTC",
     show_default=True,
-    callback=_timezone,
+    callback=time_zone,
     help="Local time of CloudKitty's server: its API gives times without offset.",
 )
 @click.option(

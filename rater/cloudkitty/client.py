@@ -1,8 +1,9 @@
-"""Asks a running CloudKitty for its rules, with python-cloudkittyclient and the credentials of clouds.yaml or OS_*."""
+"""What needs OpenStack's clients: a running CloudKitty's rules, and who we are by clouds.yaml or OS_* variables."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import asyncio
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import msgspec
@@ -10,13 +11,13 @@ import msgspec
 from rater.cloudkitty.listing import Listing
 from rater.model.errors import RaterError
 
-__all__ = ["CloudKittyError", "read_rules"]
+__all__ = ["Cloud", "CloudKittyError", "read_rules"]
 
 SECONDS = 60.0  # for one answer; a listing of thousands of mappings takes CloudKitty seconds
 
 
 class CloudKittyError(RaterError):
-    """CloudKitty could not be asked, or did not answer as it should."""
+    """CloudKitty, or what speaks its API, could not be asked, or did not answer as it should."""
 
 
 def read_rules(endpoint: str | None = None, cloud: str | None = None) -> Listing:
@@ -28,9 +29,7 @@ def read_rules(endpoint: str | None = None, cloud: str | None = None) -> Listing
         from cloudkittyclient.client import Client
         from keystoneauth1.exceptions import ClientException
     except ImportError as missing:
-        raise CloudKittyError(
-            f"{missing.name} is not installed: install rater with its extra `openstack`: pip install 'rater[openstack]'"
-        ) from missing
+        raise _not_installed(missing) from missing
     place = endpoint or (f"cloud {cloud!r}" if cloud else "the cloud of the environment")
     try:
         session, options = _noauth(endpoint) if endpoint else _openstack(cloud)
@@ -42,6 +41,62 @@ def read_rules(endpoint: str | None = None, cloud: str | None = None) -> Listing
             f"{place}: its answer is not that of CloudKitty's API v1 ({type(error).__name__}: {error!s:.200}): is the "
             "URL that of the rating service, without /v1?"
         ) from error
+
+
+class Cloud:
+    """An OpenStack cloud, of clouds.yaml or OS_* variables. These are `collectors.http.tokens.Credentials`."""
+
+    def __init__(self, name: str | None) -> None:
+        """Raises CloudKittyError."""
+        try:
+            from keystoneauth1.exceptions import ClientException
+        except ImportError as missing:
+            raise _not_installed(missing) from missing
+        self._fault = ClientException
+        self._place = f"cloud {name!r}" if name else "the cloud of the environment"
+        self._session, self._options = _openstack(name)
+
+    @property
+    def ca_file(self) -> str:
+        """Whose certificates are believed; empty: those that the system believes."""
+        verify = self._session.verify
+        return verify if isinstance(verify, str) else ""
+
+    @property
+    def insecure(self) -> bool:
+        """Whether whoever answers is believed, since clouds.yaml says so."""
+        return self._session.verify is False
+
+    def endpoint(self) -> str:
+        """The URL of the rating service. Raises CloudKittyError."""
+        options = dict(self._options)
+        found = options.pop("endpoint_override") or self._asked(
+            lambda: self._session.get_endpoint(service_type="rating", **options)
+        )
+        if not found:
+            raise CloudKittyError(f"{self._place}: its catalogue has no service of type `rating`: give its URL")
+        return str(found)
+
+    async def headers(self) -> Mapping[str, str]:
+        """Those of a token. Raises CloudKittyError."""
+        found = await asyncio.to_thread(self._asked, self._session.get_auth_headers)
+        return dict(found or {})
+
+    def forget(self, refused: Mapping[str, str]) -> bool:
+        """The token was refused: another one is asked for next time."""
+        return bool(refused) and bool(self._session.invalidate())
+
+    def _asked(self, ask: Callable[[], Any]) -> Any:
+        try:
+            return ask()
+        except self._fault as error:
+            raise CloudKittyError(f"{self._place}: {_advice(error)}") from error
+
+
+def _not_installed(missing: ImportError) -> CloudKittyError:
+    return CloudKittyError(
+        f"{missing.name} is not installed: install rater with its extra `openstack`: pip install 'rater[openstack]'"
+    )
 
 
 def _noauth(endpoint: str) -> tuple[Any, dict[str, Any]]:
