@@ -23,7 +23,7 @@ __all__ = ["GROUP", "KafkaTasks", "RequestsLog", "open_tasks"]
 log = logging.getLogger(__name__)
 
 GROUP = "requests"
-SESSION_MS = 15_000  # as the sink's: less, and the restart of a broker evicts everybody
+SESSION_MS = 6_000  # who is evicted by mistake does what is done already, and finds it unchanged
 POLL_INTERVAL_MS = 24 * 3600 * 1000  # while frames are rated again nothing is polled, and we stay in the group
 ANSWER_SECONDS = 15.0
 PAUSE_SECONDS = 2.0  # after a fault, in which nobody tries again: those who waited meanwhile are answered at once

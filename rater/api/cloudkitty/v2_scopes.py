@@ -91,8 +91,7 @@ async def reset(backend: Backend, call: Call) -> Answer:
         )
     end = max(scope.reached for scope in chosen) + backend.period
     reason = f"scope reset to {zoned_text(times[0], backend.zone)}"
-    await ask_frames(backend, call, "reset", [scope.scope_id for scope in chosen], begin, end, reason)
-    return Answer({}, status=202)
+    return await ask_frames(backend, call, "reset", [scope.scope_id for scope in chosen], begin, end, reason)
 
 
 async def scopes_now(backend: Backend, book: RequestBook) -> dict[str, ScopeNow]:
@@ -105,18 +104,21 @@ async def scopes_now(backend: Backend, book: RequestBook) -> dict[str, ScopeNow]
 
 async def ask_frames(
     backend: Backend, call: Call, kind: RequestKind, scopes: Sequence[str], begin: int, end: int, reason: str
-) -> None:
+) -> Answer:
     """Has the frames of periods that begin within `[begin, end)` rated again: confirmed by Kafka, done later.
 
     Raises ApiFaultError 400 if an earlier request that is not over asks for some of them, 503.
     """
     now = int(call.now.timestamp())
+    requests = []
     for first in range(0, len(scopes), MAX_SCOPES):
         some = tuple(scopes[first : first + MAX_SCOPES])
         asked = FramesAsked(uuid4().hex, kind, some, begin, end, author_of(call), reason, now)
         book = await backend.requests.append(asked)
         if refusal := book.refusal(asked.request_id):
             raise ApiFaultError(400, f"Cannot {kind}: {refusal}. Wait for its end.")
+        requests.append(asked)
+    return Answer({}, status=202, after=requests)
 
 
 def author_of(call: Call) -> str:

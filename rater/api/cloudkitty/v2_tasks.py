@@ -71,9 +71,7 @@ async def create(backend: Backend, call: Call) -> Answer:
     first, last = seconds(start), seconds(end)
     _check_scopes(known, chosen, first, last)
     _check_overlap(book, chosen, first, last + backend.period)
-    if chosen:
-        await ask_frames(backend, call, "reprocess", chosen, first, last + backend.period, reason)
-    return Answer({}, status=202)
+    return await ask_frames(backend, call, "reprocess", chosen, first, last + backend.period, reason)
 
 
 def _check(wanted: list[str], start: datetime, end: datetime, reason: str, period: int) -> None:
