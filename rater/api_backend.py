@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
 
+from rater.api.cloudkitty.quoting import Quoter
 from rater.api.cloudkitty.rulebook import RuleBooks
 from rater.config import Config
 from rater.model.errors import RaterError
+from rater.modules import installed_modules
 from rater.reports import RemoteView, StoreView, View, socket_of
 from rater.store import EmbeddedTarget, Store
 from rater.stream.requests_log import RequestsLog
@@ -35,11 +37,13 @@ class ApiBackend:
         self._store = Store(config.settings.store)
         self.view = _view(self._store, holds_store=holds_store)
         self.books = RuleBooks(lambda: open_rules(kafka), lambda: open_appender(kafka))
+        self.quoter = Quoter(installed_modules(), config.settings.scripts)
         self.requests = RequestsLog(kafka)
         self.threads = ThreadPoolExecutor(READERS, "api")
 
     async def close(self) -> None:
         """Gives back what is open, after everybody was answered."""
+        await self.quoter.close()
         await self.books.close()
         await self.requests.close()
         await asyncio.to_thread(self.threads.shutdown)

@@ -38,6 +38,8 @@ def cloudkitty_service(
         read=reading(behind.threads),
         book=behind.books.book,
         write_rules=behind.books.write,
+        quote=behind.quoter.quote,
+        exact_numbers=settings.exact_numbers,
         requests=Requests(behind.requests),
         period=config.settings.engine.period,
         policy=access.policy,

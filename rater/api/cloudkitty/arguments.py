@@ -13,10 +13,17 @@ from rater.api.cloudkitty.calls import Call
 from rater.api.cloudkitty.faults import ApiFaultError, Faults
 from rater.api.cloudkitty.times import read_time
 
-__all__ = ["Query", "Reader", "arguments_v1", "flag", "instant", "text"]
+__all__ = ["Query", "Reader", "Unquoted", "arguments_v1", "flag", "instant", "text"]
 
 Reader: TypeAlias = Callable[[str], Any]
 """Makes a value of a text. Raises ValueError, whose text says what was expected."""
+
+
+class Unquoted(str):
+    """What stood in a JSON body without quotes: the text of a number, as it was sent, or `True` or `False`."""
+
+    __slots__ = ()
+
 
 MAX_SHOWN = 300  # characters of what was sent
 MAX_TEXT = 1000  # characters of a name or value
@@ -48,25 +55,36 @@ def instant(raw: str) -> datetime:
         raise ValueError("expected a time such as 2026-01-01T00:00:00") from None
 
 
-def arguments_v1(call: Call, readers: Mapping[str, Reader] = NONE, required: str = "") -> dict[str, Any]:
+def arguments_v1(call: Call, readers: Mapping[str, Reader] = NONE, *required: str, of_body: str = "") -> dict[str, Any]:
     """The arguments of a v1 request, from the path, the query or a JSON body, by name; absent ones are missing.
 
-    `readers` names all that there are, `required` the one that must not be absent.
+    `readers` names all that there are, `required` those that must not be absent. `of_body`: the body is one argument
+    of that name, and has attributes.
 
     Raises ApiFaultError 400 with every fault.
     """
     faults = Faults()
     found: dict[str, Any] = {}
-    for name, raw in [*_members(call.body), *call.query, *call.path.items()]:  # the path has the last word
+    given: set[str] = set()
+    members = list(_members(call.body))
+    if of_body:
+        unknown = [name[:MAX_SHOWN] for name, _ in members if name not in readers]
+        members = [member for member in members if member[0] in readers]
+        if unknown:
+            faults.add(f"Unknown attribute for argument {of_body}: {', '.join(unknown)}")
+    for name, raw in [*members, *call.query, *call.path.items()]:  # the path has the last word
         if name not in readers:
             faults.add(f'Unknown argument: "{name[:MAX_SHOWN]}"')
         elif raw is not None:
+            given.add(name)
             try:
                 found[name] = readers[name](raw)
             except ValueError as fault:
                 faults.add(f"Invalid input for field/attribute {name}. Value: '{raw[:MAX_SHOWN]}'. {fault}")
-    if required and required not in found:
-        faults.add(f'Missing argument: "{required}"')
+    for name in required:
+        if name not in given:
+            mandatory = f"Invalid input for field/attribute {name}. Value: 'None'. Mandatory field missing."
+            faults.add(mandatory if of_body else f'Missing argument: "{name}"')
     faults.refuse()
     return found
 
@@ -75,11 +93,18 @@ def _members(body: bytes) -> Iterable[tuple[str, str | None]]:
     if not body.strip():
         return
     try:
-        members = msgspec.json.decode(body, type=dict[str, str | int | float | bool | None])
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as fault:
+        for name, raw in msgspec.json.decode(body, type=dict[str, msgspec.Raw]).items():
+            yield name, _value(bytes(raw).decode())
+    except (msgspec.DecodeError, ValueError, RecursionError) as fault:  # among them what is no UTF-8
         raise ApiFaultError(400, f"The body is no JSON object of simple values: {fault}") from None
-    for name, value in members.items():
-        yield name, value if value is None or isinstance(value, str) else str(value)
+
+
+def _value(raw: str) -> str | None:
+    """What one value of a JSON object says. A number keeps its text: whoever wants it decides how exact it is."""
+    if raw[0] in '"{[':
+        return msgspec.json.decode(raw, type=str)
+    named = {"null": None, "true": Unquoted(True), "false": Unquoted(False)}
+    return named[raw] if raw in named else Unquoted(raw)
 
 
 class Query:

@@ -13,7 +13,7 @@ from rater.api.cloudkitty.requests import Requests
 from rater.api.identity import Identity
 from rater.api.policy import Policy
 from rater.model.rules import Change
-from rater.rating import RuleBook
+from rater.rating import Failed, Rated, RatingFrame, RuleBook
 from rater.reports import Attribute, Condition, Kind, View
 
 __all__ = ["Answer", "Backend", "Call", "Decide", "Handler", "MetricInfo", "ModuleInfo", "Route", "RuleWriter"]
@@ -91,6 +91,10 @@ class Backend(msgspec.Struct, frozen=True):
     book: Callable[[], Awaitable[RuleBook]]
     """The rule book, with everything that was written before. Raises ApiFaultError 503."""
     write_rules: RuleWriter
+    quote: Callable[[RuleBook, RatingFrame], Awaitable[Rated | Failed]]
+    """Rates a frame with these rules, as everybody does. Raises ApiFaultError 503."""
+    exact_numbers: bool
+    """Costs and levels that come as JSON numbers are read as decimals, and not as CloudKitty's binary floats."""
     requests: Requests
     period: int
     """Seconds."""

@@ -14,14 +14,17 @@ from aiohttp import web
 
 from rater.api.audit_log import current_trail
 from rater.api.cloudkitty import (
+    v1_collectors,
     v1_hashmap,
     v1_info,
     v1_mappings,
     v1_pyscripts,
+    v1_quote,
     v1_rating,
     v1_report,
     v1_thresholds,
     v2,
+    v2_modules,
     v2_scopes,
     v2_tasks,
 )
@@ -41,14 +44,16 @@ READERS = 4  # threads that ask the store at the same time
 ROUTES = {
     1: (
         *v1_info.ROUTES,
+        *v1_collectors.ROUTES,
         *v1_report.ROUTES,
         *v1_rating.ROUTES,
+        *v1_quote.ROUTES,
         *v1_hashmap.ROUTES,
         *v1_mappings.ROUTES,
         *v1_thresholds.ROUTES,
         *v1_pyscripts.ROUTES,
     ),
-    2: (*v2.ROUTES, *v2_scopes.ROUTES, *v2_tasks.ROUTES),
+    2: (*v2.ROUTES, *v2_modules.ROUTES, *v2_scopes.ROUTES, *v2_tasks.ROUTES),
 }
 _Found: TypeAlias = tuple[Handler, dict[str, str]]
 _ALIAS = {"billing": "rating"}
@@ -219,6 +224,9 @@ def _only_get(request: web.Request, methods: list[str]) -> None:
 
 
 async def _body(request: web.Request) -> bytes:
+    if request.can_read_body and request.method not in ("GET", "HEAD") and request.content_type != JSON:
+        # other types are what a page from elsewhere can make a browser send without asking
+        raise ApiFaultError(415, f"the body has type {request.content_type!r}: send {JSON}")
     if request.headers.get("Content-Encoding", "identity").lower() not in ("", "identity"):
         raise ApiFaultError(415, "send the body without content encoding")
     try:

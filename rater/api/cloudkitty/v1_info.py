@@ -1,4 +1,4 @@
-"""Version 1: what is collected, and by which collector."""
+"""Version 1: what is collected."""
 
 from __future__ import annotations
 
@@ -39,27 +39,6 @@ async def config(backend: Backend, call: Call) -> Answer:
     return Answer(backend.metrics_conf)
 
 
-async def list_mappings(backend: Backend, call: Call) -> Answer:
-    """GET collector/mappings: nothing here is mapped, collectors are told by section collect."""
-    backend.policy.authorize(call.identity, "collector:list_mappings")
-    arguments_v1(call, {"collector": text})
-    return Answer({"mappings": []})
-
-
-async def get_mapping(backend: Backend, call: Call) -> Answer:
-    """GET collector/mappings/SERVICE."""
-    backend.policy.authorize(call.identity, "collector:get_mapping")
-    service = arguments_v1(call, {"service": text})["service"]
-    raise ApiFaultError(404, f"No mapping for service: {service}")
-
-
-async def get_state(backend: Backend, call: Call) -> Answer:
-    """GET collector/states?name=, collector/NAME/states."""
-    backend.policy.authorize(call.identity, "collector:get_state")
-    name = arguments_v1(call, {"name": text}, "name")["name"]
-    return Answer({"name": name, "enabled": False})
-
-
 def _metric(metric: MetricInfo) -> dict[str, Any]:
     return {"metadata": list(metric.metadata), "metric_id": metric.metric_id, "unit": metric.unit}
 
@@ -74,8 +53,4 @@ ROUTES = (
     Route("info/metrics/{metric_name}", get_metric),
     Route("info/services/{metric_name}", get_metric),
     Route("info/config", config),
-    Route("collector/mappings", list_mappings),
-    Route("collector/mappings/{service}", get_mapping),
-    Route("collector/states", get_state),
-    Route("collector/{name}/states", get_state),
 )

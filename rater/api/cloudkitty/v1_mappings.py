@@ -2,11 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
-from rater.api.cloudkitty.arguments import arguments_v1, flag, text
+from rater.api.cloudkitty.arguments import Reader, arguments_v1, flag, text
 from rater.api.cloudkitty.calls import Answer, Backend, Call, Route
 from rater.api.cloudkitty.faults import ApiFaultError
+from rater.api.cloudkitty.rule_changes import (
+    AUDITED,
+    FORCE,
+    authorized,
+    change_rules,
+    created,
+    deleted,
+    new_id,
+    number,
+    quoted,
+    shown,
+    updated,
+)
 from rater.api.cloudkitty.times import seconds
 from rater.api.cloudkitty.v1_rules import (
     AUDIT,
@@ -22,7 +36,8 @@ from rater.api.cloudkitty.v1_rules import (
     passes_audit,
     required,
 )
-from rater.rating import MappingEntry
+from rater.rating import MappingEntry, RuleBook, validation
+from rater.rating.validation import MappingInput
 
 __all__ = ["ROUTES", "mapping_values"]
 
@@ -51,6 +66,50 @@ async def get_mapping(backend: Backend, call: Call) -> Answer:
     return Answer(mapping_values(entry))
 
 
+async def create_mapping(backend: Backend, call: Call) -> Answer:
+    """POST mappings?force=."""
+    authorized(backend, call)
+    asked = arguments_v1(call, {**_attributes(backend), **FORCE}, of_body="mapping_data")
+    wanted, mapping_id, now = _wanted(asked), new_id(), seconds(call.now)
+    done = await change_rules(
+        backend,
+        call,
+        "mapping created",
+        lambda book: validation.create_mapping(book, wanted, mapping_id, now, force=asked.get("force", False)),
+        _mapping_shown(mapping_id),
+    )
+    return created(call, mapping_id, done)
+
+
+async def update_mapping(backend: Backend, call: Call) -> Answer:
+    """PUT mappings/ID, or the id is in the body, which is often the whole mapping."""
+    authorized(backend, call)
+    asked = arguments_v1(call, _attributes(backend), "mapping_id", of_body="mapping")
+    wanted, mapping_id, now = _wanted(asked), asked["mapping_id"], seconds(call.now)
+    done = await change_rules(
+        backend,
+        call,
+        "mapping updated",
+        lambda book: validation.update_mapping(book, mapping_id, wanted, now),
+        _mapping_shown(mapping_id),
+    )
+    return updated(call, done)
+
+
+async def delete_mapping(backend: Backend, call: Call) -> Answer:
+    """DELETE mappings/ID: it is kept, for whoever asks for deleted ones."""
+    authorized(backend, call)
+    mapping_id = required(call, "mapping_id")
+    done = await change_rules(
+        backend,
+        call,
+        "mapping deleted",
+        lambda book: validation.delete_mapping(book, mapping_id),
+        _mapping_shown(mapping_id),
+    )
+    return deleted(done)
+
+
 async def mapping_group(backend: Backend, call: Call) -> Answer:
     """GET mappings/group?mapping_id=, mappings/ID/group."""
     book, mapping_id = await book_of(backend, call), required(call, "mapping_id")
@@ -76,9 +135,30 @@ def mapping_values(entry: MappingEntry) -> dict[str, Any]:
     }
 
 
+def _attributes(backend: Backend) -> dict[str, Reader]:
+    return {
+        **dict.fromkeys(("mapping_id", "value", "type", "service_id", "field_id", "group_id", "tenant_id"), quoted),
+        "cost": number(exact=backend.exact_numbers),
+        **AUDITED,
+    }
+
+
+def _wanted(asked: dict[str, Any]) -> MappingInput:
+    return MappingInput(**{name: asked[name] for name in MappingInput.__struct_fields__ if name in asked})
+
+
+def _mapping_shown(mapping_id: str) -> Callable[[RuleBook], Any]:
+    return shown(lambda book: book.mappings, mapping_id, mapping_values)
+
+
 ROUTES = (
     Route(f"{HASHMAP}/mappings", list_mappings),
+    Route(f"{HASHMAP}/mappings", create_mapping, "POST"),
+    Route(f"{HASHMAP}/mappings", update_mapping, "PUT"),
+    Route(f"{HASHMAP}/mappings", delete_mapping, "DELETE"),
     Route(f"{HASHMAP}/mappings/group", mapping_group),
     Route(f"{HASHMAP}/mappings/{{mapping_id}}", get_mapping),
+    Route(f"{HASHMAP}/mappings/{{mapping_id}}", update_mapping, "PUT"),
+    Route(f"{HASHMAP}/mappings/{{mapping_id}}", delete_mapping, "DELETE"),
     Route(f"{HASHMAP}/mappings/{{mapping_id}}/group", mapping_group),
 )

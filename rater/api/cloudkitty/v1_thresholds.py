@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
-from rater.api.cloudkitty.arguments import arguments_v1, text
+from rater.api.cloudkitty.arguments import Reader, arguments_v1, text
 from rater.api.cloudkitty.calls import Answer, Backend, Call, Route
 from rater.api.cloudkitty.faults import ApiFaultError
+from rater.api.cloudkitty.rule_changes import (
+    authorized,
+    change_rules,
+    created,
+    deleted,
+    new_id,
+    number,
+    quoted,
+    shown,
+    updated,
+)
 from rater.api.cloudkitty.v1_rules import (
     COST,
     HASHMAP,
@@ -19,7 +31,8 @@ from rater.api.cloudkitty.v1_rules import (
     of_parents,
     required,
 )
-from rater.rating import ThresholdEntry
+from rater.rating import RuleBook, ThresholdEntry, validation
+from rater.rating.validation import ThresholdInput
 
 __all__ = ["ROUTES", "threshold_values"]
 
@@ -41,6 +54,49 @@ async def get_threshold(backend: Backend, call: Call) -> Answer:
     if entry is None:
         raise ApiFaultError(404, f"No such threshold: {threshold_id}")
     return Answer(threshold_values(entry))
+
+
+async def create_threshold(backend: Backend, call: Call) -> Answer:
+    """POST thresholds."""
+    authorized(backend, call)
+    wanted, threshold_id = _wanted(arguments_v1(call, _attributes(backend), of_body="threshold_data")), new_id()
+    done = await change_rules(
+        backend,
+        call,
+        "threshold created",
+        lambda book: validation.create_threshold(book, wanted, threshold_id),
+        _threshold_shown(threshold_id),
+    )
+    return created(call, threshold_id, done)
+
+
+async def update_threshold(backend: Backend, call: Call) -> Answer:
+    """PUT thresholds/ID, or the id is in the body."""
+    authorized(backend, call)
+    asked = arguments_v1(call, _attributes(backend), "threshold_id", of_body="threshold")
+    wanted, threshold_id = _wanted(asked), asked["threshold_id"]
+    done = await change_rules(
+        backend,
+        call,
+        "threshold updated",
+        lambda book: validation.update_threshold(book, threshold_id, wanted),
+        _threshold_shown(threshold_id),
+    )
+    return updated(call, done)
+
+
+async def delete_threshold(backend: Backend, call: Call) -> Answer:
+    """DELETE thresholds/ID."""
+    authorized(backend, call)
+    threshold_id = required(call, "threshold_id")
+    done = await change_rules(
+        backend,
+        call,
+        "threshold deleted",
+        lambda book: validation.delete_threshold(book, threshold_id),
+        _threshold_shown(threshold_id),
+    )
+    return deleted(done)
 
 
 async def threshold_group(backend: Backend, call: Call) -> Answer:
@@ -67,9 +123,29 @@ def threshold_values(entry: ThresholdEntry) -> dict[str, Any]:
     }
 
 
+def _attributes(backend: Backend) -> dict[str, Reader]:
+    return {
+        **dict.fromkeys(("threshold_id", "type", "service_id", "field_id", "group_id", "tenant_id"), quoted),
+        **dict.fromkeys(("level", "cost"), number(exact=backend.exact_numbers)),
+    }
+
+
+def _wanted(asked: dict[str, Any]) -> ThresholdInput:
+    return ThresholdInput(**{name: asked[name] for name in ThresholdInput.__struct_fields__ if name in asked})
+
+
+def _threshold_shown(threshold_id: str) -> Callable[[RuleBook], Any]:
+    return shown(lambda book: book.thresholds, threshold_id, threshold_values)
+
+
 ROUTES = (
     Route(f"{HASHMAP}/thresholds", list_thresholds),
+    Route(f"{HASHMAP}/thresholds", create_threshold, "POST"),
+    Route(f"{HASHMAP}/thresholds", update_threshold, "PUT"),
+    Route(f"{HASHMAP}/thresholds", delete_threshold, "DELETE"),
     Route(f"{HASHMAP}/thresholds/group", threshold_group),
     Route(f"{HASHMAP}/thresholds/{{threshold_id}}", get_threshold),
+    Route(f"{HASHMAP}/thresholds/{{threshold_id}}", update_threshold, "PUT"),
+    Route(f"{HASHMAP}/thresholds/{{threshold_id}}", delete_threshold, "DELETE"),
     Route(f"{HASHMAP}/thresholds/{{threshold_id}}/group", threshold_group),
 )

@@ -1,4 +1,4 @@
-"""Version 2: summaries by any attributes, points and rating modules."""
+"""Version 2: summaries by any attributes, and points."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from rater.api.cloudkitty.arguments import Query, instant, text
 from rater.api.cloudkitty.calls import Answer, Backend, Call, Route
 from rater.api.cloudkitty.faults import ApiFaultError
 from rater.api.cloudkitty.times import calendar, month_bounds, seconds, zoned_text
-from rater.api.cloudkitty.v1_rating import module_values, modules_of
 from rater.reports import Attribute, Choice, Condition, Kind, PointPage, PointRow, PointsRequest, SumPage, SumsRequest
 
 __all__ = ["ROUTES"]
@@ -75,26 +74,6 @@ async def dataframes(backend: Backend, call: Call) -> Answer:
     if not page.total:
         raise ApiFaultError(404, "No resource found for provided filters.")
     return Answer({"total": page.total, "dataframes": list(_frames(backend, page.rows))})
-
-
-async def list_modules(backend: Backend, call: Call) -> Answer:
-    """GET rating/modules."""
-    Query(call).refuse()
-    backend.policy.authorize(call.identity, "v2_rating:list_modules")
-    book = await backend.book()
-    return Answer({"modules": [module_values(module, book, "hot_config") for module in modules_of(backend, book)]})
-
-
-async def get_module(backend: Backend, call: Call) -> Answer:
-    """GET rating/modules/NAME."""
-    Query(call).refuse()
-    backend.policy.authorize(call.identity, "v2_rating:get_module")
-    name = call.path["module_id"]
-    book = await backend.book()
-    for module in modules_of(backend, book):
-        if module.name == name:
-            return Answer(module_values(module, book, "hot_config"))
-    raise ApiFaultError(404, f"Module '{name[:255]}' not found")
 
 
 def _bounds(query: Query, call: Call) -> tuple[datetime, datetime]:
@@ -169,6 +148,4 @@ def _point(backend: Backend, row: PointRow) -> dict[str, Any]:
 ROUTES = (
     Route("summary", summary),
     Route("dataframes", dataframes),
-    Route("rating/modules", list_modules),
-    Route("rating/modules/{module_id}", get_module),
 )

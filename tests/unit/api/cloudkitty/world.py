@@ -18,6 +18,7 @@ from yarl import URL
 from rater.api.access import Access
 from rater.api.app import Api, serve
 from rater.api.cloudkitty.calls import Backend, Decide, MetricInfo, ModuleInfo
+from rater.api.cloudkitty.quoting import Quoter
 from rater.api.cloudkitty.requests import Requests
 from rater.api.cloudkitty.service import READERS, CloudKittyService, reading
 from rater.api.cloudkitty.settings import CloudKittyApiSettings
@@ -32,6 +33,7 @@ from rater.model.rules import RuleEvent
 from rater.rating import Applied, RuleBook
 from rater.reports import StoreView, View
 from rater.rework import RequestBook
+from rater.sandbox import SandboxSettings
 from rater.store import Store, migrate
 from rater.stream.usage_log import UsageWriter
 from tests.unit.store.builders import HOUR, JANUARY, a_frame, memory_store, store_frames
@@ -165,12 +167,14 @@ async def serving(
     shared = {"listen": "127.0.0.1:0", "token_file": token_file, "cloudkitty": cloudkitty, "max_body_bytes": 100_000}
     settings = ApiSettings(**{**shared, **(api or {})})
     with ThreadPoolExecutor(READERS) as threads:
-        rules = Rules(book)
+        rules, quoter = Rules(book), Quoter({}, SandboxSettings())
         values: dict[str, Any] = {
             "view": view,
             "read": reading(threads),
             "book": rules.current,
             "write_rules": rules.write,
+            "quote": quoter.quote,
+            "exact_numbers": False,
             "requests": Requests(RequestsInMemory()),
             "period": HOUR,
             "policy": DefaultPolicy(),
@@ -191,7 +195,10 @@ async def serving(
         intake = Intake(Catalog([]), Limits(1, HOUR), "u", 1)
         api = Api(settings, intake, writer, CollectorRegistry(), made)
         async with serve(api, settings) as url, aiohttp.ClientSession() as http:
-            yield World(url, http)
+            try:
+                yield World(url, http)
+            finally:
+                await quoter.close()
 
 
 def opened(make: Callable[[], Store]) -> Iterator[StoreView]:
