@@ -77,6 +77,16 @@ def print_report(found: Report, out: str = "table", tell: Callable[[str], None] 
     """Writes a report to stdout, and by `tell` (to stderr) what its figures rest on."""
     title = f"{found.scope_id}: {instant(found.begin)} to {instant(found.end)} UTC" if out == "table" else ""
     rows(out, _ROWS, _cells(found), title)
+    if found.frames:
+        _tell_frames(found, tell)
+    if found.posted:
+        tell(
+            f"{sum(row.lines for row in found.posted)} lines were posted through the API with their price, and not "
+            f"rated: {', '.join(row.metric for row in found.posted)}"
+        )
+
+
+def _tell_frames(found: Report, tell: Callable[[str], None]) -> None:
     tell(
         f"{found.frames} frames from {instant(found.known_begin)} to {instant(found.known_end)} UTC, all complete: "
         f"{found.empty_frames} of them empty (nothing was used), {found.weak_frames} with weak proof, "
@@ -99,5 +109,9 @@ def _cells(found: Report) -> list[tuple[Cell, ...]]:
     lines: list[tuple[Cell, ...]] = [
         (*head, row.metric, plain_text(row.qty), row.unit, row.lines, plain_text(row.price)) for row in found.metrics
     ]
-    total = sum(row.lines for row in found.metrics)
+    lines += [
+        (*head, f"{row.metric} (posted)", plain_text(row.qty), row.unit, row.lines, plain_text(row.price))
+        for row in found.posted
+    ]
+    total = sum(row.lines for row in (*found.metrics, *found.posted))
     return [*lines, (*head, "total", None, None, total, plain_text(found.price))]

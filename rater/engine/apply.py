@@ -26,7 +26,7 @@ from rater.engine.take import (
     spans,
     touch,
 )
-from rater.model.codec import content_type, decode_usage, encode_json, rejected_headers
+from rater.model.codec import check_key, content_type, decode_usage, encode_json, rejected_headers
 from rater.model.errors import RaterError, RejectedError
 from rater.model.interval import Interval, clip, overlaps, period_of, subtract, union
 from rater.model.posted import PostedLines
@@ -85,8 +85,7 @@ def _reject(state: PartitionState, record: Record, reason: str) -> None:
 
 def _take(state: PartitionState, record: Record, context: EngineContext) -> None:
     usage = decode_usage(record.value, content_type(record.headers))
-    if record.key != usage.scope_id.encode():
-        raise RejectedError(f"the record's key is {record.key!r}, it must be the scope_id {usage.scope_id!r} in UTF-8")
+    check_key(record.key, usage.scope_id)
     try:
         _take_usage(state, record, usage, context)
     except RejectedError:

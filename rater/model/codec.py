@@ -27,6 +27,7 @@ __all__ = [
     "MSGPACK",
     "Headers",
     "RatedRecord",
+    "check_key",
     "content_type",
     "decode_alert",
     "decode_rated",
@@ -35,6 +36,7 @@ __all__ = [
     "decoder",
     "encode_json",
     "encode_msgpack",
+    "is_posted",
     "quantity_fault",
     "rejected_headers",
 ]
@@ -57,6 +59,15 @@ class _Probe(msgspec.Struct):
     """Reads the version of a record that does not fit, so that the reason can say so."""
 
     version: int = FORMAT_VERSION
+
+
+class _Kind(msgspec.Struct):
+    """Of which kind a record is, and nothing else of it."""
+
+    type: str = ""
+
+
+_kinds = {JSON: msgspec.json.Decoder(_Kind).decode, MSGPACK: msgspec.msgpack.Decoder(_Kind).decode}
 
 
 def content_type(headers: Iterable[tuple[str, bytes]]) -> str:
@@ -112,6 +123,20 @@ _usage = decoder(UsageRecord, "usage record")
 decode_rated: Callable[[bytes, str], RatedFrame] = decoder(RatedFrame, "rated frame")
 decode_rated_record: Callable[[bytes, str], RatedRecord] = decoder(RatedRecord, "rated record")
 decode_alert: Callable[[bytes, str], Alert] = decoder(Alert, "alert")
+
+
+def is_posted(value: bytes, form: str) -> bool:
+    """Whether a record of `usage` says that it holds posted lines: a tenth of the work of reading it."""
+    try:
+        return form in _kinds and _kinds[form](value).type == PostedLines.__struct_config__.tag
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return False
+
+
+def check_key(key: bytes | None, scope_id: str) -> None:
+    """Raises RejectedError for a record of `usage` that lies under another key than its scope's."""
+    if key != scope_id.encode():
+        raise RejectedError(f"the record's key is {key!r}, it must be the scope_id {scope_id!r} in UTF-8")
 
 
 def decode_usage(value: bytes, form: str) -> UsageRecord:

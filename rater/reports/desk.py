@@ -127,6 +127,8 @@ def _application(view: View, threads: Executor) -> web.Application:
         ("sums", SumsRequest, lambda asked, out: _rows([view.sums(asked)], out)),
         ("point_page", PointsRequest, lambda asked, out: _rows([view.point_page(asked)], out)),
         ("points", Choice, lambda chosen, out: _rows(view.points(chosen), out)),
+        ("posted", UsageRequest, lambda asked, out: _rows(view.posted(asked), out)),
+        ("posted_totals", UsageRequest, lambda asked, out: _rows(view.posted_totals(asked), out)),
         ("scope_states", type(None), lambda _, out: _rows(view.scope_states(), out)),
         ("audit/months", AuditRequest, lambda asked, out: _rows(view.audit_months(asked), out)),
         ("audit/frames", UsageRequest, lambda asked, out: _rows(view.audit_frames(asked), out)),

@@ -30,6 +30,7 @@ from rater.store import (
     PointPage,
     PointRow,
     PointsRequest,
+    PostedRow,
     Progress,
     ReworkRow,
     ScopeRow,
@@ -38,6 +39,7 @@ from rater.store import (
     StoreUnavailableError,
     SumPage,
     SumsRequest,
+    TotalRow,
     UsageRow,
 )
 from rater.store.audit import AuditMonth, RawFrame, RawUsage, RuleText
@@ -131,6 +133,14 @@ class RemoteView:
     def points(self, choice: Choice) -> Iterator[PointRow]:
         """Points by period and scope, all of them."""
         return self._rows("points", choice, PointRow)
+
+    def posted(self, request: UsageRequest) -> Iterator[PostedRow]:
+        """The posted lines of a scope that begin in this time."""
+        return self._rows("posted", request, PostedRow)
+
+    def posted_totals(self, request: UsageRequest) -> list[TotalRow]:
+        """Their sums by metric and unit."""
+        return list(self._rows("posted_totals", request, TotalRow))
 
     def scope_states(self) -> list[ScopeStateRow]:
         """How far each scope is rated."""

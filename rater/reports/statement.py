@@ -15,7 +15,7 @@ import msgspec
 from rater.model.errors import RaterError
 from rater.model.interval import Interval, clip, subtract
 from rater.model.rated import FrameStatus, MetricTotal
-from rater.store import FrameRow
+from rater.store import FrameRow, TotalRow
 
 __all__ = [
     "Hole",
@@ -79,7 +79,12 @@ class Report(msgspec.Struct, frozen=True):
     revised_frames: int
     rule_versions: list[int]
     price: Decimal
+    """Of all that follows."""
     metrics: list[MetricRow]
+    posted: list[MetricRow] = []
+    """What was posted through the API with its price. Nobody expects any of it, so it can neither be missing nor fill a
+    hole; without a frame `known_begin` and `known_end` are those of the report.
+    """
 
 
 class NoFramesError(RaterError):
@@ -104,8 +109,15 @@ class ReportRefusedError(RaterError):
         )
 
 
-def compute(scope_id: str, span: Interval, known: Interval | None, frames: Sequence[FrameRow], due: int) -> Report:
-    """The report of a scope over `span`, from the newest revisions of its frames that begin there.
+def compute(
+    scope_id: str,
+    span: Interval,
+    known: Interval | None,
+    frames: Sequence[FrameRow],
+    due: int,
+    posted: Sequence[TotalRow] = (),
+) -> Report:
+    """The report of a scope over `span`, from the newest revisions of its frames, and posted lines, that begin there.
 
     `known` reaches from the scope's first frame to its last, also outside `span`; None if it has no frame at all.
     Frames that end by `due` (seconds) must be there, as far as usage of the scope is expected.
@@ -114,25 +126,27 @@ def compute(scope_id: str, span: Interval, known: Interval | None, frames: Seque
     holes = holes_of(span, known, frames, due)
     if holes:
         raise ReportRefusedError(scope_id, *span, holes)
-    if not frames:
+    if not frames and not posted:
         raise NoFramesError(
             f"nothing is known of scope {scope_id!r} from {_clock(span.begin)} to {_clock(span.end)} UTC: "
             "`rater frames list` shows which scopes and periods there are"
         )
     metrics = _sums(total for frame in frames for total in frame.totals)
+    of_posts = [MetricRow(row.metric, row.unit, row.qty, row.price, row.n) for row in posted]
     return Report(
         scope_id=scope_id,
         begin=span.begin,
         end=span.end,
-        known_begin=frames[0].period_begin,
-        known_end=frames[-1].period_end,
+        known_begin=frames[0].period_begin if frames else span.begin,
+        known_end=frames[-1].period_end if frames else span.end,
         frames=len(frames),
         empty_frames=sum(frame.status is FrameStatus.EMPTY for frame in frames),
         weak_frames=sum(frame.weak for frame in frames),
         revised_frames=sum(frame.revision > 0 for frame in frames),
         rule_versions=sorted({frame.rule_version for frame in frames}),
-        price=_sum(row.price for row in metrics),
+        price=_sum(row.price for row in (*metrics, *of_posts)),
         metrics=metrics,
+        posted=of_posts,
     )
 
 

@@ -34,6 +34,7 @@ from rater.store import (
     PointPage,
     PointRow,
     PointsRequest,
+    PostedRow,
     Progress,
     ReworkRow,
     ScopeRow,
@@ -44,6 +45,7 @@ from rater.store import (
     StoreUnavailableError,
     SumPage,
     SumsRequest,
+    TotalRow,
     UsageRow,
     frame_at,
     frames,
@@ -52,6 +54,8 @@ from rater.store import (
     lines_at,
     point_page,
     points,
+    posted,
+    posted_totals,
     reused_numbers,
     reworks,
     scope_states,
@@ -116,6 +120,12 @@ class View(Protocol):
 
     def points(self, choice: Choice) -> Iterator[PointRow]:
         """Points by period and scope, all of them."""
+
+    def posted(self, request: UsageRequest) -> Iterator[PostedRow]:
+        """The posted lines of a scope that begin in this time."""
+
+    def posted_totals(self, request: UsageRequest) -> list[TotalRow]:
+        """Their sums by metric and unit."""
 
     def scope_states(self) -> list[ScopeStateRow]:
         """How far each scope is rated."""
@@ -193,6 +203,14 @@ class StoreView:
         """Points by period and scope, all of them."""
         return points(self._store, choice)
 
+    def posted(self, request: UsageRequest) -> Iterator[PostedRow]:
+        """The posted lines of a scope that begin in this time."""
+        return posted(self._store, request.scope_id, request.begin, request.end)
+
+    def posted_totals(self, request: UsageRequest) -> list[TotalRow]:
+        """Their sums by metric and unit."""
+        return posted_totals(self._store, request.scope_id, request.begin, request.end)
+
     def scope_states(self) -> list[ScopeStateRow]:
         """How far each scope is rated."""
         return scope_states(self._store)
@@ -267,4 +285,5 @@ def report_of(view: View, scope_id: str, span: Interval, due: int) -> Report:
     Raises ReportRefusedError, NoFramesError, StoreError.
     """
     known = next((Interval(scope.begin, scope.end) for scope in view.scopes() if scope.scope_id == scope_id), None)
-    return compute(scope_id, span, known, list(view.frames(Selection(scope_id, *span))), due)
+    posted_rows = view.posted_totals(UsageRequest(scope_id, *span))
+    return compute(scope_id, span, known, list(view.frames(Selection(scope_id, *span))), due, posted_rows)

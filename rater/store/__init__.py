@@ -28,6 +28,7 @@ from rater.store.errors import (
 from rater.store.export import ExportForm, ExportWhat, Progress, export_frames, export_gaps, export_lines, write_export
 from rater.store.migrate import Migration, check_schema, migrate, migrations, missing_migrations
 from rater.store.pointing import point_page, points
+from rater.store.posting import PostedRow, posted, posted_totals
 from rater.store.prune import delete_superseded
 from rater.store.queries import (
     counts,
@@ -79,6 +80,7 @@ __all__ = [
     "PointPage",
     "PointRow",
     "PointsRequest",
+    "PostedRow",
     "Progress",
     "ReadConflictError",
     "ReworkOutcome",
@@ -119,6 +121,8 @@ __all__ = [
     "plain_text",
     "point_page",
     "points",
+    "posted",
+    "posted_totals",
     "reused_numbers",
     "revision_of",
     "reworks",

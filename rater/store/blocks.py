@@ -33,6 +33,7 @@ __all__ = [
     "gap_row",
     "month_of",
     "rework_row",
+    "text_labels",
     "usage_rows",
 ]
 
@@ -208,8 +209,8 @@ class LineColumns:
             [amount_text(line.qty) for line in lines],
             [amount_text(line.price) for line in lines],
             [line.unit for line in lines],
-            [_text_labels(line.groupby) for line in lines],
-            [_text_labels(line.metadata) for line in lines],
+            [text_labels(line.groupby) for line in lines],
+            [text_labels(line.metadata) for line in lines],
         )
         for column, values in zip(self._values, added, strict=True):
             column += values
@@ -372,5 +373,6 @@ def _count(number: int) -> int:
     return number
 
 
-def _text_labels(labels: Labels) -> dict[str, str]:
+def text_labels(labels: Labels) -> dict[str, str]:
+    """The labels as text, as rules match them."""
     return {name: value if type(value) is str else label_text(value) for name, value in labels.items()}

@@ -45,7 +45,9 @@ class Condition(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Choice(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Points of the newest revisions of periods with `begin <= period_begin < end` that meet all conditions."""
+    """Points of the newest revisions of periods with `begin <= period_begin < end` that meet all conditions, and posted
+    lines that begin then.
+    """
 
     begin: Instant
     end: Instant
@@ -64,7 +66,7 @@ class SumsRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class PointsRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Points by period, scope, metric and line id."""
+    """Points by period, scope, metric and line id; of a scope and period those that were posted after all others."""
 
     choice: Choice
     offset: Count = 0
@@ -102,6 +104,8 @@ class PointRow(msgspec.Struct, frozen=True):
     unit: str
     groupby: dict[str, str]
     metadata: dict[str, str]
+    posted: bool = False
+    """It brought its price, and its period is its own."""
 
 
 class PointPage(msgspec.Struct, frozen=True):

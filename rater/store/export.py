@@ -12,7 +12,7 @@ import io
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from decimal import Decimal
 from functools import lru_cache
-from itertools import islice
+from itertools import chain, islice
 from time import gmtime, strftime
 from typing import IO, Any, Literal, Protocol, TypeAlias
 
@@ -24,6 +24,7 @@ from rater.model.labels import label_text
 from rater.model.rated import FrameStatus, MetricCoverage, QuarantinedPoint
 from rater.store import _export_schemas as schemas
 from rater.store.client import Store
+from rater.store.posting import posted_columns, posted_count
 from rater.store.queries import counts, frames, gaps, line_columns
 from rater.store.rows import FrameRow, plain_text
 
@@ -65,12 +66,15 @@ def export_lines(
     *,
     progress: Progress | None = None,
 ) -> int:
-    """Writes the lines that `queries.lines` answers; how many. `target` needs no more than `write` and `flush`.
+    """Writes the lines that `queries.lines` answers, and after them those that were posted; how many.
+
+    Posted ones have revision and rule version 0. `target` needs no more than `write` and `flush`.
 
     Raises StoreError, and OSError if the target cannot be written.
     """
-    _, total = counts(store, scope_id, begin, end)
-    return _export(line_columns(store, scope_id, begin, end), schemas.LINES, out, target, total, progress)
+    total = counts(store, scope_id, begin, end)[1] + posted_count(store, scope_id, begin, end)
+    blocks = chain(line_columns(store, scope_id, begin, end), posted_columns(store, scope_id, begin, end))
+    return _export(blocks, schemas.LINES, out, target, total, progress)
 
 
 def export_frames(

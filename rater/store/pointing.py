@@ -1,7 +1,8 @@
 """Points one by one, in order of time: pages of them at any offset, or all.
 
 Frames are read first, then the lines of exactly their revisions, counted. Which frames a page needs is told by the
-totals of the frames, so that no line before the page is read unless a label is asked for.
+totals of the frames, so that no line before the page is read unless a label is asked for. Posted lines are read alike:
+what was posted of one scope with one begin and end stands among the frames as if it were one, of revision POSTED.
 """
 
 from __future__ import annotations
@@ -9,17 +10,56 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from decimal import Decimal
+from typing import Any, TypeAlias
 
 from rater.store._choice_sql import Pieces
 from rater.store.choices import Choice, PointPage, PointRow, PointsRequest
 from rater.store.client import Store
 from rater.store.errors import ReadConflictError
-from rater.store.summing import ATTEMPTS, PAUSE_SECONDS, Head, heads, heads_again, runs_of_heads
+from rater.store.summing import ATTEMPTS, PAUSE_SECONDS, Head, in_runs, runs_of_heads
 
 __all__ = ["point_page", "points"]
 
 RUN_LINES = 10_000  # about 10 MB of rows; a single larger frame is one run
+POSTED = -1  # in place of a revision, also in _HEADS
+Key: TypeAlias = tuple[str, int, int, int]
+_DAY = 86_400
 
+_RANGE = "period_begin >= {begin:UInt32} AND period_begin < {end:UInt32}"
+_ORDER = "ORDER BY period_begin, period_end, scope_id, revision < 0"
+_HEADS = """
+SELECT scope_id, period_begin, toInt64(revision) AS revision, period_end, line_count,
+    arraySum((metric, n) -> if({metrics}, n, 0), totals.metric, totals.n) AS chosen
+FROM frames FINAL
+WHERE line_count > 0 AND {of_frames}
+UNION ALL
+SELECT scope_id, period_begin, toInt64(-1) AS revision, period_end, toUInt32(count()) AS line_count,
+    countIf({metrics} AND {labels}) AS chosen
+FROM posted FINAL
+WHERE {of_posted}
+GROUP BY scope_id, period_begin, period_end
+"""
+_LISTED = """
+SELECT scope_id, toUInt32(period_begin), revision, toUInt32(period_end), line_count, chosen
+FROM ({heads})
+{order}
+"""
+_DAYS = """
+SELECT day, sum(heads)
+FROM (
+    SELECT toUInt32(toStartOfDay(period_begin)) AS day, count() AS heads
+    FROM frames
+    WHERE {in_range}
+    GROUP BY day
+    UNION ALL
+    SELECT toUInt32(toStartOfDay(period_begin)) AS day, uniq(scope_id, period_begin, period_end) AS heads
+    FROM posted
+    WHERE {in_range}
+    GROUP BY day
+)
+GROUP BY day
+ORDER BY day
+"""
 _LINES = """
 SELECT scope_id, toUInt32(period_begin), revision, metric, toString(qty), toString(price), unit, groupby, metadata
 FROM lines
@@ -27,21 +67,23 @@ WHERE (scope_id, period_begin, revision) IN {{keys:Array(Tuple(String, UInt32, U
 ORDER BY period_begin, scope_id, metric, line_id
 LIMIT 1 BY scope_id, period_begin, revision, metric, line_id
 """
+_POSTED_LINES = """
+SELECT scope_id, toUInt32(period_begin), toUInt32(period_end), metric, toString(qty), toString(price), unit, groupby,
+    metadata
+FROM posted FINAL
+WHERE (scope_id, period_begin, period_end) IN {{keys:Array(Tuple(String, UInt32, UInt32))}} AND {metrics} AND {labels}
+ORDER BY period_begin, period_end, scope_id, metric, post_id, n
+"""
 _SLICE = """
 SELECT scope_id, toUInt32(period_begin), revision, toUInt32(period_end), line_count, chosen, reached - chosen, total
 FROM (
     SELECT *, sum(chosen) OVER () AS total,
-        sum(chosen) OVER (ORDER BY period_begin, scope_id ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW) AS reached
-    FROM (
-        SELECT scope_id, period_begin, revision, period_end, line_count,
-            arraySum((metric, n) -> if({metrics}, n, 0), totals.metric, totals.n) AS chosen
-        FROM frames FINAL
-        WHERE period_begin >= {{begin:UInt32}} AND period_begin < {{end:UInt32}} AND {frames}
-    )
+        sum(chosen) OVER ({order} ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW) AS reached
+    FROM ({heads})
     WHERE chosen > 0
 )
 WHERE reached > {{offset:UInt64}} AND reached - chosen < {{last:UInt64}}
-ORDER BY period_begin, scope_id
+{order}
 """
 _COUNTED = """
 SELECT scope_id, toUInt32(period_begin), revision, count(), countIf(chosen)
@@ -74,9 +116,49 @@ def point_page(store: Store, request: PointsRequest) -> PointPage:
 
 def points(store: Store, choice: Choice) -> Iterator[PointRow]:
     """All points, in constant memory. Raises ReadConflictError as `point_page` does."""
-    for run in runs_of_heads(heads(store, choice)):
+    for run in runs_of_heads(_heads(store, choice)):
         for part in _parts(run):
             yield from _complete(store, choice, part)
+
+
+def _heads_sql(pieces: Pieces, of_frames: str, of_posted: str) -> str:
+    """The frames and what stands for posted lines, under these conditions."""
+    return _HEADS.format(metrics=pieces.of_metrics, labels=pieces.of_labels, of_frames=of_frames, of_posted=of_posted)
+
+
+def _in_range(pieces: Pieces) -> str:
+    return f"{_RANGE} AND {pieces.of_frames}"
+
+
+def _heads(store: Store, choice: Choice) -> Iterator[list[Head]]:
+    """The frames with lines of the scopes and periods that were chosen, by period and scope, some days at a time."""
+    pieces = Pieces(choice)
+    in_range = _in_range(pieces)
+    sql = _LISTED.format(heads=_heads_sql(pieces, in_range, in_range), order=_ORDER)
+    first, last = pieces.parameters["begin"], pieces.parameters["end"]
+    for days in in_runs(store.rows(_DAYS.format(in_range=in_range), pieces.parameters)):
+        bounds = {"begin": max(days[0], first), "end": min(days[-1] + _DAY, last)}
+        yield [Head(*row) for row in store.rows(sql, pieces.parameters | bounds)]
+
+
+def _heads_again(store: Store, choice: Choice, known: list[Head]) -> list[Head]:
+    """The same as they are now."""
+    pieces = Pieces(choice)
+    keys = {
+        "of_frames": [(head.scope_id, head.period_begin) for head in known if head.revision != POSTED],
+        "of_posted": [(head.scope_id, head.period_begin, head.period_end) for head in known if head.revision == POSTED],
+    }
+    heads = _heads_sql(
+        pieces,
+        "(scope_id, period_begin) IN {of_frames:Array(Tuple(String, UInt32))}",
+        "(scope_id, period_begin, period_end) IN {of_posted:Array(Tuple(String, UInt32, UInt32))}",
+    )
+    rows = store.rows(_LISTED.format(heads=heads, order=_ORDER), {**pieces.parameters, **keys})
+    return [Head(*row) for row in rows]
+
+
+def _key(head: Head) -> Key:
+    return head.scope_id, head.period_begin, head.revision, head.period_end
 
 
 def _page(store: Store, request: PointsRequest) -> PointPage:
@@ -91,7 +173,8 @@ def _page(store: Store, request: PointsRequest) -> PointPage:
 def _slice(store: Store, request: PointsRequest) -> tuple[list[Head], int, int]:
     """The frames that the page reaches into, how many points stand before them, and how many there are in all."""
     pieces = Pieces(request.choice)
-    sql = _SLICE.format(frames=pieces.of_frames, metrics=pieces.of_metrics)
+    in_range = _in_range(pieces)
+    sql = _SLICE.format(heads=_heads_sql(pieces, in_range, in_range), order=_ORDER)
     bounds = {"offset": request.offset, "last": request.offset + request.limit}
     rows = store.rows(sql, {**pieces.parameters, **bounds})
     if not rows and request.offset:  # beyond the end: how many are there?
@@ -116,7 +199,7 @@ def _slice_by_labels(store: Store, request: PointsRequest) -> tuple[list[Head], 
 
 def _with_counts(store: Store, choice: Choice) -> Iterator[Head]:
     """The frames, `metric_lines` being the points of each that were chosen."""
-    for run in runs_of_heads(heads(store, choice)):
+    for run in runs_of_heads(_heads(store, choice)):
         yield from _counted(store, choice, run)
 
 
@@ -124,9 +207,13 @@ def _counted(store: Store, choice: Choice, run: list[Head]) -> Iterator[Head]:
     """The frames of a run with points that were chosen. Raises _StaleError."""
     pieces = Pieces(choice)
     sql = _COUNTED.format(metrics=pieces.of_metrics, labels=pieces.of_labels)
-    found = store.rows(sql, {**pieces.parameters, "keys": [head[:3] for head in run]})
+    keys = [head[:3] for head in run if head.revision != POSTED]
+    found = store.rows(sql, {**pieces.parameters, "keys": keys}) if keys else []
     counts = {row[:3]: row[3:] for row in found}
     for head in run:
+        if head.revision == POSTED:  # of its lines those that were chosen were counted at once
+            yield head
+            continue
         lines, chosen = counts.get(head[:3], (0, 0))
         if lines != head.line_count:
             raise _StaleError
@@ -158,25 +245,45 @@ def _complete(store: Store, choice: Choice, part: list[Head]) -> list[PointRow]:
             return _lines(store, choice, part) if part else []
         except _StaleError:
             time.sleep(PAUSE_SECONDS * 2**attempt)
-            part = [head for head in heads_again(store, choice, part) if head.metric_lines]
+            part = [head for head in _heads_again(store, choice, part) if head.metric_lines]
     raise _conflict()
 
 
 def _lines(store: Store, choice: Choice, part: list[Head]) -> list[PointRow]:
-    """The chosen points of these frames. Raises _StaleError if one has others than it says."""
+    """The chosen points of these frames, in their order. Raises _StaleError if one has others than it says."""
+    rows: dict[Key, list[PointRow]] = {_key(head): [] for head in part}
+    _add_lines(store, choice, part, rows)
+    _add_posted(store, choice, part, rows)
+    if any(len(rows[_key(head)]) != head.metric_lines for head in part):
+        raise _StaleError
+    return [row for head in part for row in rows[_key(head)]]
+
+
+def _add_lines(store: Store, choice: Choice, part: list[Head], rows: dict[Key, list[PointRow]]) -> None:
+    keys = {head[:3]: head for head in part if head.revision != POSTED}
+    if not keys:
+        return
     pieces = Pieces(choice)
     sql = _LINES.format(metrics=pieces.of_metrics, labels=pieces.of_labels)
-    found = store.rows(sql, {**pieces.parameters, "keys": [head[:3] for head in part]})
-    left = {head[:3]: head.metric_lines for head in part}
-    ends = {head[:3]: head.period_end for head in part}
-    rows = []
-    for scope_id, begin, revision, metric, qty, price, unit, groupby, metadata in found:
-        key = (scope_id, begin, revision)
-        left[key] -= 1
-        rows.append(PointRow(scope_id, begin, ends[key], metric, Decimal(qty), Decimal(price), unit, groupby, metadata))
-    if any(left.values()):
-        raise _StaleError
-    return rows
+    found = store.rows(sql, {**pieces.parameters, "keys": list(keys)})
+    for scope_id, begin, revision, metric, *values in found:
+        head = keys[scope_id, begin, revision]
+        rows[_key(head)].append(_point(scope_id, begin, head.period_end, metric, values, posted=False))
+
+
+def _add_posted(store: Store, choice: Choice, part: list[Head], rows: dict[Key, list[PointRow]]) -> None:
+    keys = [(head.scope_id, head.period_begin, head.period_end) for head in part if head.revision == POSTED]
+    if not keys:
+        return
+    pieces = Pieces(choice)
+    sql = _POSTED_LINES.format(metrics=pieces.of_metrics, labels=pieces.of_labels)
+    for scope_id, begin, end, metric, *values in store.rows(sql, {**pieces.parameters, "keys": keys}):
+        rows[scope_id, begin, POSTED, end].append(_point(scope_id, begin, end, metric, values, posted=True))
+
+
+def _point(scope_id: str, begin: int, end: int, metric: str, values: list[Any], *, posted: bool) -> PointRow:
+    qty, price, unit, groupby, metadata = values
+    return PointRow(scope_id, begin, end, metric, Decimal(qty), Decimal(price), unit, groupby, metadata, posted)
 
 
 def _conflict() -> ReadConflictError:

@@ -1,7 +1,8 @@
 """Sums of quantities and prices by groups, exact and without a bound on rows.
 
 Groups by scope, metric and time, chosen by the same, are read off the frames' totals. Where a label is asked for, lines
-are read as `rater.store.queries` does: frames first, then the lines of exactly their revisions, counted.
+are read as `rater.store.queries` does: frames first, then the lines of exactly their revisions, counted. Posted lines
+are in all sums: the view `totals` has them, and beside lines of frames they are asked for by themselves.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from rater.store.client import Store
 from rater.store.errors import ReadConflictError
 from rater.store.queries import ATTEMPTS, PAUSE_SECONDS
 
-__all__ = ["ATTEMPTS", "PAUSE_SECONDS", "Head", "heads", "heads_again", "runs_of_heads", "scope_states", "sums"]
+__all__ = ["ATTEMPTS", "PAUSE_SECONDS", "Head", "in_runs", "runs_of_heads", "scope_states", "sums"]
 
 RUN_FRAMES = 2_000  # of which one statement reads the lines; their keys travel with it
 HEADS_AT_ONCE = 20_000  # about 4 MB
@@ -36,22 +37,10 @@ HAVING count() > 0
 {order}
 LIMIT {{limit:UInt64}} OFFSET {{offset:UInt64}}
 """
-_DAYS = """
-SELECT toUInt32(toStartOfDay(period_begin)) AS day, count()
-FROM frames
-WHERE period_begin >= {{begin:UInt32}} AND period_begin < {{end:UInt32}} AND {frames}
-GROUP BY day
-ORDER BY day
-"""
-_HEADS = """
-SELECT scope_id, toUInt32(period_begin), revision, toUInt32(period_end), line_count,
-    arraySum((metric, n) -> if({metrics}, n, 0), totals.metric, totals.n)
-FROM frames FINAL
-WHERE period_begin >= {{begin:UInt32}} AND period_begin < {{end:UInt32}} AND line_count > 0 AND {frames}
-ORDER BY period_begin, scope_id
-"""
 _SCOPES = """
-SELECT scope_id, count()
+SELECT scope_id, count(), (
+    SELECT count() FROM posted WHERE period_begin >= {{begin:UInt32}} AND period_begin < {{end:UInt32}} AND {frames}
+)
 FROM frames
 WHERE period_begin >= {{begin:UInt32}} AND period_begin < {{end:UInt32}} AND {frames}
 GROUP BY scope_id
@@ -83,7 +72,13 @@ FROM (
 )
 GROUP BY {group}chosen
 """
-_DAY = 86_400
+_OF_POSTED = """
+SELECT {keys}toUInt32(min(period_begin)), toUInt32(max(period_end)), toString(sum(qty)), toString(sum(price)), count()
+FROM posted FINAL
+WHERE period_begin >= {{begin:UInt32}} AND period_begin < {{end:UInt32}} AND {frames} AND {metrics} AND {labels}
+{group}
+HAVING count() > 0
+"""
 
 
 class Head(NamedTuple):
@@ -134,29 +129,20 @@ def scope_states(store: Store) -> list[ScopeStateRow]:
     return [ScopeStateRow(*row) for row in store.rows(_SCOPE_STATES)]
 
 
-def heads(store: Store, choice: Choice) -> Iterator[list[Head]]:
-    """The frames with lines of the scopes and periods that were chosen, by period and scope, some days at a time."""
-    pieces = Pieces(choice)
-    sql = _HEADS.format(frames=pieces.of_frames, metrics=pieces.of_metrics)
-    first, last = pieces.parameters["begin"], pieces.parameters["end"]
-    for days in _together(store.rows(_DAYS.format(frames=pieces.of_frames), pieces.parameters)):
-        bounds = {"begin": max(days[0], first), "end": min(days[-1] + _DAY, last)}
-        yield [Head(*row) for row in store.rows(sql, pieces.parameters | bounds)]
-
-
-def heads_by_scope(store: Store, choice: Choice) -> Iterator[list[Head]]:
-    """As `heads`, by scope and period: as lines are stored, so that a run of frames has its lines side by side.
+def _heads_by_scope(store: Store, choice: Choice, counted: Iterable[tuple[Any, ...]]) -> Iterator[list[Head]]:
+    """The frames with lines by scope and period: as lines are stored, so that a run of frames has its lines side by
+    side. `counted` are the scopes and how many frames each has.
 
     By time, each run of many scopes would read something of everything: three times as long for 60 scopes.
     """
     pieces = Pieces(choice)
     sql = _HEADS_OF_SCOPES.format(frames=pieces.of_frames, metrics=pieces.of_metrics)
-    for scopes in _together(store.rows(_SCOPES.format(frames=pieces.of_frames), pieces.parameters)):
+    for scopes in in_runs(counted):
         bounds = {"first_scope": scopes[0], "last_scope": scopes[-1]}
         yield [Head(*row) for row in store.rows(sql, pieces.parameters | bounds)]
 
 
-def _together(counted: Iterable[tuple[Any, ...]]) -> Iterator[list[Any]]:
+def in_runs(counted: Iterable[tuple[Any, ...]]) -> Iterator[list[Any]]:
     """What was counted, in runs of at most HEADS_AT_ONCE frames or of one."""
     run: list[Any] = []
     frames = 0
@@ -170,7 +156,7 @@ def _together(counted: Iterable[tuple[Any, ...]]) -> Iterator[list[Any]]:
         yield run
 
 
-def heads_again(store: Store, choice: Choice, known: list[Head]) -> list[Head]:
+def _heads_again(store: Store, choice: Choice, known: list[Head]) -> list[Head]:
     """The same frames as they are now."""
     pieces = Pieces(choice)
     keys = [(head.scope_id, head.period_begin) for head in known]
@@ -200,25 +186,46 @@ class _Sum:
         self.begin, self.end, self.n = begin, end, 0
         self.qty = self.price = Decimal(0)
 
+    def add(self, begin: int, end: int, qty: str, price: str, n: int) -> None:
+        """Takes a part of the group in."""
+        self.begin, self.end = min(self.begin, begin), max(self.end, end)
+        self.qty = _EXACT.add(self.qty, Decimal(qty))
+        self.price = _EXACT.add(self.price, Decimal(price))
+        self.n += n
+
 
 def _of_lines(store: Store, request: SumsRequest) -> SumPage:
     groups: dict[tuple[str, ...], _Sum] = {}
-    for run in runs_of_heads(heads_by_scope(store, request.choice)):
+    pieces = Pieces(request.choice)
+    scopes = store.rows(_SCOPES.format(frames=pieces.of_frames), pieces.parameters)
+    for run in runs_of_heads(_heads_by_scope(store, request.choice, (row[:2] for row in scopes))):
         ends, rows = _rows_of(store, request, run)
         for *keys, begin, last, qty, price, n, chosen in rows:
-            if not chosen:
-                continue
-            end = ends[last]
-            group = groups.setdefault(tuple(keys), _Sum(begin, end))
-            group.begin, group.end = min(group.begin, begin), max(group.end, end)
-            group.qty = _EXACT.add(group.qty, Decimal(qty))
-            group.price = _EXACT.add(group.price, Decimal(price))
-            group.n += n
+            if chosen:
+                groups.setdefault(tuple(keys), _Sum(begin, ends[last])).add(begin, ends[last], qty, price, n)
+    if not scopes or scopes[0][-1]:  # one statement less where nothing was posted
+        for *keys, begin, end, qty, price, n in _posted_groups(store, request):
+            groups.setdefault(tuple(keys), _Sum(begin, end)).add(begin, end, qty, price, n)
     page = [
         SumRow(keys, group.begin, group.end, group.qty, group.price, group.n)
         for keys, group in sorted(groups.items(), key=lambda item: item[0])
     ]
     return SumPage(len(groups), page[request.offset : request.offset + request.limit])
+
+
+def _posted_groups(store: Store, request: SumsRequest) -> list[tuple[Any, ...]]:
+    """The groups of posted lines."""
+    pieces = Pieces(request.choice)
+    names = [f"k{number}" for number in range(len(request.groupby))]
+    groups = [pieces.group(attribute) for attribute in request.groupby]
+    sql = _OF_POSTED.format(
+        keys="".join(f"toString({group}) AS {name}, " for group, name in zip(groups, names, strict=True)),
+        frames=pieces.of_frames,
+        metrics=pieces.of_metrics,
+        labels=pieces.of_labels,
+        group=f"GROUP BY {', '.join(names)}" if names else "",
+    )
+    return store.rows(sql, pieces.parameters)
 
 
 def _rows_of(store: Store, request: SumsRequest, run: list[Head]) -> tuple[dict[int, int], list[tuple[Any, ...]]]:
@@ -243,7 +250,7 @@ def _rows_of(store: Store, request: SumsRequest, run: list[Head]) -> tuple[dict[
         if sum(row[-2] for row in rows) == sum(head.line_count for head in run):
             return {head.period_begin: head.period_end for head in run}, rows
         time.sleep(PAUSE_SECONDS * 2**attempt)
-        run = heads_again(store, request.choice, run)
+        run = _heads_again(store, request.choice, run)
     raise ReadConflictError(
         f"the lines of {len(run)} frames do not match what their frames say, {ATTEMPTS} times: read again, and check "
         "the sink's log"

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 
+from rater.model.posted import PostedLines
 from rater.model.rated import Alert, RatedFrame
 from rater.model.usage import Collection
 from rater.store.blocks import (
@@ -27,6 +28,7 @@ from rater.store.blocks import (
     usage_rows,
 )
 from rater.store.client import Column, Store
+from rater.store.posting import POSTED, posted_rows
 
 __all__ = ["Batch", "write"]
 
@@ -38,6 +40,7 @@ class Batch:
         self._lines: defaultdict[int, LineColumns] = defaultdict(LineColumns)
         self._frames: defaultdict[int, list[Row]] = defaultdict(list)
         self._usage: defaultdict[int, list[Row]] = defaultdict(list)
+        self._posted: defaultdict[int, list[Row]] = defaultdict(list)
         self._gaps: list[Row] = []
         self._reworks: list[Row] = []
         self.weight = 0
@@ -76,10 +79,18 @@ class Batch:
         self._usage[month_of(part.begin)] += rows
         self.weight += len(rows) + len(part.samples) // 4
 
+    def add_posted(self, record: PostedLines) -> None:
+        """Lines that brought their price; checked by whoever decoded them."""
+        rows = posted_rows(record)
+        self._posted[month_of(record.lines[0].begin)] += rows
+        self.weight += len(rows)
+
     def blocks(self) -> Iterator[tuple[Table, int, list[Column]]]:
         """(table, month, block) in the order in which they must be inserted; none is empty."""
         for month, parts in sorted(self._usage.items()):
             yield USAGE, month, USAGE.block(zip(*parts, strict=True))
+        for month, parts in sorted(self._posted.items()):
+            yield POSTED, month, POSTED.block(zip(*parts, strict=True))
         for month, lines in sorted(self._lines.items()):
             if len(lines):
                 yield LINES, month, lines.block()

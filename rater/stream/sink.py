@@ -60,15 +60,13 @@ class Sink:
     ) -> None:
         metrics = SinkMetrics(registry or CollectorRegistry(), self._progress, self._since_success)
         self._thread = ThreadPoolExecutor(1, "rater-sink")
-        needed = (Topic.RATED, Topic.ALERTS, Topic.REJECTED, *((Topic.USAGE,) if settings.usage else ()))
+        needed = (Topic.RATED, Topic.ALERTS, Topic.REJECTED, Topic.USAGE)
         outside = _Services(kafka, store, self._thread, needed)
 
         def reader(name: str, *topics: Topic) -> Reader:
             return Reader(name, {kafka.topic(topic): topic for topic in topics}, outside, settings, metrics, at)
 
-        self._readers = [reader("sink", Topic.RATED, Topic.ALERTS)]
-        if settings.usage:
-            self._readers.append(reader("sink-usage", Topic.USAGE))
+        self._readers = [reader("sink", Topic.RATED, Topic.ALERTS), reader("sink-usage", Topic.USAGE)]
         self._rules = RulesHistory(kafka, store, outside.in_thread)
 
     def red(self) -> str:

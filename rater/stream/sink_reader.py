@@ -41,7 +41,7 @@ class SinkSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Section `sink` of rater.yaml."""
 
     usage: bool = True
-    """Whether every sample is kept too, as the audit trail."""
+    """Whether every sample is kept too, as the audit trail. Lines that were posted with their price are in any case."""
     max_delay: Annotated[float, Meta(ge=0.05, le=60)] = 1.0
     """Seconds that what was read may wait for more."""
     batch_rows: Annotated[int, Meta(ge=100, le=500_000)] = 20_000
@@ -214,7 +214,7 @@ class Reader(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
             await _stopped(consumer)
 
     def _new_work(self) -> Work:
-        return Work(self._outside.tables, self._topics, self._monotonic)
+        return Work(self._outside.tables, self._topics, self._monotonic, keeps_usage=self._settings.usage)
 
     async def _read(self, consumer: Consumer, stop: asyncio.Event) -> None:
         settings, seen = self._settings, self._rebalances

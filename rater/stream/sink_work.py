@@ -11,9 +11,10 @@ import msgspec
 from aiokafka import ConsumerRecord, TopicPartition
 
 from rater.kafka import Topic
-from rater.model.codec import content_type, decode_alert, decode_rated, decode_usage
+from rater.model.codec import check_key, content_type, decode_alert, decode_rated_record, decode_usage, is_posted
 from rater.model.errors import RejectedError
-from rater.model.usage import Collection
+from rater.model.posted import PostedLines
+from rater.model.usage import Collection, UsageRecord
 from rater.store import Assembly, Batch, UnstorableError
 from rater.stream.interfaces import Clock
 
@@ -38,8 +39,12 @@ class Tables(Protocol):
 class Work:
     """What a consumer has read since its partitions were assigned to it. Used in the thread, one call at a time."""
 
-    def __init__(self, tables: Tables, topics: Mapping[str, Topic], monotonic: Clock) -> None:
+    def __init__(
+        self, tables: Tables, topics: Mapping[str, Topic], monotonic: Clock, *, keeps_usage: bool = True
+    ) -> None:
+        """`keeps_usage`: False to keep nothing of `usage` but posted lines, which are nowhere else."""
         self._topics = topics
+        self._keeps_usage = keeps_usage
         self._tables = tables
         self._monotonic = monotonic
         self._waiting: deque[Record] = deque()
@@ -73,17 +78,25 @@ class Work:
         try:
             match self._topics[record.topic]:
                 case Topic.RATED:
-                    assembly.take(record.offset, decode_rated(value, form), self.batch)
-                    return
+                    rated = decode_rated_record(value, form)
+                    if not isinstance(rated, PostedLines):  # they came by `usage` already
+                        assembly.take(record.offset, rated, self.batch)
+                        return
                 case Topic.ALERTS:
                     self.batch.add_alert(decode_alert(value, form))
-                case Topic.USAGE:
-                    usage = decode_usage(value, form)
-                    if isinstance(usage, Collection) and not usage.stored:
-                        self.batch.add_collection(usage)
+                case Topic.USAGE if self._keeps_usage or is_posted(value, form):
+                    self._take_usage(record.key, decode_usage(value, form))
         except (RejectedError, UnstorableError) as fault:
             self.refused.append((record, str(fault)))
         assembly.skip(record.offset)
+
+    def _take_usage(self, key: bytes | None, usage: UsageRecord) -> None:
+        """Raises RejectedError, for the reasons that the engine has: nobody may have what the other refuses."""
+        if isinstance(usage, PostedLines):
+            check_key(key, usage.scope_id)
+            self.batch.add_posted(usage)
+        elif isinstance(usage, Collection) and not usage.stored:
+            self.batch.add_collection(usage)
 
     @property
     def offsets(self) -> dict[TopicPartition, int]:

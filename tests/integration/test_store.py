@@ -52,7 +52,7 @@ from tests.unit.store.builders import (
     store_frames,
 )
 
-TABLES = ["frames", "gaps", "lines", "migrations", "reworks", "rule_events", "usage"]
+TABLES = ["frames", "gaps", "lines", "migrations", "posted", "reworks", "rule_events", "usage"]
 VIEWS = ["coverage", "current_lines", "open_gaps", "rework_differences", "totals"]
 
 
@@ -66,7 +66,7 @@ def store(tmp_path: Path) -> Iterator[Store]:
 
 def merged(store: Store) -> None:
     """Lets every background merge that may ever happen have happened."""
-    for table in ("lines", "frames", "gaps", "usage", "reworks"):
+    for table in ("lines", "frames", "gaps", "usage", "posted", "reworks"):
         store.command(f"OPTIMIZE TABLE {table} FINAL")
 
 

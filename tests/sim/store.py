@@ -20,6 +20,7 @@ KEYS = {
     "usage": (
         "scope_id", "metric", "source", "range_begin", "range_end", "attempt", "collection_id", "part", "n",
     ),
+    "posted": ("scope_id", "period_begin", "post_id", "n"),
     "reworks": ("scope_id", "period_begin", "rework_id"),
 }  # fmt: skip
 REMEMBERED = 10_000  # blocks whose tokens the engine knows

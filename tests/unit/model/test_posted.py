@@ -9,7 +9,16 @@ from typing import Any
 import pytest
 
 from rater.model.amounts import amount_fault
-from rater.model.codec import JSON, MSGPACK, decode_rated_record, decode_usage, encode_json, encode_msgpack
+from rater.model.codec import (
+    JSON,
+    MSGPACK,
+    check_key,
+    decode_rated_record,
+    decode_usage,
+    encode_json,
+    encode_msgpack,
+    is_posted,
+)
 from rater.model.errors import RejectedError
 from rater.model.posted import LAST_POSTED, MAX_POSTED_BYTES, PostedLine, PostedLines
 from tests.unit.engine.builders import T
@@ -33,6 +42,22 @@ def test_comes_back_from_both_forms() -> None:
     assert decode_usage(encode_msgpack(record), MSGPACK) == record
     assert decode_rated_record(encode_json(record), JSON) == record
     assert decode_rated_record(encode_json(FRAME), JSON) == FRAME
+
+
+def test_what_kind_a_record_is_can_be_told_without_reading_it() -> None:
+    broken = posted(line(end=T))
+    for value, form in ((encode_json(broken), JSON), (encode_msgpack(broken), MSGPACK)):
+        assert is_posted(value, form)
+    assert not is_posted(encode_json(FRAME), JSON)
+    for value, form in ((b"nonsense", JSON), (b"{}", JSON), (encode_json(broken), "text/csv"), (b"\xc1", MSGPACK)):
+        assert not is_posted(value, form)
+
+
+def test_a_key_is_the_scope() -> None:
+    check_key("é".encode(), "é")
+    for key in (None, b"", b"A "):
+        with pytest.raises(RejectedError, match="it must be the scope_id 'A' in UTF-8"):
+            check_key(key, "A")
 
 
 MONTH = 31 * 86400

@@ -9,6 +9,7 @@ from hashlib import blake2b
 import msgspec
 
 from rater.model.interval import Interval
+from rater.model.posted import PostedLines
 from rater.model.rated import (
     Alert,
     AlertKind,
@@ -158,6 +159,14 @@ def store_frames(store: Store, *frames: RatedFrame) -> None:
     for frame in frames:
         batch.add_lines(frame)
         batch.add_frame(frame, len(frame.lines))
+    write(store, batch)
+
+
+def store_posts(store: Store, *posts: PostedLines) -> None:
+    """Posted lines, as the sink stores them."""
+    batch = Batch()
+    for post in posts:
+        batch.add_posted(post)
     write(store, batch)
 
 

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import io
+import json
 import random
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from decimal import Context, Decimal
-from typing import TypeAlias
+from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
 import msgspec
 import pytest
 
 import rater.store.pointing
+import rater.store.posting
 import rater.store.summing
 from rater.model.labels import Labels
+from rater.model.posted import PostedLine, PostedLines
 from rater.model.rated import Line, RatedFrame
 from rater.store import (
     Attribute,
@@ -27,13 +31,16 @@ from rater.store import (
     ScopeStateRow,
     Store,
     SumsRequest,
+    export_lines,
     migrate,
     point_page,
     points,
+    posted,
+    posted_totals,
     scope_states,
     sums,
 )
-from tests.unit.store.builders import HOUR, JANUARY, a_frame, a_line, memory_store, store_frames
+from tests.unit.store.builders import HOUR, JANUARY, a_frame, a_line, memory_store, store_frames, store_posts
 
 SCOPES = ("alpha", "beta", "ga'mma")
 METRICS = ("cpu", "net")
@@ -42,7 +49,16 @@ END = JANUARY + DAYS * 24 * HOUR
 SCOPE, METRIC, PERIOD = Attribute(Kind.SCOPE), Attribute(Kind.METRIC), Attribute(Kind.PERIOD)
 FLAVOR, AZ = Attribute(Kind.LABEL, "flavor"), Attribute(Kind.LABEL, "a'z")
 EXACT = Context(prec=100)
-Entry: TypeAlias = tuple[str, int, Line]
+
+
+class Entry(NamedTuple):
+    """A point: of a frame, or posted with an end of its own."""
+
+    scope_id: str
+    begin: int
+    line: Line | PostedLine
+    end: int
+    post: tuple[str, int] | None = None
 
 
 def _lines(chance: random.Random) -> list[Line]:
@@ -68,8 +84,32 @@ def _frames() -> list[RatedFrame]:
     return [a_frame(scope, begin, lines=_lines(chance)) for scope in SCOPES for begin in begins]
 
 
+def _posts() -> list[PostedLines]:
+    """In periods that have frames and in others, of the same and of other lengths, several with the same times."""
+    chance = random.Random(8)
+    begins = [JANUARY, END - HOUR, *(frame.period_begin for frame in FRAMES[:9]), JANUARY + 1800, JANUARY + 7]
+
+    def post(number: int) -> list[PostedLines]:
+        by_month: dict[bool, list[PostedLine]] = {}
+        for line in (line for n in range(8) for line in _lines(chance)):
+            begin = chance.choice(begins)
+            length = chance.choice((HOUR, HOUR, 60, 86_400))
+            n = sum(map(len, by_month.values()))
+            made = PostedLine(
+                n, line.metric, begin, begin + length, line.qty, line.price, "GiB", line.groupby, line.metadata
+            )
+            by_month.setdefault(begin < JANUARY + 31 * 86_400, []).append(made)
+        return [PostedLines(SCOPES[number % 4 % 3], f"{number:032x}", lines) for lines in by_month.values()]
+
+    return [record for number in range(4) for record in post(number)]
+
+
 FRAMES = _frames()
-ENTRIES: list[Entry] = [(frame.scope_id, frame.period_begin, line) for frame in FRAMES for line in frame.lines]
+POSTS = _posts()
+ENTRIES = [
+    *(Entry(frame.scope_id, frame.period_begin, line, frame.period_end) for frame in FRAMES for line in frame.lines),
+    *(Entry(post.scope_id, x.begin, x, x.end, (post.post_id, x.n)) for post in POSTS for x in post.lines),
+]
 
 
 @pytest.fixture(scope="module")
@@ -79,11 +119,13 @@ def store() -> Iterator[Store]:
         old = [msgspec.structs.replace(a_line(9), price=Decimal(10**6))]
         store_frames(opened, *(a_frame(f.scope_id, f.period_begin, lines=old) for f in FRAMES[:50]))
         store_frames(opened, *(msgspec.structs.replace(frame, revision=1) for frame in FRAMES))
+        for _ in range(2):  # delivered twice
+            store_posts(opened, *POSTS)
         yield opened
 
 
 def value(attribute: Attribute, entry: Entry, zone: str = "UTC", *, everywhere: bool = False) -> str:
-    scope, begin, line = entry
+    scope, begin, line = entry[:3]
     local = datetime.fromtimestamp(begin, UTC).astimezone(ZoneInfo(zone))
     match attribute.kind:
         case Kind.SCOPE:
@@ -143,7 +185,7 @@ def test_sums_are_those_of_the_points(store: Store, groupby: tuple[Attribute, ..
             keys = tuple(value(attribute, entry, zone) for attribute in groupby)
             qty, price, n = expected.get(keys, (Decimal(0), Decimal(0), 0))
             line = entry[2]
-            bounds.setdefault(keys, set()).update((entry[1], entry[1] + HOUR))
+            bounds.setdefault(keys, set()).update((entry.begin, entry.end))
             expected[keys] = (EXACT.add(qty, line.qty), EXACT.add(price, line.price), n + 1)
         # when
         page = sums(store, SumsRequest(choice, groupby))
@@ -161,25 +203,42 @@ def test_sums_are_those_of_the_points(store: Store, groupby: tuple[Attribute, ..
 
 @pytest.mark.parametrize("choice", CHOICES, ids=str)
 def test_points_come_in_order_of_time_in_pages_or_all(store: Store, choice: Choice) -> None:
-    expected = sorted((begin, scope, line.metric, line.line_id) for scope, begin, line in chosen(choice))
+    expected = sorted(map(_place, chosen(choice)))
 
     everything = list(points(store, choice))
 
-    assert [(row.period_begin, row.scope_id, row.metric) for row in everything] == [entry[:3] for entry in expected]
+    assert [(row.period_begin, row.period_end, row.scope_id, row.posted, row.metric) for row in everything] == [
+        entry[:5] for entry in expected
+    ]
     assert sorted(map(_content, everything)) == sorted(
-        (begin, scope, line.metric, line.price, sorted(line.groupby.items()), sorted(line.metadata.items()))
-        for scope, begin, line in chosen(choice)
+        (e.begin, e.end, e.scope_id, e.line.metric, e.line.price, *_labels(e.line.groupby, e.line.metadata))
+        for e in chosen(choice)
     )
-    assert {row.period_end - row.period_begin for row in everything} <= {HOUR}
     for offset, limit in ((0, 5), (3, 10), (len(expected) - 2, 5), (len(expected) + 1, 5)):
         if offset >= 0:
             page = point_page(store, PointsRequest(choice, offset, limit))
             assert (page.total, page.rows) == (len(expected), everything[offset : offset + limit])
 
 
-def _content(row: PointRow) -> tuple[object, ...]:
-    labels = sorted(row.groupby.items()), sorted(row.metadata.items())
-    return (row.period_begin, row.scope_id, row.metric, row.price, *labels)
+def _place(entry: Entry) -> tuple[Any, ...]:
+    """By what points are sorted."""
+    identity = entry.post or (entry.line.line_id if isinstance(entry.line, Line) else "")
+    return (entry.begin, entry.end, entry.scope_id, entry.post is not None, entry.line.metric, identity)
+
+
+def _labels(groupby: Labels, metadata: Labels) -> tuple[Any, ...]:
+    return sorted(groupby.items()), sorted(metadata.items())
+
+
+def _content(row: PointRow) -> tuple[Any, ...]:
+    return (
+        row.period_begin,
+        row.period_end,
+        row.scope_id,
+        row.metric,
+        row.price,
+        *_labels({**row.groupby}, {**row.metadata}),
+    )
 
 
 def test_runs_that_are_cut_small_say_the_same(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -193,6 +252,51 @@ def test_runs_that_are_cut_small_say_the_same(store: Store, monkeypatch: pytest.
 
     after = (sums(store, request), list(points(store, choice)), point_page(store, PointsRequest(choice, 5, 7)))
     assert after == before
+
+
+def test_posted_lines_alone(store: Store) -> None:
+    of_alpha = [entry for entry in ENTRIES if entry.scope_id == "alpha" and entry.post]
+    rows = list(posted(store, "alpha", JANUARY, END))
+    assert [(row.period_begin, row.post_id, row.n) for row in rows] == sorted(
+        (entry.begin, *entry.post) for entry in of_alpha if entry.post
+    )
+    assert len({row.line_id for row in rows}) == len(rows)
+    assert {(row.post_id, row.n): row.price for row in rows} == {entry.post: entry.line.price for entry in of_alpha}
+    found = {row.metric: (row.qty, row.price, row.n) for row in posted_totals(store, "alpha", JANUARY, END)}
+    assert found == {
+        metric: (
+            _exact(entry.line.qty for entry in of_alpha if entry.line.metric == metric),
+            _exact(entry.line.price for entry in of_alpha if entry.line.metric == metric),
+            sum(entry.line.metric == metric for entry in of_alpha),
+        )
+        for metric in METRICS
+    }
+
+
+def _exact(amounts: Iterable[Decimal]) -> Decimal:
+    total = Decimal(0)
+    for amount in amounts:
+        total = EXACT.add(total, amount)
+    return total
+
+
+def test_exports_have_posted_lines_after_the_others(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rater.store.posting, "PAGE_LINES", 10)
+    target = io.BytesIO()
+    told: list[tuple[int, int | None]] = []
+    written = export_lines(store, "jsonl", target, progress=lambda *said: told.append(said))
+    rows = [json.loads(text) for text in target.getvalue().splitlines()]
+    assert written == len(rows) == len(ENTRIES)
+    assert told[-1] == (len(ENTRIES), len(ENTRIES))
+    from_posts = rows[-sum(len(post.lines) for post in POSTS) :]
+    assert {(row["revision"], row["rule_version"]) for row in from_posts} == {(0, 0)}
+    assert len({(row["scope_id"], row["period_begin"], row["line_id"]) for row in rows}) == len(rows)
+    assert _exact(Decimal(row["price"]) for row in rows) == _exact(entry.line.price for entry in ENTRIES)
+    of_one = io.BytesIO()
+    export_lines(store, "jsonl", of_one, "beta", JANUARY, JANUARY + HOUR)
+    assert len(of_one.getvalue().splitlines()) == sum(
+        e.scope_id == "beta" and e.begin < JANUARY + HOUR for e in ENTRIES
+    )
 
 
 def test_lines_that_do_not_match_their_frame_are_never_added_up(monkeypatch: pytest.MonkeyPatch) -> None:
