@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import re
 import ssl
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from hashlib import sha256
 from pathlib import Path
 from typing import Annotated, Literal, TypeAlias
@@ -62,9 +63,9 @@ class TokenFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Credentials:
     """The tokens of `api.token_file`. They are Authenticators."""
 
-    def __init__(self, path: str) -> None:
-        """Raises TokenFileError with every fault of the file."""
-        self._file = WatchedFile(path, _read)
+    def __init__(self, path: str, clock: Callable[[], float] = time.monotonic) -> None:
+        """`clock` is in seconds. Raises TokenFileError with every fault of the file."""
+        self._file = WatchedFile(path, _read, clock)
 
     async def identify(self, headers: MultiMapping[str]) -> Identity:
         """Whose token these headers bring. Raises RefusalError 401."""

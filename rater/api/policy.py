@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import time
+from collections.abc import Callable, Iterable, Mapping
 from enum import Enum
 from typing import Any, Protocol
 
@@ -127,10 +128,10 @@ class DefaultPolicy:
 class FilePolicy(DefaultPolicy):
     """The default one where a file says nothing else. The file is read again when it changes."""
 
-    def __init__(self, path: str) -> None:
-        """Raises PolicyFileError with every fault of the file."""
+    def __init__(self, path: str, clock: Callable[[], float] = time.monotonic) -> None:
+        """`clock` is in seconds. Raises PolicyFileError with every fault of the file."""
         super().__init__()
-        self._file = WatchedFile(path, lambda path: read_policy(path, _defaults()))
+        self._file = WatchedFile(path, lambda path: read_policy(path, _defaults()), clock)
 
     def rules(self) -> Mapping[str, Rule]:
         """Those in force, by their names."""

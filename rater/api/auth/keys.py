@@ -99,9 +99,9 @@ def _key(member: Mapping[str, Any]) -> FoundKey | None:
 class FileKeys:
     """Keys of a file, which is read again when it changes."""
 
-    def __init__(self, path: str) -> None:
-        """Raises KeyFileError."""
-        self._file = WatchedFile(path, _of_file)
+    def __init__(self, path: str, clock: Callable[[], float]) -> None:
+        """`clock` is in seconds. Raises KeyFileError."""
+        self._file = WatchedFile(path, _of_file, clock)
 
     async def keys(self, kid: str) -> KeySet:
         """Those of the file, whatever the id."""

@@ -10,6 +10,7 @@ import asyncio
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
+from typing import Any
 
 import msgspec
 from multidict import MultiMapping
@@ -63,8 +64,8 @@ class _Token(msgspec.Struct, frozen=True):
     system: dict[str, bool] | None = None
     roles: tuple[_Role, ...] = ()
     is_admin_project: bool = True
-    bind: msgspec.Raw | None = None
-    oauth2_credential: msgspec.Raw | None = None
+    bind: dict[str, Any] | None = None
+    oauth2_credential: dict[str, Any] | None = None
 
 
 class _Answer(msgspec.Struct, frozen=True):
@@ -144,9 +145,8 @@ class KeystoneAuthenticator:
 
     def _identity(self, said: _Token) -> Identity:
         kind = "system" if said.system else "domain" if said.domain else "project"
-        roles = known_roles(
-            self._settings.roles, (role.name for role in said.roles), administers=kind in self._settings.admin_of
-        )
+        counts = kind in self._settings.scoped_to
+        roles = known_roles(self._settings.roles, (role.name for role in said.roles if counts))
         project = said.project
         return Identity(
             said.user.id,

@@ -40,7 +40,7 @@ class OidcAuthenticator:
         """`clock` is in seconds. Raises KeyFileError, and SettingsError for certificates that cannot be read."""
         self._settings = settings
         if settings.jwks_file:
-            self._keys: Keys = FileKeys(settings.jwks_file)
+            self._keys: Keys = FileKeys(settings.jwks_file, clock)
         else:
             self._keys = ServedKeys(settings, Http(_Connection(settings.timeout, settings.ca_file), _KEY), clock)
 

@@ -35,8 +35,9 @@ class KeystoneAuth(RestKeystone, frozen=True, forbid_unknown_fields=True):
     """Section `api.keystone`: where tokens are validated, and as whom: a user whose role allows that."""
 
     roles: RoleNames = RoleNames()
-    admin_of: tuple[Literal["project", "domain", "system"], ...] = ("project", "domain", "system")
-    """What a token has to be for, so that its role admin counts: without `domain`, that of a domain is none here."""
+    scoped_to: tuple[Literal["project", "domain", "system"], ...] = ("project",)
+    """What a token has to be for, so that its roles count. CloudKitty knows tokens for projects only: who administers a
+    domain, or the system, is nobody there."""
     cache_seconds: Annotated[int, Meta(ge=0, le=3600)] = 300
     """For how long an answer is believed, if the token does not expire before: so long may a revoked one be used."""
     ca_file: str = ""

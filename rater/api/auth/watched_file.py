@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Generic, TypeVar
@@ -24,7 +23,7 @@ _NOTHING: _Mark = (0, 0, 0)
 class WatchedFile(Generic[T]):
     """What a file says. It is looked at when it is asked for, at most once in a second."""
 
-    def __init__(self, path: str, read: Callable[[str], T], clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, path: str, read: Callable[[str], T], clock: Callable[[], float]) -> None:
         """`read` gives what the file at a path says; `clock` is in seconds. Raises what `read` does."""
         self._path, self._read, self._clock = path, read, clock
         self._mark = _mark(path)  # before it is read: a change in between is seen the next time
