@@ -232,7 +232,8 @@ class _Comparison:
             f"{plain_text(theirs)}, rater {plain_text(ours)}, difference {plain_text(difference)}"
         )
         if self._used is not None:
-            remark(f"tolerance: {self._used.relative} of the larger amount, or {self._used.absolute}")
+            relative, absolute = (bound.normalize() for bound in (self._used.relative, self._used.absolute))
+            remark(f"tolerance: {relative:g} of the larger amount, or {absolute:g}")
         if any(1 in versions for versions in self._versions):
             remark("one side has no v2/summary: only prices are compared, by v1/report/summary with 5 decimals")
         if not self._groups:

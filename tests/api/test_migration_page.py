@@ -128,16 +128,17 @@ def rated_there(side: CloudKitty, url: str) -> None:
         modules={"hashmap": [True, 1]},
     )
     for scope in ("projA", "projB"):
-        points = list(samples(scope))
-        asked = [
-            {"metric": "cpu", "qty": one["qty"], "groupby": one["groupby"], "metadata": one["metadata"]}
-            for one in points
-        ]
-        prices = side.ask("price", tenant=scope, period_begin=JANUARY, points=asked)["prices"]
-        frames = [_frame(scope, one, price["price"]) for one, price in zip(points, prices, strict=True)]
-        body = json.dumps({"dataframes": frames}).encode()
+        body = json.dumps({"dataframes": rated_frames(side, scope)}).encode()
         headers = {"Content-Type": "application/json"}
         urllib.request.urlopen(urllib.request.Request(f"{url}/v2/dataframes", body, headers), timeout=60).close()
+
+
+def rated_frames(side: CloudKitty, scope: str) -> list[Json]:
+    """The frames of a scope, as CloudKitty's HashMap rates them."""
+    points = list(samples(scope))
+    asked = [{"metric": "cpu"} | {name: one[name] for name in ("qty", "groupby", "metadata")} for one in points]
+    prices = side.ask("price", tenant=scope, period_begin=JANUARY, points=asked)["prices"]
+    return [_frame(scope, one, price["price"]) for one, price in zip(points, prices, strict=True)]
 
 
 def _frame(scope: str, one: Json, price: str) -> Json:
@@ -238,6 +239,12 @@ def test_from_cloudkitty_to_rater(place: Place, rater_up: None) -> None:
     assert row["reason"] == hole
     (day,) = map(json.loads, (place.directory / "days.json").read_text().splitlines())
     assert (day["from"], day["scope_id"], day["reason"]) == ("2026-01-02T00:00:00Z", "projB", hole)
+    # a CloudKitty whose storage has no API v2 tells prices, to five decimals
+    served = place.side.ask("serve", storage="sqlalchemy")
+    place.side.ask("store", scope_id="projA", frames=rated_frames(place.side, "projA"))
+    old = run(same, CLOUDKITTY=f"http://127.0.0.1:{served['port']}", **services)
+    assert "1 scopes and metrics compared, 0 differ" in old.stderr
+    assert "only prices are compared, by v1/report/summary with 5 decimals" in old.stderr
 
 
 def _covers(scope: str, begin: int, end: int) -> str:
