@@ -11,7 +11,7 @@ from rater.audit.facts import FrameKey, Setup, UsageEntry
 from rater.audit.truth import FOREVER, Piece, Span, inside, pieces, spec_of
 from rater.model.metric import Coverage
 from rater.model.usage import Collection as Part
-from rater.model.usage import FrameForced, ScopePlan
+from rater.model.usage import FrameForced, ScopePlan, ScopeSwitch
 
 __all__ = ["ScopeLog", "by_period", "expected_pieces", "frames_due", "scope_logs"]
 
@@ -36,6 +36,8 @@ class ScopeLog(msgspec.Struct):
     """Sources that have sent a plan."""
     earliest: dict[tuple[str, str], int] = {}
     """The last of `seen` by source and metric."""
+    switches: list[tuple[int, ScopeSwitch]] = []
+    """With the second of the record: each has a higher number than those before."""
 
 
 def scope_logs(
@@ -53,6 +55,9 @@ def scope_logs(
             case ScopePlan():
                 log.plans.append((second, record))
                 log.planned.add(record.source)
+            case ScopeSwitch():
+                if not log.switches or record.number > log.switches[-1][1].number:
+                    log.switches.append((second, record))
             case FrameForced():
                 log.forced.add(record.period_begin)
             case Part() if record.rework_id:
@@ -107,7 +112,7 @@ def by_period(log: ScopeLog, period_seconds: int) -> Callable[[int], ScopeLog]:
 
     def of(period_begin: int) -> ScopeLog:
         numbers = sorted([*always, *near.get(period_begin, ())])
-        return ScopeLog(log.scope_id, [log.plans[number] for number in numbers], log.seen)
+        return ScopeLog(log.scope_id, [log.plans[number] for number in numbers], log.seen, switches=log.switches)
 
     return of
 
@@ -118,6 +123,8 @@ def _end(plan: ScopePlan) -> int:
 
 def expected_pieces(log: ScopeLog, period: Span, until_second: int | None = None) -> dict[tuple[str, str], list[Span]]:
     """What is expected of each (metric, source) within the period, by what the log said up to a second."""
+    if _is_off(log.switches, period[0], until_second):
+        return {}
     plans = [plan for second, plan in log.plans if until_second is None or second <= until_second]
     first = {plan.source: plan.begin for plan in reversed(plans)}
     plans = [plan for plan in plans if plan.begin < period[1] and _end(plan) > period[0]]
@@ -135,6 +142,21 @@ def expected_pieces(log: ScopeLog, period: Span, until_second: int | None = None
         if wanted:
             found[metric, source] = wanted
     return found
+
+
+def _is_off(switches: Sequence[tuple[int, ScopeSwitch]], period_begin: int, until_second: int | None) -> bool:
+    """Whether the scope is off then, or was and that time was skipped: a period counts by its begin."""
+    off_since: int | None = None
+    for second, switch in switches:
+        if until_second is not None and second > until_second:
+            break
+        if not switch.active:
+            off_since = switch.begin if off_since is None else min(off_since, switch.begin)
+            continue
+        if switch.inactive_time == "skip" and off_since is not None and off_since <= period_begin < switch.begin:
+            return True
+        off_since = None
+    return off_since is not None and off_since <= period_begin
 
 
 def _is_expected(metric: str, plans: Sequence[ScopePlan], owed: Span, instant: int) -> bool:

@@ -10,6 +10,7 @@ from rater.engine.coverage import expectations
 from rater.engine.rework import take_begun, take_ended, take_lines, take_reworked
 from rater.engine.settings import EngineContext
 from rater.engine.state import FOREVER, OutboxItem, PartitionState, Record, Scope
+from rater.engine.switching import changed_by, check_not_off, switched
 from rater.engine.take import (
     MAX_PERIODS,
     add_part,
@@ -38,6 +39,7 @@ from rater.model.usage import (
     ReworkBegun,
     ReworkLines,
     ScopePlan,
+    ScopeSwitch,
     UsageRecord,
 )
 
@@ -106,6 +108,8 @@ def _take_usage(state: PartitionState, record: Record, usage: UsageRecord, conte
             _take_failure(state, record, usage, context)
         case FrameForced():
             _take_force(state, record, usage)
+        case ScopeSwitch():
+            _take_switch(state, record, usage)
         case ReworkBegun():
             take_begun(state, record, usage)
         case ReworkLines():
@@ -132,6 +136,7 @@ def _take_collection(state: PartitionState, record: Record, part: Collection, co
     periods = spans(Interval(part.begin, part.end), state.period)
     _check_begin(state, record, part, context)
     _check_end(record, part)
+    check_not_off(state.scopes.get(part.scope_id), part, periods)
     scope = scope_of(state, part.scope_id)
     check_source(scope, part.source)
     late = [period for period in periods if is_gone(scope, period)]
@@ -248,12 +253,28 @@ def _take_plan(state: PartitionState, record: Record, plan: ScopePlan, context: 
     if scope.frames:
         scope.frames[max(scope.frames)].dirty = True  # it says until when the scope is expected
     for period in finite:
-        if plan.metrics and not is_gone(scope, period):
+        if plan.metrics and not is_gone(scope, period) and not scope.pauses.holds(period.begin):
             touch(scope, period, record.timestamp_ms)
 
 
 def _both(some: list[Interval], others: list[Interval]) -> list[Interval]:
     return [part for other in others for part in clip(some, other)]
+
+
+def _take_switch(state: PartitionState, record: Record, switch: ScopeSwitch) -> None:
+    after = switched(state.scopes.get(switch.scope_id), state, record, switch)
+    scope = scope_of(state, switch.scope_id)
+    window = changed_by(scope.pauses, after)
+    scope.pauses = after
+    if window is None:
+        return
+    _expectations_changed(scope, window, state.period, record.timestamp_ms)
+    if scope.frames:
+        scope.frames[max(scope.frames)].dirty = True  # it says until when the scope is expected
+    owed = [(source, metric, parts) for source, of in scope.plans.items() for metric, parts in of.items()]
+    owed += [(source, m, [Interval(since, FOREVER)]) for source, of in scope.seen.items() for m, since in of.items()]
+    for source, metric, parts in sorted(owed):
+        _tell_late(state, switch.scope_id, source, metric, clip(parts, window), record)
 
 
 def _take_failure(state: PartitionState, record: Record, failed: CollectionFailed, context: EngineContext) -> None:

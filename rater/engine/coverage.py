@@ -52,13 +52,15 @@ def covered(chosen: list[Slice]) -> list[Interval]:
 def expected_until(scope: Scope, otherwise: int) -> int:
     """The end of everything that is expected of the scope, FOREVER if there is none; `otherwise` if nothing is."""
     if any(scope.seen.values()):
-        return FOREVER
+        return scope.pauses.since
     ends = [parts[-1].end for metrics in scope.plans.values() for parts in metrics.values() if parts]
-    return max(ends, default=otherwise)
+    return min(max(ends, default=otherwise), scope.pauses.since)
 
 
 def expectations(scope: Scope, period: Interval) -> dict[tuple[str, str], list[Interval]]:
     """What is expected within `period`, by (metric, source): normal lists, none of them empty. Sorted by key."""
+    if scope.pauses.holds(period.begin):
+        return {}
     found: dict[tuple[str, str], list[Interval]] = {}
     for source, metrics in scope.plans.items():
         for metric, intervals in metrics.items():

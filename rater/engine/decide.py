@@ -126,6 +126,7 @@ def _make_expected_frames(scope: Scope, now: int, period_seconds: int) -> None:
     span = Interval(scope.made_until, horizon)
     owed = [part for metrics in scope.plans.values() for parts in metrics.values() for part in parts]
     owed += [Interval(begin, FOREVER) for since in scope.seen.values() for begin in since.values()]
+    owed = subtract(owed, [Interval(scope.pauses.since, FOREVER)]) if scope.pauses.is_off else owed
     wanted = (period for part in clip(owed, span) for period in periods_of(part, period_seconds))
     for period in wanted:  # not each one of the span: a plan of long ago would have all hours since then looked at
         if period.begin not in scope.frames and not any(overlaps(period, gone) for gone in scope.evicted):
@@ -138,11 +139,15 @@ def _due(scope: Scope, frame: Frame, current: Pass) -> ClosedBy | None:
     if frame.rework is not None and not frame.rework.ended:
         return None  # half of a rework is worth less than the revision there is
     if frame.is_closed:
-        return ClosedBy.COMPLETE if frame.dirty or 0 < frame.retry_at <= current.now else None
+        is_due = frame.dirty or 0 < frame.retry_at <= current.now
+        closed_by = ClosedBy.INACTIVE if scope.pauses.holds(frame.period_begin) else ClosedBy.COMPLETE
+        return closed_by if is_due else None
     if frame.forced:
         return ClosedBy.FORCED
     if current.now < frame.period_begin + current.state.period:
         return None
+    if scope.pauses.holds(frame.period_begin):
+        return ClosedBy.INACTIVE  # nothing more will be taken for it
     if frame.dirty:
         if look(scope, frame, current.state.period).complete:
             return ClosedBy.COMPLETE

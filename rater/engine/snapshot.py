@@ -31,8 +31,8 @@ __all__ = [
     "encode_snapshot",
 ]
 
-SNAPSHOT_VERSION = 3
-READABLE_VERSIONS = (1, 2, 3)  # each added fields with defaults: what an older one has is read, not the other way round
+SNAPSHOT_VERSION = 4
+READABLE_VERSIONS = (1, 2, 3, 4)  # each added fields with defaults: what an older one has is read, not a newer one
 
 
 class SnapshotError(RaterError):

@@ -15,6 +15,7 @@ from rater.model.codec import Headers
 from rater.model.interval import Interval
 from rater.model.metric import Aggregation
 from rater.model.rated import Gap, MetricTotal
+from rater.model.switches import Pauses
 from rater.model.usage import Collection, QuarantinedItem, ReworkKind
 
 __all__ = [
@@ -205,6 +206,8 @@ class Scope(msgspec.Struct, array_like=True):
     """Begins of months of which graduated prices were counted once, and no longer are."""
     revised: dict[int, tuple[int, int]] = {}
     """By period begin, of frames that have left the state some days ago at most: last revision, if not 0, and when."""
+    pauses: Pauses = Pauses()
+    """When nothing is expected of it, since it is switched off, or was."""
 
 
 class PartitionState(msgspec.Struct, array_like=True):

@@ -52,6 +52,7 @@ class ClosedBy(Enum):
     COMPLETE = "complete"
     GRACE = "grace"
     FORCED = "forced"
+    INACTIVE = "inactive"  # the scope was switched off: nothing is expected of it, and that time stays unbilled
 
 
 class Line(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -31,6 +31,7 @@ __all__ = [
     "ReworkLines",
     "Sample",
     "ScopePlan",
+    "ScopeSwitch",
     "Series",
     "UsageRecord",
     "answers_rework",
@@ -170,6 +171,30 @@ class FrameForced(
     version: int = FORMAT_VERSION
 
 
+class ScopeSwitch(
+    msgspec.Struct,
+    frozen=True,
+    omit_defaults=True,
+    forbid_unknown_fields=True,
+    tag_field="type",
+    tag="scope_switch",
+):
+    """A scope is switched off, or on again, for all periods that begin at `begin` or later.
+
+    While it is off nothing is expected of it, and its collections are refused.
+    """
+
+    scope_id: Name
+    number: Annotated[int, Meta(ge=1, le=2**53)]
+    """Counts up with each switch of the scope: one that comes a second time, or late, changes nothing."""
+    active: bool
+    begin: Instant
+    author: Name
+    inactive_time: Literal["bill", "skip"] = "bill"
+    """Of a scope that is switched on: whether the time that it was off is owed now, or stays unbilled for good."""
+    version: int = FORMAT_VERSION
+
+
 ReworkKind: TypeAlias = Literal["reprocess", "rerate"]
 """Collected again from the source, or rated again from stored usage."""
 
@@ -247,7 +272,15 @@ class ReworkEnded(
 
 
 UsageRecord: TypeAlias = (
-    Collection | ScopePlan | CollectionFailed | FrameForced | ReworkBegun | ReworkLines | ReworkEnded | PostedLines
+    Collection
+    | ScopePlan
+    | CollectionFailed
+    | FrameForced
+    | ScopeSwitch
+    | ReworkBegun
+    | ReworkLines
+    | ReworkEnded
+    | PostedLines
 )
 
 

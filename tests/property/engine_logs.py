@@ -32,6 +32,7 @@ from rater.model.usage import (
     ReworkLines,
     Sample,
     ScopePlan,
+    ScopeSwitch,
     UsageRecord,
 )
 from tests.unit.engine.builders import HOUR, VM1, VM2, T, context, not_a_number, price_list, sample
@@ -134,6 +135,16 @@ failures = st.builds(
     st.integers(1, 9),
 )
 forces = st.builds(lambda scope, hour: FrameForced(scope, T + hour * HOUR, "kim", ""), _scopes, st.integers(0, 3))
+switches = st.builds(
+    lambda scope, number, active, slot, inactive_time: ScopeSwitch(
+        scope, number, active, _at(slot), "kim", inactive_time
+    ),
+    _scopes,
+    st.integers(1, 4),
+    st.booleans(),
+    _slots,
+    st.sampled_from(["bill", "skip"]),
+)
 _reworks = st.sampled_from(["r1", "r2"])
 _hours = st.integers(0, 2).map(lambda hour: T + hour * HOUR)
 brackets: st.SearchStrategy[UsageRecord] = st.one_of(
@@ -154,7 +165,7 @@ brackets: st.SearchStrategy[UsageRecord] = st.one_of(
     ),
     st.builds(ReworkEnded, _reworks, _scopes, _hours, st.integers(0, 1)),
 )
-usage: st.SearchStrategy[UsageRecord] = st.one_of(collections, plans, plans, failures, forces, brackets)
+usage: st.SearchStrategy[UsageRecord] = st.one_of(collections, plans, plans, failures, forces, switches, brackets)
 payloads = st.one_of(collections, collections, collections, usage, usage, st.sampled_from([b"nonsense", b"{}", b""]))
 
 

@@ -14,7 +14,7 @@ from rater.engine.state import FOREVER, Slice
 from rater.model.codec import JSON, content_type, decode_rated, decode_usage
 from rater.model.interval import Interval, clip, overlaps, periods_of, subtract, union
 from rater.model.rated import RatedFrame
-from rater.model.usage import Collection, ScopePlan, UsageRecord
+from rater.model.usage import Collection, ScopePlan, ScopeSwitch, UsageRecord
 from tests.property.engine_logs import CONTEXT, History, Shell, histories
 from tests.unit.engine.builders import HOUR, T, context
 
@@ -76,7 +76,10 @@ def test_every_frame_of_which_something_is_expected_is_published(history: Histor
     # given what the plans say, and what was seen of sources without one, told once more in the plainest way
     plans: dict[str, dict[str, dict[str, list[Interval]]]] = defaultdict(dict)
     seen: dict[str, dict[str, dict[str, int]]] = defaultdict(lambda: defaultdict(dict))
+    switches: dict[str, list[ScopeSwitch]] = defaultdict(list)
     for record in taken(history):
+        if isinstance(record, ScopeSwitch):
+            switches[record.scope_id].append(record)
         if isinstance(record, ScopePlan):
             _plan(plans[record.scope_id], seen[record.scope_id], record)
         elif isinstance(record, Collection) and _counts(record, plans[record.scope_id]):
@@ -89,16 +92,35 @@ def test_every_frame_of_which_something_is_expected_is_published(history: Histor
     # then
     found: dict[tuple[str, int], dict[tuple[str, str], list[Interval]]] = defaultdict(dict)
     for scope_id in {*plans, *seen}:
+        off = _off(switches[scope_id])
         expected = {(m, s): parts for s, metrics in plans[scope_id].items() for m, parts in metrics.items()}
         expected |= {(m, s): [Interval(t, FOREVER)] for s, of in seen[scope_id].items() for m, t in of.items()}
         for key, parts in expected.items():
             for part in clip(parts, Interval(T, FAR - 2 * HOUR)):
                 for period in periods_of(part, HOUR):
-                    found[scope_id, period.begin].setdefault(key, []).extend(clip([part], period))
+                    if period.begin not in off:
+                        found[scope_id, period.begin].setdefault(key, []).extend(clip([part], period))
     for frame_key, wanted in found.items():
         told = {(c.metric, c.source): c.expected for c in frames[frame_key].coverage if c.expected}
         assert told == {key: union(parts) for key, parts in wanted.items()}
     assert all(key in found for key, frame in frames.items() if frame.gaps and key[1] < FAR - 2 * HOUR)
+
+
+def _off(switches: list[ScopeSwitch]) -> set[int]:
+    """The hours that nothing is expected of, hour by hour."""
+    last, since, found = 0, FAR, set[int]()
+    for switch in switches:
+        if switch.number <= last:
+            continue
+        last = switch.number
+        first = next(hour for hour in range(T, FAR, HOUR) if hour >= switch.begin)
+        if not switch.active:
+            since = min(since, first)
+            continue
+        if switch.inactive_time == "skip":
+            found.update(range(since, first, HOUR))
+        since = FAR
+    return found | set(range(since, FAR, HOUR))
 
 
 def _counts(record: Collection, plans: dict[str, dict[str, list[Interval]]]) -> bool:

@@ -1,0 +1,50 @@
+"""When a scope is not billed, since it is switched off or was: a fold over its switches, for all who need it."""
+
+from __future__ import annotations
+
+import msgspec
+
+from rater.model.interval import Interval, union
+
+__all__ = ["NEVER", "Pauses"]
+
+NEVER = 253_402_300_800  # the year 10000: a scope that is on goes off then
+
+
+class Pauses(msgspec.Struct, frozen=True, array_like=True):
+    """Stretches of whole periods in which nothing is expected of a scope and nothing of it is taken."""
+
+    skipped: list[Interval] = []
+    """Those that are over and stay unbilled, as a normal list."""
+    since: int = NEVER
+    """From when on it is off; NEVER if it is on."""
+    number: int = 0
+    """Of the last switch."""
+
+    def after(self, number: int, begin: int, period_seconds: int, *, active: bool, skips: bool) -> Pauses:
+        """The same after a switch at `begin`; itself for one that came before.
+
+        A period counts by its begin: one that began before the switch is as it was. A scope that is switched on is
+        billed for the time that it was off, unless it `skips`.
+        """
+        if number <= self.number:
+            return self
+        at = -(-begin // period_seconds) * period_seconds
+        if not active:
+            return Pauses(self.skipped, min(self.since, at), number)
+        over = [Interval(self.since, at)] if skips and self.since < at else []
+        return Pauses(union([*self.skipped, *over]), NEVER, number)
+
+    @property
+    def is_off(self) -> bool:
+        """Whether it is switched off, now or soon."""
+        return self.since < NEVER
+
+    @property
+    def stretches(self) -> list[Interval]:
+        """All of them, as a normal list; the last one has no end while the scope is off."""
+        return union([*self.skipped, Interval(self.since, NEVER)]) if self.is_off else self.skipped
+
+    def holds(self, instant: int) -> bool:
+        """Whether it is not billed then."""
+        return instant >= self.since or any(begin <= instant < end for begin, end in self.skipped)
