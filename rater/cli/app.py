@@ -46,6 +46,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "report": ("rater.cli.report:report", "A scope's month: totals by metric, or why not."),
     "export": ("rater.cli.export:export", "Write lines, frames or gaps to a file."),
     "config": ("rater.cli.settings:config", "Check or show the settings."),
+    "token": ("rater.cli.token:token", "Make tokens for the HTTP service."),
     "doctor": ("rater.cli.doctor:doctor", "Check everything, and say what to do."),
     "recover": ("rater.cli.recover:recover", "Show and repair what a worker refuses to start from."),
     "demo": ("rater.cli.demo:demo", "Show the whole of it on a small cloud, in a minute."),
