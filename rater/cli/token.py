@@ -18,7 +18,12 @@ _BYTES = 32
 
 @click.group()
 def token() -> None:
-    """Make tokens for api.token_file."""
+    """Make tokens for api.token_file.
+
+    \b
+    Example:
+      rater token new gateway --scope projA --source gateway >> tokens.yaml
+    """
 
 
 @token.command()
