@@ -21,6 +21,7 @@ class FakeApi:
         self.asked: list[tuple[str, dict[str, str], dict[str, str]]] = []
         self.faults: list[web.Response] = []
         self.grows = False
+        self.knows_pages = True
         self.url = ""
 
     @asynccontextmanager
@@ -60,6 +61,7 @@ class FakeApi:
         offset, limit = int(query["offset"]), min(int(query["limit"]), 2)
         if self.grows and offset:
             self.rows[f"new{len(self.rows)}", "cpu"] = (1.0, 1.0)
+        offset = offset if self.knows_pages else 0
         page = [["b", "e", qty, rate, *key] for key, (qty, rate) in rows[offset : offset + limit]]
         names = [*(name for name in query["groupby"].split(",") if name != "type"), "type"]
         return {"total": len(rows), "columns": ["begin", "end", "qty", "rate", *names] if page else [], "results": page}

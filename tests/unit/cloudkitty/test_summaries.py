@@ -107,6 +107,13 @@ async def test_a_list_that_changes_between_pages_is_read_again() -> None:
         await read(fake)
 
 
+async def test_a_service_that_knows_no_pages_is_found_out() -> None:
+    fake = FakeApi(ROWS)
+    fake.knows_pages = False
+    with pytest.raises(CloudKittyError, match="or it knows no pages"):
+        await read(fake)
+
+
 async def test_what_may_pass_is_tried_again() -> None:
     pauses: list[float] = []
 
