@@ -12,10 +12,12 @@ from rater.api.access import Access
 from rater.api.faults import RefusalError
 from rater.api.v3.catalogue import OPERATIONS
 from rater.api.v3.operations import Backend
+from rater.api.v3.rule_source import KafkaRules
 from rater.api.v3.service import V3Service
 from rater.api.v3.settings import V3Settings
 from rater.api_backend import ApiBackend
 from rater.config import Config
+from rater.modules import list_modules
 from rater.reports import StoreError
 
 __all__ = ["reading", "v3_service"]
@@ -31,6 +33,7 @@ def v3_service(config: Config, settings: V3Settings, behind: ApiBackend, access:
         book=behind.books.book,
         policy=access.policy,
         period=config.settings.engine.period,
+        rules=KafkaRules(config.settings.kafka, behind.books, frozenset(module.name for module in list_modules())),
     )
     return V3Service(backend, OPERATIONS, access, settings.max_in_flight)
 

@@ -58,7 +58,10 @@ ACTIONS = {
     "v2_rating:get_module": Who.ADMIN,
     "v2_rating:list_modules": Who.ADMIN,
     "v2_rating:update_module": Who.ADMIN,
+    "v3:get_rules": Who.ADMIN,
+    "v3:list_rule_history": Who.ADMIN,
     "v3:list_scopes": Who.READER,
+    "v3:put_rules": Who.ADMIN,
 }
 """Every action that there is, by the name in CloudKitty's policies or `v3:…`, and whom it is open to by default."""
 

@@ -81,7 +81,7 @@ async def _each_record(kafka: KafkaSettings, limit: int) -> list[tuple[Cell, ...
 
 
 async def _each_change(kafka: KafkaSettings, limit: int) -> list[tuple[Cell, ...]]:
-    from rater.cli.rule_words import words_of
+    from rater.rating.change_words import words_of
     from rater.stream.rules_history import read_changes
 
     found: list[tuple[Cell, ...]] = []

@@ -4,7 +4,7 @@ from rater.rating import compat, validation
 from rater.rating.book import RuleBook, fold
 from rater.rating.chain import BUILT_IN, Chain, NoScripts
 from rater.rating.diff import ChangeTooLargeError, Diff, DiffEntry
-from rater.rating.export import ExportError, document_of, export
+from rater.rating.export import ExportError, document_of, document_values, export
 from rater.rating.frame import (
     Failed,
     Module,
@@ -83,6 +83,7 @@ __all__ = [
     "compile_rules",
     "decode_book",
     "document_of",
+    "document_values",
     "encode_book",
     "export",
     "fold",

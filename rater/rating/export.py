@@ -23,7 +23,7 @@ from rater.rating.ruledoc import (
     clashes,
 )
 
-__all__ = ["ExportError", "document_of", "export"]
+__all__ = ["ExportError", "document_of", "document_values", "export"]
 
 
 class ExportError(RaterError):
@@ -35,8 +35,13 @@ def export(book: RuleBook) -> str:
 
     Raises ExportError for a book with rules that a document must not hold.
     """
+    return dump(document_values(book))
+
+
+def document_values(book: RuleBook) -> dict[str, object]:
+    """The same document as plain values; numbers are decimal text. Raises ExportError."""
     document = document_of(book)
-    text: dict[str, object] = {
+    values: dict[str, object] = {
         "modules": {
             name: {"enabled": state.enabled, "priority": state.priority} for name, state in document.modules.items()
         },
@@ -46,8 +51,8 @@ def export(book: RuleBook) -> str:
         },
     }
     if document.pyscripts.scripts:
-        text["pyscripts"] = {"scripts": [_script_text(script) for script in document.pyscripts.scripts]}
-    return dump(text)
+        values["pyscripts"] = {"scripts": [_script_text(script) for script in document.pyscripts.scripts]}
+    return values
 
 
 def document_of(book: RuleBook) -> RuleDocument:

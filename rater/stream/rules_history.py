@@ -33,19 +33,28 @@ async def read_events(settings: KafkaSettings, limit: int = 0) -> AsyncIterator[
                 yield found
 
 
-async def read_changes(settings: KafkaSettings, limit: int = 0) -> AsyncIterator[LoggedChange]:
-    """As `read_events`, with the book before each. Copies the book for each: meant for some hundreds."""
+async def read_changes(
+    settings: KafkaSettings, limit: int = 0, before_offset: int | None = None
+) -> AsyncIterator[LoggedChange]:
+    """As `read_events`, with the book before each. Copies the book for each: meant for some hundreds.
+
+    `before_offset`: only records before that one.
+    """
     async with reading(settings) as reader:
-        async for records in _newest(reader, limit):
+        async for records in _newest(reader, limit, before_offset):
             for record in records:
                 before = reader.book
                 (found,) = await reader.fold_records([record])
                 yield LoggedChange(found, before)
 
 
-async def _newest(reader: RulesReader, limit: int) -> AsyncIterator[list[ConsumerRecord]]:
+async def _newest(
+    reader: RulesReader, limit: int, before_offset: int | None = None
+) -> AsyncIterator[list[ConsumerRecord]]:
     """The records to tell of, after the reader was brought up to them."""
     end = await reader.end()
+    if before_offset is not None:
+        end = min(end, before_offset)
     first = max(0, end - limit) if limit else 0
     await reader.start(most_offset=first)
     await reader.fold_to(first)

@@ -9,7 +9,7 @@ import msgspec
 
 from rater.api.faults import Faults, RefusalError
 from rater.api.reading import read_struct
-from rater.api.v3.operations import JSON, Operation
+from rater.api.v3.operations import JSON, Operation, RawBody
 
 __all__ = ["header_name", "is_list", "parameter_place", "read_arguments"]
 
@@ -130,6 +130,6 @@ def _body(operation: Operation, body: bytes, content_type: str, faults: Faults) 
     if content_type not in operation.body_forms:
         said = f"the content type is {content_type[:MAX_SHOWN]!r}" if content_type else "there is no Content-Type"
         raise RefusalError(415, f"{said}: send {' or '.join(operation.body_forms)}")
-    if content_type != JSON:
+    if content_type != JSON or operation.body is RawBody:
         return body
     return read_struct(body, operation.body, faults)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from rater.api.v3 import scopes
+from rater.api.v3 import rules, scopes
 from rater.api.v3.operations import Operation
 
 __all__ = ["OPERATIONS"]
 
-OPERATIONS: tuple[Operation, ...] = (*scopes.OPERATIONS,)
+OPERATIONS: tuple[Operation, ...] = (*scopes.OPERATIONS, *rules.OPERATIONS)

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from rater.api.v3.arguments import is_list, parameter_place
-from rater.api.v3.operations import JSON, Operation
+from rater.api.v3.operations import JSON, Operation, RawBody
 
 __all__ = ["described", "structs_of"]
 
@@ -42,7 +42,7 @@ def structs_of(operations: Iterable[Operation]) -> list[Any]:
     found: list[Any] = []
     for operation in operations:
         found += [field.type for field in msgspec.structs.fields(operation.parameters)]
-        found += [kind for kind in (operation.body, operation.result) if kind is not None]
+        found += [kind for kind in (operation.body, operation.result) if kind not in (None, RawBody)]
     return found
 
 
@@ -55,14 +55,17 @@ def described(operation: Operation, schema: Schema, problem: dict[str, Any]) -> 
     if parameters:
         found["parameters"] = parameters
     if operation.body is not None:
-        forms = {
-            form: {"schema": schema(operation.body) if form == JSON else {"type": "string"}}
-            for form in operation.body_forms
-        }
+        forms = {form: {"schema": _body_schema(operation, form, schema)} for form in operation.body_forms}
         found["requestBody"] = {"required": True, "content": forms}
     found["responses"] = {str(operation.status): _answer(operation, schema), **_refused(operation, problem)}
     found["x-policy"] = operation.action
     return found
+
+
+def _body_schema(operation: Operation, form: str, schema: Schema) -> dict[str, Any]:
+    if form != JSON:
+        return {"type": "string"}
+    return {"type": "object"} if operation.body is RawBody else schema(operation.body)
 
 
 def _parameter(operation: Operation, field: msgspec.structs.FieldInfo, schema: Schema) -> dict[str, Any]:

@@ -14,6 +14,7 @@ import msgspec
 from rater.api.faults import RefusalError
 from rater.api.identity import Identity
 from rater.api.policy import Policy
+from rater.api.v3.rule_source import RuleSource
 from rater.rating import RuleBook
 from rater.reports import View
 
@@ -28,6 +29,7 @@ __all__ = [
     "Handler",
     "NoParameters",
     "Operation",
+    "RawBody",
     "Reply",
     "unknown_scope",
 ]
@@ -40,6 +42,10 @@ B = TypeVar("B")
 
 class NoParameters(msgspec.Struct, frozen=True):
     """Of operations without any."""
+
+
+class RawBody(msgspec.Struct, frozen=True):
+    """Of operations that read their body themselves: the handler gets bytes, whatever the form."""
 
 
 class Asked(msgspec.Struct, Generic[P, B], frozen=True):
@@ -101,6 +107,7 @@ class Backend(msgspec.Struct, frozen=True):
     policy: Policy
     period: int
     """Seconds of a processing period."""
+    rules: RuleSource
 
     def seen(self, asked: Asked[Any, Any]) -> tuple[str, ...] | None:
         """The scopes that whoever asks may see by this action; None for all. Raises RefusalError 403."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from typing import Any, NamedTuple
@@ -23,8 +23,10 @@ from rater.api.v3.operations import Backend
 from rater.api.v3.service import V3Service
 from rater.kafka import KafkaSettings
 from rater.model.metric import Catalog
+from rater.model.rules import RuleEvent
 from rater.rating import RuleBook
 from rater.reports import View
+from rater.stream.rules_history import LoggedChange, LogRecord
 from rater.stream.usage_log import UsageWriter
 from rater.v3_api import reading
 from tests.unit.store.builders import HOUR
@@ -52,6 +54,40 @@ class Known:
 
     async def close(self) -> None:
         return None
+
+
+class KnownRules:
+    """Rules in the memory of the test, each change a version."""
+
+    modules = frozenset({"hashmap", "pyscripts", "noop"})
+
+    def __init__(self) -> None:
+        self._books = [RuleBook.empty()]
+        self._changes: list[LoggedChange] = []
+        self.before_write: Callable[[], Any] = lambda: None
+        """Runs between what a caller has read and what it writes."""
+
+    async def book(self) -> RuleBook:
+        return self._books[-1]
+
+    async def book_at(self, version: int) -> RuleBook:
+        if version >= len(self._books):
+            raise RefusalError(404, f"there is no version {version} yet")
+        return self._books[version]
+
+    async def write(self, author: str, reason: str, now: int, decide: Any) -> RuleBook:
+        self.before_write()
+        before = self._books[-1]
+        changes = decide(before)
+        if changes:
+            event = RuleEvent(before.version, author, reason, now, changes)
+            book, outcome = before.apply(event)
+            self._books.append(book)
+            self._changes.append(LoggedChange(LogRecord(len(self._changes), now, event, outcome=outcome), before))
+        return self._books[-1]
+
+    async def history(self, limit: int, before_offset: int | None) -> list[LoggedChange]:
+        return self._changes[:before_offset][-limit:]
 
 
 class Found(NamedTuple):
@@ -102,6 +138,7 @@ async def serving(
             "book": book,
             "policy": DefaultPolicy(),
             "period": HOUR,
+            "rules": KnownRules(),
         }
         backend = Backend(**(values | changed))
         writer = UsageWriter(KafkaSettings(bootstrap="127.0.0.1:1"), confirm_seconds=1, max_waiting_bytes=1)

@@ -7,7 +7,6 @@ from decimal import Decimal
 
 import msgspec
 
-from rater.cli.rule_words import ChangeWords, words_of
 from rater.model.rules import (
     Change,
     CollectorMapped,
@@ -24,6 +23,7 @@ from rater.model.rules import (
     TiersDeleted,
 )
 from rater.rating import RuleBook, parse, plan
+from rater.rating.change_words import ChangeWords, words_of
 from tests.unit.rating.builders import event, uid
 
 FIRST = """

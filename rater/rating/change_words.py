@@ -38,7 +38,7 @@ from rater.model.rules import (
     TiersSet,
     number_text,
 )
-from rater.rating import RuleBook
+from rater.rating.book import RuleBook
 from rater.rating.wording import date_parts, describe_module, describe_script, describe_tiers, description_parts
 
 __all__ = ["ChangeWords", "words_of"]
