@@ -18,6 +18,7 @@ from rater.audit.violation import Invariant, Violation
 from rater.model.errors import RaterError
 from rater.reports import AuditRequest
 from rater.store import StoreError
+from rater.store.health import MAX_VIOLATIONS, AuditRow, StoredViolation
 
 __all__ = ["IN_STORE", "AuditTimer"]
 
@@ -57,9 +58,12 @@ class AuditTimer:
         registry: CollectorRegistry,
         *,
         usage_stored: bool,
+        keep: Callable[[AuditRow], None] = lambda _: None,
         clock: Callable[[], float] = time.time,
         pause_seconds: float = PAUSE_SECONDS,
     ) -> None:
+        """`keep` puts a finished audit where others find it; what it raises as StoreError only goes to the log."""
+        self._keep = keep
         self._view = view
         self._setup = setup
         self._settings = settings
@@ -107,7 +111,23 @@ class AuditTimer:
             return
         self._since = int(began)
         self._tell(found)
-        self._metrics.set(found, auditor, began, self._clock() - began)
+        seconds = self._clock() - began
+        self._metrics.set(found, auditor, began, seconds)
+        counts = auditor.counts
+        row = AuditRow(
+            began_at=int(began),
+            seconds=seconds,
+            closed_from=request.closed_from,
+            frames=counts.frames,
+            waiting_samples=counts.waiting,
+            unchecked=dict(counts.unchecked),
+            violation_count=len(found),
+            violations=[_stored(violation) for violation in found[:MAX_VIOLATIONS]],
+        )
+        try:
+            self._keep(row)
+        except StoreError as fault:
+            log.warning("the audit's result could not be kept: %s", fault)
 
     def _tell(self, found: list[Violation]) -> None:
         if len(self._told) > MOST_REMEMBERED:
@@ -124,6 +144,12 @@ class AuditTimer:
     def _advance(self, _done: int, _total: int) -> None:
         if self._stopping.is_set():
             raise _StoppedError("the service ends")
+
+
+def _stored(violation: Violation) -> StoredViolation:
+    rows = [row.text() for row in violation.rows]
+    where = (violation.invariant.value, violation.scope_id, violation.period_begin, violation.metric)
+    return StoredViolation(*where, violation.expected, violation.found, rows)
 
 
 class _Metrics:

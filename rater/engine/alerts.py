@@ -11,9 +11,10 @@ from rater.engine.state import OutboxItem, Record
 from rater.model.codec import CONTENT_TYPE, JSON, Headers, encode_json
 from rater.model.interval import Interval, clip, subtract
 from rater.model.rated import Alert, AlertKind, Gap, RatedFrame, ReworkResult
-from rater.model.usage import Collection
+from rater.model.usage import Collection, GapAccepted
 
-__all__ = ["JSON_HEADERS", "batches_lost", "frame_alerts", "gap_id", "late_plan", "late_usage", "rework_alert"]
+__all__ = ["JSON_HEADERS", "batches_lost", "frame_alerts", "gap_accepted", "gap_id", "late_plan"]
+__all__ += ["late_usage", "rework_alert"]
 
 JSON_HEADERS: Headers = ((CONTENT_TYPE, JSON.encode()),)
 
@@ -67,6 +68,26 @@ def late_plan(scope_id: str, source: str, metric: str, span: Interval, period_be
             raised_at=record.timestamp_ms // 1000,
             reason="what is expected here changed after the frames had left the state: rated again (by itself with "
             "`rework.late_usage`, else by `rater rerate`) they name what is missing",
+        )
+    )
+
+
+def gap_accepted(accepted: GapAccepted, record: Record) -> OutboxItem:
+    """Somebody has decided to live with a gap. Raised at the broker's time of the record."""
+    return _item(
+        Alert(
+            alert_id=accepted.gap_id,
+            kind=AlertKind.GAP_ACCEPTED,
+            scope_id=accepted.scope_id,
+            metric=accepted.metric,
+            source=accepted.source,
+            period_begin=accepted.period_begin,
+            begin=accepted.begin,
+            end=accepted.end,
+            revision=-1,
+            raised_at=record.timestamp_ms // 1000,
+            reason=accepted.reason,
+            author=accepted.author,
         )
     )
 

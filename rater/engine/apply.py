@@ -5,7 +5,7 @@ A record is taken as a whole or goes as a whole to `rejected`, with the reason; 
 
 from __future__ import annotations
 
-from rater.engine.alerts import JSON_HEADERS, late_plan, late_usage
+from rater.engine.alerts import JSON_HEADERS, gap_accepted, late_plan, late_usage
 from rater.engine.coverage import expectations
 from rater.engine.rework import take_begun, take_ended, take_lines, take_reworked
 from rater.engine.settings import EngineContext
@@ -36,6 +36,7 @@ from rater.model.usage import (
     Collection,
     CollectionFailed,
     FrameForced,
+    GapAccepted,
     ReworkBegun,
     ReworkLines,
     ScopePlan,
@@ -108,6 +109,8 @@ def _take_usage(state: PartitionState, record: Record, usage: UsageRecord, conte
             _take_failure(state, record, usage, context)
         case FrameForced():
             _take_force(state, record, usage)
+        case GapAccepted():  # nothing is rated for it: the store has what it is about
+            state.outbox.append(gap_accepted(usage, record))
         case ScopeSwitch():
             _take_switch(state, record, usage)
         case ReworkBegun():

@@ -155,6 +155,7 @@ class AlertKind(Enum):
 
     GAP_OPENED = "gap_opened"
     GAP_RESOLVED = "gap_resolved"
+    GAP_ACCEPTED = "gap_accepted"  # somebody has decided to live with it: `author`, and `reason` why
     LATE_USAGE = "late_usage"  # usage for a frame that has left the state: it lies whole in `rejected`
     LATE_PLAN = "late_plan"  # a plan changed what is expected of frames that have left the state: they do not say so
     QUARANTINED = "quarantined"
@@ -187,7 +188,7 @@ class ReworkResult(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Alert(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="type", tag="alert"):
-    """Something that a person or a program should act on. `alert_id` is the gap's id for the two kinds of gaps.
+    """Something that a person or a program should act on. `alert_id` is the gap's id for the three kinds of gaps.
 
     RATING_FAILED and RATING_REPAIRED of a frame share theirs, so that the one ends the other.
     """
@@ -203,6 +204,8 @@ class Alert(msgspec.Struct, frozen=True, omit_defaults=True, tag_field="type", t
     revision: int
     raised_at: int
     reason: str = ""
+    author: str = ""
+    """Of an acceptance: who decided."""
     rework: ReworkResult | None = None
     """Of the three kinds of reworks."""
     version: int = FORMAT_VERSION

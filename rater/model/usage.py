@@ -24,6 +24,7 @@ __all__ = [
     "CollectionFailed",
     "FrameBase",
     "FrameForced",
+    "GapAccepted",
     "QuarantinedItem",
     "ReworkBegun",
     "ReworkEnded",
@@ -171,6 +172,31 @@ class FrameForced(
     version: int = FORMAT_VERSION
 
 
+class GapAccepted(
+    msgspec.Struct,
+    frozen=True,
+    omit_defaults=True,
+    forbid_unknown_fields=True,
+    tag_field="type",
+    tag="gap_accepted",
+):
+    """An operator has decided to live with a gap: bills may be made without what is missing, and say so.
+
+    Nothing is rated for it, and collectors go on trying to fill it.
+    """
+
+    gap_id: Annotated[str, Meta(pattern="^[0-9a-f]{32}$")]
+    scope_id: Name
+    metric: Name
+    source: Name
+    period_begin: Instant
+    begin: Instant
+    end: Instant
+    author: Name
+    reason: Annotated[str, Meta(min_length=1, max_length=2000)]
+    version: int = FORMAT_VERSION
+
+
 class ScopeSwitch(
     msgspec.Struct,
     frozen=True,
@@ -277,6 +303,7 @@ UsageRecord: TypeAlias = (
     | CollectionFailed
     | FrameForced
     | ScopeSwitch
+    | GapAccepted
     | ReworkBegun
     | ReworkLines
     | ReworkEnded

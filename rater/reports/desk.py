@@ -32,12 +32,14 @@ from rater.reports.requests import (
 )
 from rater.reports.view import View
 from rater.store import Choice, PointsRequest, SumsRequest
+from rater.store.health import SourceRequest
+from rater.store.pages import FramePageRequest, GapPageRequest, ScopePageRequest
 
 __all__ = ["serve_desk"]
 
 log = logging.getLogger(__name__)
 
-MAX_REQUEST_BYTES = 64 * 1024
+MAX_REQUEST_BYTES = 512 * 1024  # a thousand scopes of a reader may stand in it
 BLOCK_BYTES = 128 * 1024
 READERS = 3  # at the same time; more wait for their turn
 STOP_SECONDS = 2.0  # that readers get to the end when the holder stops
@@ -130,6 +132,13 @@ def _application(view: View, threads: Executor) -> web.Application:
         ("posted", UsageRequest, lambda asked, out: _rows(view.posted(asked), out)),
         ("posted_totals", UsageRequest, lambda asked, out: _rows(view.posted_totals(asked), out)),
         ("scope_states", type(None), lambda _, out: _rows(view.scope_states(), out)),
+        ("frame_page", FramePageRequest, lambda asked, out: _rows(view.frame_page(asked), out)),
+        ("gap_page", GapPageRequest, lambda asked, out: _rows(view.gap_page(asked), out)),
+        ("accepted_gaps", Selection, lambda chosen, out: _rows(view.accepted_gaps(chosen), out)),
+        ("scope_page", ScopePageRequest, lambda asked, out: _rows(view.scope_page(asked), out)),
+        ("silent_sources", SourceRequest, lambda asked, out: _rows(view.silent_sources(asked), out)),
+        ("source_metrics", SourceRequest, lambda asked, out: _rows(view.source_metrics(asked), out)),
+        ("last_audit", type(None), lambda _, out: _rows(filter(None, [view.last_audit()]), out)),
         ("audit/months", AuditRequest, lambda asked, out: _rows(view.audit_months(asked), out)),
         ("audit/frames", UsageRequest, lambda asked, out: _rows(view.audit_frames(asked), out)),
         ("audit/lines", UsageRequest, lambda asked, out: _rows(view.audit_lines(asked), out)),

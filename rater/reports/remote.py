@@ -42,7 +42,16 @@ from rater.store import (
     TotalRow,
     UsageRow,
 )
+from rater.store.accepted import AcceptedGap
 from rater.store.audit import AuditMonth, RawFrame, RawUsage, RuleText
+from rater.store.health import AuditRow, SilentSource, SourceMetric, SourceRequest
+from rater.store.pages import (
+    FramePageRequest,
+    GapPageRequest,
+    ListedGap,
+    ScopePageRequest,
+    ScopeSummary,
+)
 
 __all__ = ["RemoteView"]
 
@@ -145,6 +154,34 @@ class RemoteView:
     def scope_states(self) -> list[ScopeStateRow]:
         """How far each scope is rated."""
         return list(self._rows("scope_states", None, ScopeStateRow))
+
+    def frame_page(self, request: FramePageRequest) -> list[FrameRow]:
+        """A part of a scope's frames, by period."""
+        return list(self._rows("frame_page", request, FrameRow))
+
+    def gap_page(self, request: GapPageRequest) -> list[ListedGap]:
+        """A part of the gaps, with who accepted them."""
+        return list(self._rows("gap_page", request, ListedGap))
+
+    def accepted_gaps(self, selection: Selection) -> list[AcceptedGap]:
+        """Gaps that somebody has decided to live with, by scope and period."""
+        return list(self._rows("accepted_gaps", selection, AcceptedGap))
+
+    def scope_page(self, request: ScopePageRequest) -> list[ScopeSummary]:
+        """A part of the scopes, each with how far it is rated."""
+        return list(self._rows("scope_page", request, ScopeSummary))
+
+    def silent_sources(self, request: SourceRequest) -> list[SilentSource]:
+        """What collectors said of their sources and have not taken back."""
+        return list(self._rows("silent_sources", request, SilentSource))
+
+    def source_metrics(self, request: SourceRequest) -> list[SourceMetric]:
+        """What was collected and what is missing, by source and metric."""
+        return list(self._rows("source_metrics", request, SourceMetric))
+
+    def last_audit(self) -> AuditRow | None:
+        """What the newest audit in the sink's process found."""
+        return next(self._rows("last_audit", None, AuditRow), None)
 
     def audit_months(self, request: AuditRequest) -> list[AuditMonth]:
         """What an audit has to look at, by scope and month."""

@@ -64,6 +64,7 @@ from rater.store import (
     usage,
     write_export,
 )
+from rater.store.accepted import AcceptedGap, accepted_gaps
 from rater.store.audit import (
     AuditMonth,
     RawFrame,
@@ -74,6 +75,25 @@ from rater.store.audit import (
     audit_months,
     audit_usage,
     rule_texts,
+)
+from rater.store.health import (
+    AuditRow,
+    SilentSource,
+    SourceMetric,
+    SourceRequest,
+    last_audit,
+    silent_sources,
+    source_metrics,
+)
+from rater.store.pages import (
+    FramePageRequest,
+    GapPageRequest,
+    ListedGap,
+    ScopePageRequest,
+    ScopeSummary,
+    frame_page,
+    gap_page,
+    scope_page,
 )
 
 __all__ = ["StoreView", "View", "open_view", "report_of", "socket_of"]
@@ -129,6 +149,27 @@ class View(Protocol):
 
     def scope_states(self) -> list[ScopeStateRow]:
         """How far each scope is rated."""
+
+    def frame_page(self, request: FramePageRequest) -> list[FrameRow]:
+        """A part of a scope's frames, by period."""
+
+    def gap_page(self, request: GapPageRequest) -> list[ListedGap]:
+        """A part of the gaps, with who accepted them."""
+
+    def accepted_gaps(self, selection: Selection) -> list[AcceptedGap]:
+        """Gaps that somebody has decided to live with, by scope and period."""
+
+    def scope_page(self, request: ScopePageRequest) -> list[ScopeSummary]:
+        """A part of the scopes, each with how far it is rated."""
+
+    def silent_sources(self, request: SourceRequest) -> list[SilentSource]:
+        """What collectors said of their sources and have not taken back."""
+
+    def source_metrics(self, request: SourceRequest) -> list[SourceMetric]:
+        """What was collected and what is missing, by source and metric."""
+
+    def last_audit(self) -> AuditRow | None:
+        """What the newest audit in the sink's process found."""
 
     def audit_months(self, request: AuditRequest) -> list[AuditMonth]:
         """What an audit has to look at, by scope and month."""
@@ -214,6 +255,36 @@ class StoreView:
     def scope_states(self) -> list[ScopeStateRow]:
         """How far each scope is rated."""
         return scope_states(self._store)
+
+    def frame_page(self, request: FramePageRequest) -> list[FrameRow]:
+        """A part of a scope's frames, by period."""
+        return frame_page(self._store, request)
+
+    def gap_page(self, request: GapPageRequest) -> list[ListedGap]:
+        """A part of the gaps, with who accepted them."""
+        return gap_page(self._store, request)
+
+    def accepted_gaps(self, selection: Selection) -> list[AcceptedGap]:
+        """Gaps that somebody has decided to live with, by scope and period."""
+        scope_id, begin, end = selection.scope_id or "", selection.begin or 0, selection.end
+        bounds = (scope_id, scope_id, begin)
+        return accepted_gaps(self._store, *bounds) if end is None else accepted_gaps(self._store, *bounds, end)
+
+    def scope_page(self, request: ScopePageRequest) -> list[ScopeSummary]:
+        """A part of the scopes, each with how far it is rated."""
+        return scope_page(self._store, request)
+
+    def silent_sources(self, request: SourceRequest) -> list[SilentSource]:
+        """What collectors said of their sources and have not taken back."""
+        return silent_sources(self._store, request)
+
+    def source_metrics(self, request: SourceRequest) -> list[SourceMetric]:
+        """What was collected and what is missing, by source and metric."""
+        return source_metrics(self._store, request)
+
+    def last_audit(self) -> AuditRow | None:
+        """What the newest audit in the sink's process found."""
+        return last_audit(self._store)
 
     def audit_months(self, request: AuditRequest) -> list[AuditMonth]:
         """What an audit has to look at, by scope and month."""

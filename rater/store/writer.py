@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from rater.model.posted import PostedLines
 from rater.model.rated import Alert, RatedFrame
 from rater.model.usage import Collection
+from rater.store.accepted import ACCEPTED, accepted_row
 from rater.store.blocks import (
     FRAMES,
     GAPS,
@@ -28,6 +29,7 @@ from rater.store.blocks import (
     usage_rows,
 )
 from rater.store.client import Column, Store
+from rater.store.health import SOURCE_ALERTS, source_alert_row
 from rater.store.posting import POSTED, posted_rows
 
 __all__ = ["Batch", "write"]
@@ -43,6 +45,8 @@ class Batch:
         self._posted: defaultdict[int, list[Row]] = defaultdict(list)
         self._gaps: list[Row] = []
         self._reworks: list[Row] = []
+        self._accepted: list[Row] = []
+        self._sources: list[Row] = []
         self.weight = 0
         """About how many lines' worth of memory and work the batch is: a row is one, a sample a quarter."""
         self.closed_at: list[int] = []
@@ -62,10 +66,15 @@ class Batch:
         self.weight += 1
 
     def add_alert(self, alert: Alert) -> bool:
-        """An alert; False if it is neither about a gap nor about a rework and not kept. Raises UnstorableError."""
-        gap, rework = gap_row(alert), rework_row(alert)
+        """An alert; False if it is not about a gap, a rework or a source, and not kept. Raises UnstorableError."""
+        gap, rework, accepted = gap_row(alert), rework_row(alert), accepted_row(alert)
+        source = source_alert_row(alert)
         if gap is not None:
             self._gaps.append(gap)
+        elif accepted is not None:
+            self._accepted.append(accepted)
+        elif source is not None:
+            self._sources.append(source)
         elif rework is not None:
             self._reworks.append(rework)
         else:
@@ -98,6 +107,10 @@ class Batch:
             yield FRAMES, month, FRAMES.block(zip(*frames, strict=True))
         if self._gaps:
             yield GAPS, 0, GAPS.block(zip(*self._gaps, strict=True))
+        if self._accepted:
+            yield ACCEPTED, 0, ACCEPTED.block(zip(*self._accepted, strict=True))
+        if self._sources:
+            yield SOURCE_ALERTS, 0, SOURCE_ALERTS.block(zip(*self._sources, strict=True))
         if self._reworks:
             yield REWORKS, 0, REWORKS.block(zip(*self._reworks, strict=True))
 

@@ -25,7 +25,7 @@ from rater.model.codec import (
 from rater.model.errors import RejectedError
 from rater.model.interval import Interval
 from rater.model.rated import Alert, AlertKind, ClosedBy, FrameStatus, RatedFrame, RejectedHeaders
-from rater.model.usage import Collection, CollectionFailed, FrameForced, Sample, ScopePlan, Series
+from rater.model.usage import Collection, CollectionFailed, FrameForced, GapAccepted, Sample, ScopePlan, Series
 
 T = 1_767_225_600
 COLLECTION = Collection(
@@ -48,6 +48,7 @@ RECORDS = [
     ScopePlan("prom", "A", T, T + 1),
     CollectionFailed("prom", "A", "cpu", T, T + 1, "timeout"),
     FrameForced("A", T, "kim", "why"),
+    GapAccepted("0f" * 16, "A", "cpu", "prom", T, T + 60, T + 120, "kim", "why"),
 ]
 FRAME = RatedFrame(
     scope_id="A",

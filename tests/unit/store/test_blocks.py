@@ -108,13 +108,14 @@ def test_one_block_per_table_and_month_lines_before_frames() -> None:
     ]
 
 
-def test_only_alerts_of_gaps_are_kept() -> None:
+def test_only_alerts_of_gaps_and_sources_are_kept() -> None:
     from rater.model.rated import AlertKind
 
     batch = Batch()
     kept = [batch.add_alert(a_gap_alert(True, 0, kind=kind)) for kind in AlertKind]
 
-    assert kept == [kind in (AlertKind.GAP_OPENED, AlertKind.GAP_RESOLVED) for kind in AlertKind]
+    of_gaps = {AlertKind.GAP_OPENED, AlertKind.GAP_RESOLVED, AlertKind.GAP_ACCEPTED}
+    assert kept == [kind in of_gaps | {AlertKind.SOURCE_SILENT, AlertKind.SOURCE_BACK} for kind in AlertKind]
 
 
 def test_usage_has_a_row_per_series_and_one_for_an_empty_answer() -> None:
