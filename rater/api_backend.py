@@ -15,6 +15,7 @@ from rater.store import EmbeddedTarget, Store
 from rater.stream.requests_log import RequestsLog
 from rater.stream.rules_reader import open_rules
 from rater.stream.rules_writer import open_appender
+from rater.stream.usage_log import UsageWriter
 
 __all__ = ["ApiBackend", "NoStoreError"]
 
@@ -32,13 +33,15 @@ class ApiBackend:
     store would keep the sink out. Raises NoStoreError.
     """
 
-    def __init__(self, config: Config, *, holds_store: bool) -> None:
+    def __init__(self, config: Config, writer: UsageWriter, *, holds_store: bool) -> None:
+        """`writer` is run and closed by whoever made it."""
         kafka = config.settings.kafka
         self._store = Store(config.settings.store)
         self.view = _view(self._store, holds_store=holds_store)
         self.books = RuleBooks(lambda: open_rules(kafka), lambda: open_appender(kafka))
         self.quoter = Quoter(installed_modules(), config.settings.scripts)
         self.requests = RequestsLog(kafka)
+        self.usage = writer
         self.threads = ThreadPoolExecutor(READERS, "api")
 
     async def close(self) -> None:

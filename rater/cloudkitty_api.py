@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 from rater.api.access import Access
 from rater.api.cloudkitty.calls import Backend, MetricInfo, ModuleInfo
 from rater.api.cloudkitty.requests import Requests
-from rater.api.cloudkitty.service import CloudKittyService, reading
+from rater.api.cloudkitty.service import CloudKittyService, posting, reading
 from rater.api.cloudkitty.settings import CloudKittyApiSettings
 from rater.api_backend import ApiBackend
 from rater.config import Config
@@ -50,6 +50,7 @@ def cloudkitty_service(
         metrics=_metrics(config),
         metrics_conf=_metrics_conf(config),
         modules=_modules(),
+        post=posting(behind.usage),
     )
     return CloudKittyService(backend, access, settings.max_in_flight)
 

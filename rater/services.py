@@ -263,7 +263,7 @@ def api_service(config: Config, registry: CollectorRegistry, *, holds_store: boo
     writer = UsageWriter(kafka, confirm_seconds=settings.confirm_seconds, max_waiting_bytes=WAITING_BYTES)
     limits = Limits(settings.max_samples, config.settings.engine.period)
     intake = Intake(config.catalog, limits, kafka.topic(Topic.USAGE), kafka.partitions)
-    behind = _api_backend(config, settings, holds_store=holds_store)
+    behind = _api_backend(config, settings, writer, holds_store=holds_store)
     api = Api(settings, intake, writer, registry, *_versions(config, settings, behind))
 
     async def run(stop: asyncio.Event) -> None:
@@ -278,12 +278,14 @@ def api_service(config: Config, registry: CollectorRegistry, *, holds_store: boo
     return Service("api", run, api.red)
 
 
-def _api_backend(config: Config, settings: ApiSettings, *, holds_store: bool) -> ApiBackend | None:
+def _api_backend(
+    config: Config, settings: ApiSettings, writer: UsageWriter, *, holds_store: bool
+) -> ApiBackend | None:
     """None where only usage is taken. Raises NoStoreError."""
     if settings.cloudkitty is None and settings.v3 is None:
         return None
     try:
-        return ApiBackend(config, holds_store=holds_store)
+        return ApiBackend(config, writer, holds_store=holds_store)
     except NoStoreError:
         if settings.cloudkitty is not None:
             raise

@@ -9,6 +9,7 @@ from zoneinfo import ZoneInfo
 
 import msgspec
 
+from rater.api.cloudkitty.faults import ApiFaultError
 from rater.api.cloudkitty.requests import Requests
 from rater.api.identity import Identity
 from rater.api.policy import Policy
@@ -16,7 +17,7 @@ from rater.model.rules import Change
 from rater.rating import Failed, Rated, RatingFrame, RuleBook
 from rater.reports import Attribute, Condition, Kind, View
 
-__all__ = ["Answer", "Backend", "Call", "Decide", "Handler", "MetricInfo", "ModuleInfo", "Route", "RuleWriter"]
+__all__ = ["Answer", "Backend", "Call", "Decide", "Handler", "MetricInfo", "ModuleInfo", "Post", "Route", "RuleWriter"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -34,6 +35,8 @@ class Call(msgspec.Struct, frozen=True):
     """In the time zone of the settings."""
     url: str = ""
     """What was asked for, whole, but for the query."""
+    headers: Mapping[str, str] = {}
+    """Their names in any case."""
 
 
 class Answer(msgspec.Struct, frozen=True):
@@ -82,6 +85,16 @@ class RuleWriter(Protocol):
         """
 
 
+Post: TypeAlias = Callable[[Sequence[tuple[bytes, bytes]]], Awaitable[None]]
+"""Writes records (key, msgpack value) to topic `usage`; returns when the broker has confirmed each. Raises
+ApiFaultError 503, after which any of them may be there.
+"""
+
+
+async def _nobody_writes(records: Sequence[tuple[bytes, bytes]]) -> None:
+    raise ApiFaultError(503, "this service writes no usage")
+
+
 class Backend(msgspec.Struct, frozen=True):
     """What handlers may ask."""
 
@@ -107,6 +120,7 @@ class Backend(msgspec.Struct, frozen=True):
     metrics_conf: Mapping[str, Any]
     """metrics.yml, as plain values."""
     modules: tuple[ModuleInfo, ...]
+    post: Post = _nobody_writes
 
     def attribute(self, name: str) -> Attribute:
         """What CloudKitty's name of an attribute stands for."""

@@ -38,6 +38,9 @@ class Faults:
         """Notes a fault."""
         self._found.append(message)
 
+    def __len__(self) -> int:
+        return len(self._found)
+
     def refuse(self, head: str = "") -> None:
         """Raises ApiFaultError 400 if there is a fault."""
         if self._found:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from typing import Any, TypeAlias
@@ -25,17 +25,20 @@ from rater.api.cloudkitty import (
     v1_thresholds,
     v2,
     v2_modules,
+    v2_posting,
     v2_scopes,
     v2_tasks,
 )
-from rater.api.cloudkitty.calls import Backend, Call, Handler
+from rater.api.cloudkitty.calls import Backend, Call, Handler, Post
 from rater.api.cloudkitty.faults import JSON, ApiFaultError, fault_body
 from rater.api.faults import RefusalError
 from rater.api.identity import Authenticator
 from rater.model.codec import encode_json
 from rater.reports import StoreError
+from rater.stream.interfaces import StreamUnavailableError
+from rater.stream.usage_log import UsageWriter, WriterFullError
 
-__all__ = ["READERS", "CloudKittyService", "reading"]
+__all__ = ["READERS", "CloudKittyService", "posting", "reading"]
 
 log = logging.getLogger(__name__)
 
@@ -53,10 +56,11 @@ ROUTES = {
         *v1_thresholds.ROUTES,
         *v1_pyscripts.ROUTES,
     ),
-    2: (*v2.ROUTES, *v2_modules.ROUTES, *v2_scopes.ROUTES, *v2_tasks.ROUTES),
+    2: (*v2.ROUTES, *v2_posting.ROUTES, *v2_modules.ROUTES, *v2_scopes.ROUTES, *v2_tasks.ROUTES),
 }
 _Found: TypeAlias = tuple[Handler, dict[str, str]]
 _ALIAS = {"billing": "rating"}
+_SOON = {"Retry-After": "2"}
 _NOT_FOUND = "The resource could not be found."
 
 
@@ -71,6 +75,27 @@ def reading(threads: ThreadPoolExecutor) -> Callable[[Callable[[], Any]], Any]:
             raise ApiFaultError(503, "the store cannot be read now: ask again", headers={"Retry-After": "2"}) from fault
 
     return read
+
+
+def posting(writer: UsageWriter) -> Post:
+    """What writes records to `usage`; the writer's faults become answers."""
+
+    async def post(records: Sequence[tuple[bytes, bytes]]) -> None:
+        try:
+            await writer.write(records)
+        except WriterFullError as fault:
+            log.warning("nothing can be posted: %s", fault)
+            raise ApiFaultError(503, "too much is under way: nothing was written, ask again", headers=_SOON) from fault
+        except StreamUnavailableError as fault:
+            log.warning("nothing can be posted: %s", fault)
+            raise ApiFaultError(
+                503,
+                "Kafka did not confirm all of it: what was posted may be there, wholly or in part. With the same "
+                "Idempotency-Key it can be sent again and counts once",
+                headers=_SOON,
+            ) from fault
+
+    return post
 
 
 class CloudKittyService:
@@ -120,7 +145,9 @@ class CloudKittyService:
         trail.identity = identity = await self._authenticator.identify(request.headers)
         now = datetime.now(UTC).astimezone(self._backend.zone)
         query = list(request.query.items())
-        call = Call(identity, path, query, await _body(request), now, str(request.url.with_query(None)))
+        call = Call(
+            identity, path, query, await _body(request), now, str(request.url.with_query(None)), request.headers
+        )
         answer = await handler(self._backend, call)
         trail.before = answer.before
         trail.after = answer.value if answer.after is None and trail.writes else answer.after

@@ -11,6 +11,7 @@ from typing import Any
 from rater.api.cloudkitty.arguments import arguments_v1, flag, instant, text
 from rater.api.cloudkitty.calls import Answer, Backend, Call, Route
 from rater.api.cloudkitty.times import calendar, month_bounds, naive_text, seconds
+from rater.api.cloudkitty.v2_posting import NO_SCOPE
 from rater.model.codec import encode_json
 from rater.reports import Attribute, Choice, Condition, Kind, PointRow, SumPage, SumsRequest, plain_text
 
@@ -133,7 +134,7 @@ def _chunks(backend: Backend, choice: Choice) -> Iterator[bytes]:
     rows = backend.view.points(choice)
     waiting: list[bytes] = []
     lead = b""
-    for (scope_id, _, metric), points in groupby(rows, lambda row: (row.scope_id, row.period_begin, row.metric)):
+    for (scope_id, metric, *_), points in groupby(rows, _of_frame):
         waiting.append(encode_json(_frame(backend, scope_id, metric, list(points))))
         if len(waiting) == CHUNK_FRAMES:
             yield lead + b",".join(waiting)
@@ -143,9 +144,13 @@ def _chunks(backend: Backend, choice: Choice) -> Iterator[bytes]:
     yield b"]}"
 
 
+def _of_frame(row: PointRow) -> tuple[str, str, int, int, bool]:
+    return row.scope_id, row.metric, row.period_begin, row.period_end, row.posted
+
+
 def _frame(backend: Backend, scope_id: str, metric: str, points: list[PointRow]) -> dict[str, Any]:
-    times = calendar(points[0], backend.zone)
-    scope = {backend.scope_key: scope_id}
+    times = {} if points[0].posted else calendar(points[0], backend.zone)
+    scope = {} if scope_id == NO_SCOPE else {backend.scope_key: scope_id}
     return {
         "begin": naive_text(points[0].period_begin),
         "end": naive_text(points[0].period_end),

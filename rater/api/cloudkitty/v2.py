@@ -12,6 +12,7 @@ from rater.api.cloudkitty.arguments import Query, instant, text
 from rater.api.cloudkitty.calls import Answer, Backend, Call, Route
 from rater.api.cloudkitty.faults import ApiFaultError
 from rater.api.cloudkitty.times import calendar, month_bounds, seconds, zoned_text
+from rater.api.cloudkitty.v2_posting import NO_SCOPE
 from rater.reports import Attribute, Choice, Condition, Kind, PointPage, PointRow, PointsRequest, SumPage, SumsRequest
 
 __all__ = ["ROUTES"]
@@ -137,10 +138,12 @@ def _frames(backend: Backend, rows: Iterable[PointRow]) -> Iterable[dict[str, An
 
 
 def _point(backend: Backend, row: PointRow) -> dict[str, Any]:
+    times = {} if row.posted else calendar(row, backend.zone)  # what is posted is given back as it came
+    scope = {} if row.scope_id == NO_SCOPE else {backend.scope_key: row.scope_id}
     return {
         "vol": {"unit": row.unit, "qty": float(row.qty)},
         "rating": {"price": float(row.price)},
-        "groupby": {**calendar(row, backend.zone), **row.groupby, backend.scope_key: row.scope_id},
+        "groupby": {**times, **row.groupby, **scope},
         "metadata": row.metadata,
     }
 
