@@ -43,6 +43,7 @@ from rater.reports.view import StoreView, socket_of
 from rater.rework import Asking, LateFollower, Make, TaskFollower, Wanted
 from rater.sandbox import BackgroundSandbox
 from rater.store import EmbeddedTarget, Store
+from rater.store.health import write_audit
 from rater.stream.late_alerts import open_late_alerts
 from rater.stream.requests_log import open_tasks
 from rater.stream.rework_log import open_rework_log
@@ -201,7 +202,14 @@ def _with_audit(config: Config, store: Store, sink: Service, registry: Collector
     if not settings.audit.interval:
         return sink
     setup = Setup(settings.engine.period, config.catalog)
-    timer = AuditTimer(StoreView(store), setup, settings.audit, registry, usage_stored=settings.sink.usage)
+    timer = AuditTimer(
+        StoreView(store),
+        setup,
+        settings.audit,
+        registry,
+        usage_stored=settings.sink.usage,
+        keep=lambda row: write_audit(store, row),
+    )
 
     async def run(stop: asyncio.Event) -> None:
         await run_all([sink, Service("audit", timer.run, lambda: "")], stop)
@@ -278,9 +286,7 @@ def api_service(config: Config, registry: CollectorRegistry, *, holds_store: boo
     return Service("api", run, api.red)
 
 
-def _api_backend(
-    config: Config, settings: ApiSettings, writer: UsageWriter, *, holds_store: bool
-) -> ApiBackend | None:
+def _api_backend(config: Config, settings: ApiSettings, writer: UsageWriter, *, holds_store: bool) -> ApiBackend | None:
     """None where only usage is taken. Raises NoStoreError."""
     if settings.cloudkitty is None and settings.v3 is None:
         return None

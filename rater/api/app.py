@@ -107,6 +107,7 @@ class Api:
         app.add_routes([web.get("/v3/docs", self._docs)])
         if self._v3 is not None:
             app.add_routes(self._v3.routes())
+            app.on_shutdown.append(self._v3.end)
         if self._cloudkitty is not None:
             app.add_routes(self._cloudkitty.routes())
         return app

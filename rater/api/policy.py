@@ -60,7 +60,15 @@ ACTIONS = {
     "v2_rating:update_module": Who.ADMIN,
     "v3:get_rules": Who.ADMIN,
     "v3:list_rule_history": Who.ADMIN,
-    "v3:list_scopes": Who.READER,
+    "v3:accept_gap": Who.ADMIN,
+    "v3:force_frame": Who.ADMIN,
+    "v3:get_alerts": Who.READER,
+    "v3:get_audit": Who.ADMIN,
+    "v3:get_coverage": Who.READER,
+    "v3:get_frames": Who.READER,
+    "v3:get_gaps": Who.READER,
+    "v3:get_scopes": Who.READER,
+    "v3:get_sources": Who.ADMIN,
     "v3:put_rules": Who.ADMIN,
 }
 """Every action that there is, by the name in CloudKitty's policies or `v3:…`, and whom it is open to by default."""

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
-from rater.api.v3 import rules, scopes
+from rater.api.v3 import alerts, frames, gaps, rules, scopes, state
 from rater.api.v3.operations import Operation
 
 __all__ = ["OPERATIONS"]
 
-OPERATIONS: tuple[Operation, ...] = (*scopes.OPERATIONS, *rules.OPERATIONS)
+OPERATIONS: tuple[Operation, ...] = (
+    *scopes.OPERATIONS,
+    *frames.OPERATIONS,
+    *gaps.OPERATIONS,
+    *alerts.OPERATIONS,
+    *state.OPERATIONS,
+    *rules.OPERATIONS,
+)

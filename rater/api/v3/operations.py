@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from datetime import datetime
-from typing import Any, Generic, TypeAlias, TypeVar
+from typing import Any, Generic, Protocol, TypeAlias, TypeVar
 
 import msgspec
 
@@ -15,27 +15,32 @@ from rater.api.faults import RefusalError
 from rater.api.identity import Identity
 from rater.api.policy import Policy
 from rater.api.v3.rule_source import RuleSource
+from rater.model.usage import FrameForced, GapAccepted
 from rater.rating import RuleBook
-from rater.reports import View
+from rater.reports import FramePageRequest, View
 
 __all__ = [
     "CSV",
     "EVENTS",
     "JSON",
     "NDJSON",
+    "AlertFeed",
     "Asked",
     "Backend",
+    "Control",
     "Event",
     "Handler",
     "NoParameters",
     "Operation",
     "RawBody",
     "Reply",
+    "author_of",
     "unknown_scope",
 ]
 
 JSON, NDJSON, CSV, EVENTS = "application/json", "application/x-ndjson", "text/csv", "text/event-stream"
 
+MAX_AUTHOR = 255  # characters
 P = TypeVar("P")
 B = TypeVar("B")
 
@@ -96,6 +101,23 @@ class Reply(msgspec.Struct, frozen=True):
     """And what is there now, or was asked for."""
 
 
+class AlertFeed(Protocol):
+    """The alerts as they are raised."""
+
+    async def listen(self, scopes: tuple[str, ...] | None, last_id: str) -> AsyncIterator[Event]:
+        """Alerts of these scopes (None: all), from after `last_id` on, or from now on if that is empty; never ends.
+
+        Raises RefusalError: 422 for an id that is none, 429 if there are too many listeners, 503 without Kafka.
+        """
+
+
+class Control(Protocol):
+    """What operators say to the engine."""
+
+    async def send(self, record: FrameForced | GapAccepted) -> None:
+        """Appends it to topic `usage`, confirmed by Kafka. Raises RefusalError 503."""
+
+
 class Backend(msgspec.Struct, frozen=True):
     """What handlers may ask. Extended by keyword: a new source of answers gets a field of its own."""
 
@@ -108,6 +130,8 @@ class Backend(msgspec.Struct, frozen=True):
     period: int
     """Seconds of a processing period."""
     rules: RuleSource
+    control: Control
+    alerts: AlertFeed
 
     def seen(self, asked: Asked[Any, Any]) -> tuple[str, ...] | None:
         """The scopes that whoever asks may see by this action; None for all. Raises RefusalError 403."""
@@ -133,7 +157,12 @@ class Backend(msgspec.Struct, frozen=True):
 
 def has_frames(view: View, scope_id: str) -> bool:
     """Whether a frame of the scope is stored. Raises StoreError."""
-    return any(scope.scope_id == scope_id for scope in view.scopes())
+    return bool(view.frame_page(FramePageRequest(scope_id, 0, 2**32 - 1, 1)))
+
+
+def author_of(asked: Asked[Any, Any]) -> str:
+    """Who is named as the author of what is written."""
+    return asked.identity.user[:MAX_AUTHOR] or "anonymous"
 
 
 def unknown_scope(scope_id: str) -> RefusalError:

@@ -7,7 +7,9 @@ from datetime import datetime
 import msgspec
 
 from rater.api.v3.operations import Asked, Backend, Operation, Reply
-from rater.api.v3.values import CursorText, Limit, cursor_of, moment, read_cursor
+from rater.api.v3.values import CursorText, Limit, ScopeId, cursor_of, moment, moment_or_none, own_scopes, read_cursor
+from rater.model.rated import FrameStatus
+from rater.reports import ScopePageRequest, ScopeSummary
 
 __all__ = ["OPERATIONS"]
 
@@ -19,6 +21,12 @@ class ListScopes(msgspec.Struct, frozen=True):
     cursor: CursorText = ""
 
 
+class OneScope(msgspec.Struct, frozen=True):
+    """Which scope."""
+
+    scope_id: ScopeId
+
+
 class Scope(msgspec.Struct, frozen=True):
     """A scope that has frames."""
 
@@ -26,8 +34,14 @@ class Scope(msgspec.Struct, frozen=True):
     begin: datetime
     """Of its first period."""
     end: datetime
-    """Of its last closed period."""
+    """Of its last closed period: usage before it is rated."""
     frames: int
+    last_complete: datetime | None
+    """Begin of its newest period without a hole; null: there is none."""
+    newest_status: FrameStatus
+    """Of its last closed period."""
+    open_gaps: int
+    """Of all time; accepted ones not among them."""
 
 
 class ScopePage(msgspec.Struct, frozen=True):
@@ -40,16 +54,31 @@ class ScopePage(msgspec.Struct, frozen=True):
 
 async def list_scopes(backend: Backend, asked: Asked[ListScopes, None]) -> Reply:
     """GET /v3/scopes."""
-    seen = backend.seen(asked)
+    limit = asked.parameters.limit
     after = read_cursor(asked.parameters.cursor, str) or ""
-    found = await backend.read(backend.view.scopes)
-    rows = [row for row in found if row.scope_id > after and (seen is None or row.scope_id in seen)]
-    page = rows[: asked.parameters.limit]
-    return Reply(
-        ScopePage(
-            [Scope(row.scope_id, moment(row.begin), moment(row.end), row.frames) for row in page],
-            cursor_of(page[-1].scope_id) if len(page) < len(rows) else "",
-        )
+    wanted = ScopePageRequest(limit + 1, own_scopes(backend.seen(asked)), after)
+    found: list[ScopeSummary] = await backend.read(lambda: backend.view.scope_page(wanted))
+    more = cursor_of(found[limit - 1].scope_id) if len(found) > limit else ""
+    return Reply(ScopePage([_scope(row) for row in found[:limit]], more))
+
+
+async def get_scope(backend: Backend, asked: Asked[OneScope, None]) -> Reply:
+    """GET /v3/scopes/{scope_id}."""
+    scope_id = asked.parameters.scope_id
+    await backend.scope(asked, scope_id)
+    [found] = await backend.read(lambda: backend.view.scope_page(ScopePageRequest(1, (scope_id,))))
+    return Reply(_scope(found))
+
+
+def _scope(row: ScopeSummary) -> Scope:
+    return Scope(
+        row.scope_id,
+        moment(row.begin),
+        moment(row.end),
+        row.frames,
+        moment_or_none(row.last_complete),
+        row.newest_status,
+        row.open_gaps,
     )
 
 
@@ -60,8 +89,18 @@ OPERATIONS = (
         "listScopes",
         "The scopes that you may see, and how far each is rated",
         list_scopes,
-        "v3:list_scopes",
+        "v3:get_scopes",
         ListScopes,
         result=ScopePage,
+    ),
+    Operation(
+        "GET",
+        "scopes/{scope_id}",
+        "getScope",
+        "How far a scope is rated",
+        get_scope,
+        "v3:get_scopes",
+        OneScope,
+        result=Scope,
     ),
 )

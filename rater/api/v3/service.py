@@ -10,6 +10,7 @@ from typing import Any
 
 from aiohttp import web
 
+from rater.api.audit_log import current_trail
 from rater.api.cloudkitty.faults import ApiFaultError
 from rater.api.faults import RefusalError
 from rater.api.identity import Authenticator
@@ -48,13 +49,19 @@ class V3Service:
         self._max_in_flight = max_in_flight
         self._in_flight = 0
         self._routes = Routes(operations, ELSEWHERE)
+        self._ending = asyncio.Event()
 
     def routes(self) -> list[web.RouteDef]:
         """For the application that this is a part of; after what answers single paths below /v3."""
         return [web.route("*", path, self.handle) for path in ("/v3", "/v3/{rest:.*}")]
 
+    async def end(self, _: web.Application) -> None:
+        """The service ends: listeners, who would stay, are sent away."""
+        self._ending.set()
+
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """Any request to these paths. Raises RefusalError."""
+        trail = current_trail()
         self._in_flight += 1
         try:
             if self._in_flight > self._max_in_flight:
@@ -62,8 +69,12 @@ class V3Service:
             found = self._routes.find(request.method, segments_of(request.rel_url.raw_path))
             operation = found.operation
             form = chosen_form(request.headers.get("Accept", ""), operation.forms)
+            trail.route = f"/v3/{operation.path}"
             asked = await self._asked(request, found, form)
             reply = await operation.handler(self._backend, asked)
+            if operation.writes:
+                trail.before = reply.before
+                trail.after = reply.value if reply.after is None else reply.after
             if reply.events is None:
                 return await self._answer(request, operation, form, reply)
         except ApiFaultError as fault:  # of what is shared with CloudKitty's API
@@ -77,6 +88,7 @@ class V3Service:
     async def _asked(self, request: web.Request, found: Found, form: str) -> Asked[Any, Any]:
         operation = found.operation
         identity = await self._authenticator.identify(request.headers)
+        current_trail().identity = identity
         content_type = request.content_type if "Content-Type" in request.headers else ""
         body = await _body(request)
         parameters, content = read_arguments(
@@ -134,12 +146,16 @@ class V3Service:
         )
         events = reply.events
         waiting: asyncio.Future[Event] | None = None
+        ending = asyncio.ensure_future(self._ending.wait())
         try:
             await response.prepare(request)
             while request.method != "HEAD":
                 waiting = waiting or asyncio.ensure_future(anext(events))
-                done, _ = await asyncio.wait([waiting], timeout=BEAT_SECONDS)
-                if not done:
+                either: set[asyncio.Future[Any]] = {waiting, ending}
+                await asyncio.wait(either, timeout=BEAT_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+                if ending.done():
+                    break
+                if not waiting.done():
                     await _send(request, response, b": still here\n\n")
                     continue
                 event, waiting = waiting.result(), None
@@ -151,9 +167,10 @@ class V3Service:
         except StopAsyncIteration:
             pass
         finally:
-            if waiting is not None:
-                waiting.cancel()
-                await asyncio.gather(waiting, return_exceptions=True)
+            left = [future for future in (waiting, ending) if future is not None]
+            for future in left:
+                future.cancel()
+            await asyncio.gather(*left, return_exceptions=True)
             close: Callable[[], Any] | None = getattr(events, "aclose", None)
             if close is not None:
                 await close()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 from datetime import UTC, datetime
-from typing import Annotated, Any, TypeAlias, TypeVar
+from typing import Annotated, Any, TypeAlias
 
 import msgspec
 from msgspec import Meta
@@ -19,9 +19,11 @@ __all__ = [
     "Reason",
     "ScopeId",
     "Time",
+    "check_range",
     "cursor_of",
     "moment",
     "moment_or_none",
+    "own_scopes",
     "read_cursor",
     "refused",
     "seconds",
@@ -29,8 +31,8 @@ __all__ = [
 
 LAST_SECOND = 2**32 - 1  # the store keeps times up to 2106
 MAX_CURSOR = 2_000  # characters
-
-T = TypeVar("T")
+MAX_SCOPES = 1_000
+"""Of a reader who asks for all of them at once."""
 
 ScopeId: TypeAlias = Annotated[str, Meta(min_length=1, max_length=255, description="the scope")]
 MetricName: TypeAlias = Annotated[str, Meta(min_length=1, max_length=255, description="public name of a metric")]
@@ -57,11 +59,30 @@ def moment_or_none(seconds_: int | None) -> datetime | None:
     return None if seconds_ is None else moment(seconds_)
 
 
-def seconds(at: datetime | None, default: int | None = None) -> int | None:
+def seconds(at: datetime) -> int:
     """A time of a request as whole seconds since the epoch, within what the store holds."""
-    if at is None:
-        return default
     return min(max(int(at.timestamp()), 0), LAST_SECOND)
+
+
+def check_range(begin: datetime | None, end: datetime | None, days: int = 0) -> tuple[int, int]:
+    """The range that a request asks for, as seconds; without bounds all of time. `days`: at most so long; 0: any.
+
+    Raises RefusalError 422.
+    """
+    first = 0 if begin is None else seconds(begin)
+    last = LAST_SECOND if end is None else seconds(end)
+    if first >= last:
+        raise refused("query.end", "is not after begin")
+    if days and last - first > days * 86_400:
+        raise refused("query.end", f"is more than {days} days after begin: ask for parts")
+    return first, last
+
+
+def own_scopes(seen: tuple[str, ...] | None) -> tuple[str, ...] | None:
+    """Scopes of a reader as they are asked for. Raises RefusalError 403 if there are more than can be."""
+    if seen is not None and len(seen) > MAX_SCOPES:
+        raise RefusalError(403, f"you may see {len(seen)} scopes: ask for one of them at a time")
+    return seen
 
 
 def cursor_of(place: Any) -> str:
@@ -69,8 +90,8 @@ def cursor_of(place: Any) -> str:
     return base64.urlsafe_b64encode(msgspec.msgpack.encode(place)).decode().rstrip("=")
 
 
-def read_cursor(text: str, kind: type[T]) -> T | None:
-    """The place that a cursor names; None for no cursor. Raises RefusalError 422."""
+def read_cursor(text: str, kind: Any) -> Any:
+    """The place, of that type, that a cursor names; None for no cursor. Raises RefusalError 422."""
     if not text:
         return None
     try:

@@ -88,12 +88,10 @@ class Name(msgspec.Struct, frozen=True):
 
 
 OPERATIONS = (
-    Operation("GET", "things/{scope_id}", "tell", "Tells", tell, "v3:list_scopes", Parameters, result=Said),
-    Operation("POST", "things/{scope_id}", "say", "Says", tell, "v3:list_scopes", Parameters, Body, Said, status=201),
-    Operation("GET", "streams/{scope_id}", "flow", "Flows", stream, "v3:list_scopes", Name, None, Said, (NDJSON, CSV)),
-    Operation(
-        "GET", "events/{scope_id}", "events", "Tells more", events, "v3:list_scopes", Name, None, Said, (EVENTS,)
-    ),
+    Operation("GET", "things/{scope_id}", "tell", "Tells", tell, "v3:get_scopes", Parameters, result=Said),
+    Operation("POST", "things/{scope_id}", "say", "Says", tell, "v3:get_scopes", Parameters, Body, Said, status=201),
+    Operation("GET", "streams/{scope_id}", "flow", "Flows", stream, "v3:get_scopes", Name, None, Said, (NDJSON, CSV)),
+    Operation("GET", "events/{scope_id}", "events", "Tells more", events, "v3:get_scopes", Name, None, Said, (EVENTS,)),
 )
 
 

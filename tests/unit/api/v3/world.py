@@ -56,6 +56,23 @@ class Known:
         return None
 
 
+class Control:
+    """What operators have said, in the memory of the test."""
+
+    def __init__(self) -> None:
+        self.sent: list[Any] = []
+
+    async def send(self, record: Any) -> None:
+        self.sent.append(record)
+
+
+class NoAlerts:
+    """Where there is no Kafka."""
+
+    async def listen(self, scopes: tuple[str, ...] | None, last_id: str) -> Any:
+        raise RefusalError(503, f"no alerts of {scopes} after {last_id!r}", retry_after=5)
+
+
 class KnownRules:
     """Rules in the memory of the test, each change a version."""
 
@@ -139,6 +156,8 @@ async def serving(
             "policy": DefaultPolicy(),
             "period": HOUR,
             "rules": KnownRules(),
+            "control": Control(),
+            "alerts": NoAlerts(),
         }
         backend = Backend(**(values | changed))
         writer = UsageWriter(KafkaSettings(bootstrap="127.0.0.1:1"), confirm_seconds=1, max_waiting_bytes=1)
