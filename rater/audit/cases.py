@@ -196,13 +196,13 @@ def cases_of_logs(
         log = logs.get(scope_id)
         if log is not None and scope_id not in near:
             near[scope_id] = by_period(log, setup.period)
-        parts: Collection[Piece] = log.parts.get(period_begin, []) if log else ()
+        parts = [*log.parts.get(period_begin, []), *log.refused.get(period_begin, [])] if log else []
         expected: list[Mapping[tuple[str, str], Sequence[Span]]] = []
         if log:
             period = (period_begin, frame.period_end)
             since = frame.closed_at - setup.clock_skew
             said = near[scope_id](period_begin)
-            changed = {second for second, _ in said.plans} | {one[0] for one in said.seen}
+            changed = {second for second, _ in (*said.plans, *said.switches)} | {one[0] for one in said.seen}
             changes = sorted(second for second in changed if second > since)
             moments = [None, *(second - 1 for second in reversed(changes))]
             expected = [expected_pieces(said, period, moment) for moment in moments]

@@ -17,6 +17,8 @@ __all__ = ["ScopeLog", "by_period", "expected_pieces", "frames_due", "scope_logs
 
 LATE = "late:"
 """How the reason begins in `rejected` for usage whose frames had left the state; of its other periods it was taken."""
+OFF = "is switched off"
+"""In the reason for usage of a scope that was off: nothing of it was taken; a rework may bring in what was pushed."""
 FEW_PERIODS = 100  # a longer plan is looked at for each period
 
 
@@ -30,6 +32,8 @@ class ScopeLog(msgspec.Struct):
     """(second of the record, source, metric, begin), of sources that had no plan by then: each time it was earlier."""
     parts: dict[int, list[Piece]] = {}
     """By period begin."""
+    refused: dict[int, list[Piece]] = {}
+    """The same of what was pushed while the scope was off."""
     forced: set[int] = set()
     sequences: set[tuple[str, int]] = set()
     planned: set[str] = set()
@@ -47,7 +51,7 @@ def scope_logs(
     logs: dict[str, ScopeLog] = {}
     for entry in usage:
         record = entry.record
-        if entry.refused and not entry.refused.startswith(LATE):
+        if entry.refused and not entry.refused.startswith(LATE) and OFF not in entry.refused:
             continue
         log = logs.get(record.scope_id) or logs.setdefault(record.scope_id, ScopeLog(record.scope_id))
         second = entry.timestamp_ms // 1000
@@ -62,6 +66,8 @@ def scope_logs(
                 log.forced.add(record.period_begin)
             case Part() if record.rework_id:
                 _add_reworked(log, record, setup, done)
+            case Part() if OFF in entry.refused:
+                _add_refused(log, record, setup)
             case Part():
                 _add_part(log, record, second, setup, late=bool(entry.refused))
             case _:
@@ -75,6 +81,12 @@ def _add_reworked(log: ScopeLog, part: Part, setup: Setup, done: Collection[tupl
     pushed = spec_of(setup, part.metric).proof is Coverage.SAMPLES
     if not pushed and (part.rework_id, part.scope_id, period_begin) in done:
         log.parts.setdefault(period_begin, []).append(Piece(part))
+
+
+def _add_refused(log: ScopeLog, part: Part, setup: Setup) -> None:
+    if spec_of(setup, part.metric).proof is Coverage.SAMPLES:
+        for period_begin in range(part.begin - part.begin % setup.period, part.end, setup.period):
+            log.refused.setdefault(period_begin, []).append(Piece(part, late=True))
 
 
 def _add_part(log: ScopeLog, part: Part, second: int, setup: Setup, *, late: bool) -> None:

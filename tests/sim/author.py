@@ -21,6 +21,7 @@ from rater.model.usage import (
     QuarantinedItem,
     Sample,
     ScopePlan,
+    ScopeSwitch,
     Series,
     UsageRecord,
 )
@@ -43,12 +44,16 @@ class Author:
         self.pushers = ["p0"] if self.rng.random() < 0.6 else []
         self.late_plans: random.Random | None = None
         """By which plans are changed long after their hour; None: they are not."""
+        self.switches: random.Random | None = None
+        """By which scopes are switched off and on; None: they are not."""
         self.pending = 0
         self._horizon = horizon
         self._count = count
         self._wires = [Wire(broker, host) for _ in range(3)]
         self._sequence: dict[tuple[str, str], int] = defaultdict(int)
         self._names = 0
+        self._off: dict[str, bool] = {}
+        self._switched: dict[str, int] = defaultdict(int)
 
     def appear(self, scope: str, begin: int) -> None:
         """A scope comes: one plan without end, or one for each hour."""
@@ -71,12 +76,27 @@ class Author:
                 self._collect_somehow(scope, metric, begin)
             if self.late_plans is not None and self.late_plans.random() < 0.1:
                 self._plan_late(self.late_plans, scope, begin)
+        if self.switches is not None:
+            for scope in [*self.open, *self.pushers]:
+                self._switch(self.switches, scope, begin + PERIOD)
         for scope in self.pushers:
             for minute in sorted(self.rng.sample(range(60), self.rng.randrange(1, 6))):
                 self._push(scope, begin + minute * MINUTE)
         if self.rng.random() < 0.05:
             self._count("nonsense sent")
             self._send(b"nonsense", b"s0", self.rng.expovariate(1 / 300))
+
+    def _switch(self, rng: random.Random, scope: str, now: int) -> None:
+        """An operator switches the scope, now or for some hours ago."""
+        is_off = self._off.get(scope, False)
+        if rng.random() > (0.3 if is_off else 0.08):
+            return
+        self._count("switched on" if is_off else "switched off")
+        self._off[scope] = not is_off
+        self._switched[scope] += 1
+        begin = now + rng.choice([0, 0, 20, 40, -90, -240]) * MINUTE
+        inactive_time = rng.choice(["bill", "skip"])
+        self.say(ScopeSwitch(scope, self._switched[scope], is_off, begin, "operator", inactive_time))
 
     def _plan_late(self, rng: random.Random, scope: str, begin: int) -> None:
         """Of some of the hour another set of metrics is expected, which is said around the horizon."""

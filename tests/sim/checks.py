@@ -11,10 +11,10 @@ from rater.audit.invariants import check_logs
 from rater.model.codec import JSON, MSGPACK, content_type, decode_alert, decode_rated, decode_usage
 from rater.model.errors import RejectedError
 from rater.model.rated import Alert, AlertKind, ClosedBy, FrameStatus, Line, RatedFrame
-from rater.model.usage import Collection, FrameForced, ReworkBegun, ReworkEnded, ReworkLines
+from rater.model.usage import Collection, FrameForced, ReworkBegun, ReworkEnded, ReworkLines, ScopeSwitch
 from tests.sim import prices
 from tests.sim.broker import Broker, Rec
-from tests.sim.truth import PERIOD, TrueFrame, truth
+from tests.sim.truth import PERIOD, TrueFrame, switched_off, truth
 
 if TYPE_CHECKING:
     from tests.sim.world import World
@@ -235,8 +235,29 @@ def _rejects(world: World) -> list[str]:
                 found.append(f"{partition}@{offset} was refused as late, and its frame was never closed: {reason}")
             elif revisions[0][0].closed_at + horizon > world.loop.time() + 3600:
                 found.append(f"{partition}@{offset} was refused as late before its horizon")
-        elif not _deserved(world, partition, offset, origin, reason):
+        elif "is switched off" not in reason and not _deserved(world, partition, offset, origin, reason):
             found.append(f"{partition}@{offset} was refused: {reason}")
+    return [*found, *_off(world)]
+
+
+def _off(world: World) -> list[str]:
+    """What comes for a scope that is switched off by then is refused, and nothing else is for that reason."""
+    found = []
+    said: dict[str, list[ScopeSwitch]] = defaultdict(list)
+    latest = int(world.loop.time()) + 48 * PERIOD
+    for record in world.broker.records("usage"):
+        try:
+            usage = decode_usage(record.value, content_type(record.headers))
+        except RejectedError:
+            continue
+        reason, _ = world.watch.refused.get((record.partition, record.offset), ("", record))
+        if isinstance(usage, ScopeSwitch) and not reason:
+            said[usage.scope_id].append(usage)
+        if isinstance(usage, Collection) and not usage.rework_id:
+            periods = set(range(usage.begin - usage.begin % PERIOD, usage.end, PERIOD))
+            is_off = not periods.isdisjoint(switched_off(said[usage.scope_id], latest))
+            if (is_off and not reason) or ("is switched off" in reason and not is_off):
+                found.append(f"{record.partition}@{record.offset}: off {is_off}, refused for {reason!r}")
     return found
 
 

@@ -41,5 +41,6 @@ FAULTS = {
     "killed at cut", "killed at published", "killed at restore", "killed at restored", "killed at sink-inserted",
     "late past close", "late past the horizon", "never collected", "publish: answer lost", "record sent twice",
     "records fetched twice", "rules changed", "scope appeared", "scope gone", "sink commit: answer lost",
-    "source away", "source partial", "source slow", "store down", "thrown out of its group",
+    "source away", "source partial", "source slow", "store down", "switched off", "switched on",
+    "thrown out of its group",
 }  # fmt: skip

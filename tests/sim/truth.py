@@ -16,7 +16,7 @@ import msgspec
 
 from rater.model.codec import content_type, decode_usage
 from rater.model.errors import RejectedError
-from rater.model.usage import Collection, FrameForced, ScopePlan, Series
+from rater.model.usage import Collection, FrameForced, ScopePlan, ScopeSwitch, Series
 from tests.sim.broker import Rec
 
 PERIOD = 3600
@@ -26,6 +26,8 @@ PUSHED = {"net"}
 GREATEST = {"disk"}
 SEEN = {"push"}
 """Sources that owe what they sent once."""
+OFF = -1
+"""In place of the begin of a period: the scope was switched off when the record came."""
 
 
 @dataclass
@@ -87,7 +89,8 @@ def accepted(
     found: list[tuple[Rec, object, set[int]]] = []
     for record in log:
         reason = refused.get((record.partition, record.offset), "")
-        if reason and not reason.startswith("late:"):
+        is_off = "is switched off" in reason
+        if reason and not is_off and not reason.startswith("late:"):
             continue
         try:
             usage = decode_usage(record.value, content_type(record.headers))
@@ -98,11 +101,13 @@ def accepted(
             if usage.rework_id and usage.rework_id not in done:
                 continue
             batch = (usage.scope_id, usage.producer_id, usage.sequence)
-            if not usage.rework_id:
+            if not usage.rework_id and not is_off:
                 if batch in seen:
                     continue
                 seen.add(batch)
-            if reason:
+            if is_off:  # as if it were late, should a rework bring it in; sent again, it is new
+                late = {OFF, *range(usage.begin - usage.begin % PERIOD, usage.end, PERIOD)}
+            elif reason:
                 words = reason.split()
                 first, count = int(words[4]), int(words[1])
                 late = {first + n * PERIOD for n in range(count)}
@@ -124,6 +129,7 @@ def truth(
     pushed: dict[tuple[str, int, str, str], dict[tuple[str, int], Collection]] = defaultdict(dict)
     plans: dict[str, list[ScopePlan]] = defaultdict(list)
     since: dict[tuple[str, str, str], int] = {}
+    switches: dict[str, list[ScopeSwitch]] = defaultdict(list)
     repeated = {
         (usage.scope_id, usage.collection_id, usage.part, usage.begin - usage.begin % PERIOD)
         for _, usage, _ in taken
@@ -132,10 +138,12 @@ def truth(
     for _, usage, late in taken:
         if isinstance(usage, ScopePlan):
             plans[usage.scope_id].append(usage)
+        elif isinstance(usage, ScopeSwitch):
+            switches[usage.scope_id].append(usage)
         elif isinstance(usage, FrameForced):
             frames[usage.scope_id, usage.period_begin].must_exist = True
         elif isinstance(usage, Collection):
-            if usage.source in SEEN and not usage.rework_id:
+            if usage.source in SEEN and not usage.rework_id and OFF not in late:
                 key = (usage.scope_id, usage.metric, usage.source)
                 since[key] = min(since.get(key, FOREVER), usage.begin)
             for begin in range(usage.begin - usage.begin % PERIOD, usage.end, PERIOD):
@@ -155,7 +163,10 @@ def truth(
                 cut.parts[usage.part] = usage
     for place in _ever_expected(plans, since, latest):
         frames[place].expected = True
+    off = {scope: switched_off(said, latest) for scope, said in switches.items()}
     for scope, begin, metric, source, minutes in _expected(plans, since, latest):
+        if begin in off.get(scope, ()):
+            continue
         frame = frames[scope, begin]
         frame.must_exist |= begin + PERIOD <= until
         chosen = _winners([cut for cut in cuts.get((scope, begin, metric, source), {}).values() if cut.whole])
@@ -262,6 +273,23 @@ def _expected(
             for m in range(begin, min(end, latest), MINUTE):
                 found[scope, m - m % PERIOD, metric, source].add(m)
     return [(*key, minutes) for key, minutes in sorted(found.items())]
+
+
+def switched_off(said: list[ScopeSwitch], latest: int) -> set[int]:
+    """Begins of the periods that nothing is owed in, by the switches of a scope; the last number holds."""
+    last, since, found = 0, FOREVER, set[int]()
+    for switch in said:
+        if switch.number <= last:
+            continue
+        last = switch.number
+        first = switch.begin + -switch.begin % PERIOD
+        if not switch.active:
+            since = min(since, first)
+            continue
+        if switch.inactive_time == "skip":
+            found.update(range(since, first, PERIOD))
+        since = FOREVER
+    return found | set(range(since, latest, PERIOD))
 
 
 def _ever_expected(

@@ -283,6 +283,8 @@ class World:
             self.spawn("collector-1")
         if self.outcome.seed % 4 == 1:
             self.author.late_plans = random.Random(f"{self.outcome.seed}/plans")
+        if self.outcome.seed % 4 == 2:
+            self.author.switches = random.Random(f"{self.outcome.seed}/switches")
         for number in range(rng.randrange(1, 4)):
             self.author.appear(f"s{number}", BEGIN)
         self.cloud.scopes = {f"c{number}" for number in range(rng.randrange(1, 3))}
