@@ -131,16 +131,22 @@ def is_loopback(host: str) -> bool:
 
 @asynccontextmanager
 async def serve_health(
-    settings: ObserveSettings, checks: Mapping[str, Check], registry: CollectorRegistry
+    settings: ObserveSettings,
+    checks: Mapping[str, Check],
+    registry: CollectorRegistry,
+    warnings: Mapping[str, Check] | None = None,
 ) -> AsyncIterator[str]:
-    """Serves the three pages while the block runs; gives their base URL. Raises ListenError."""
+    """Serves the three pages while the block runs; gives their base URL. Raises ListenError.
+
+    `warnings`: what will be red if nobody does anything. The service is ready all the same.
+    """
     host, port = endpoint(settings.listen)
     if not is_loopback(host) and not settings.listen_beyond_loopback:
         raise ListenError(
             f"observe.listen {settings.listen} can be reached by other machines and has no authentication: "
             "use 127.0.0.1, or set observe.listen_beyond_loopback: true"
         )
-    runner = web.AppRunner(_application(checks, registry), access_log=None)
+    runner = web.AppRunner(_application(checks, warnings or {}, registry), access_log=None)
     await runner.setup()
     try:
         site = web.TCPSite(runner, host, port)
@@ -156,14 +162,21 @@ async def serve_health(
         await runner.cleanup()
 
 
-def _application(checks: Mapping[str, Check], registry: CollectorRegistry) -> web.Application:
+def _application(
+    checks: Mapping[str, Check], warnings: Mapping[str, Check], registry: CollectorRegistry
+) -> web.Application:
     async def healthz(_: web.Request) -> web.Response:
         return web.Response(text="ok\n")
 
     async def readyz(_: web.Request) -> web.Response:
         reasons = {name: check() for name, check in checks.items()}
         red = {name: reason for name, reason in reasons.items() if reason}
-        body = {"ready": not red, "checks": {name: reason or "ok" for name, reason in reasons.items()}}
+        body: dict[str, object] = {
+            "ready": not red,
+            "checks": {name: reason or "ok" for name, reason in reasons.items()},
+        }
+        if warned := {name: warning for name, check in warnings.items() if (warning := check())}:
+            body["warnings"] = warned
         return web.Response(body=orjson.dumps(body), status=503 if red else 200, content_type="application/json")
 
     async def metrics(_: web.Request) -> web.Response:

@@ -83,11 +83,15 @@ class LaptopAddressError(RaterError):
 
 
 class Service(NamedTuple):
-    """A part of the system: `run` works until the event is set, `red` says why it is not ready."""
+    """A part of the system: `run` works until the event is set, `red` says why it is not ready.
+
+    `warning` says what will make it red if nobody does anything.
+    """
 
     name: str
     run: Callable[[asyncio.Event], Awaitable[None]]
     red: Callable[[], str]
+    warning: Callable[[], str] = str
 
 
 def worker_service(config: Config, registry: CollectorRegistry) -> Service:
@@ -283,7 +287,7 @@ def api_service(config: Config, registry: CollectorRegistry, *, holds_store: boo
             if behind is not None:
                 await behind.close()
 
-    return Service("api", run, api.red)
+    return Service("api", run, api.red, api.warning)
 
 
 def _api_backend(config: Config, settings: ApiSettings, writer: UsageWriter, *, holds_store: bool) -> ApiBackend | None:
@@ -338,7 +342,9 @@ async def run_together(
 
     Raises what the first one failed with, after all have ended; ListenError if the health pages cannot be served.
     """
-    async with serve_health(observe, {service.name: service.red for service in services}, registry):
+    checks = {service.name: service.red for service in services}
+    warnings = {service.name: service.warning for service in services}
+    async with serve_health(observe, checks, registry, warnings):
         await run_all(services, stop)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from multidict import MultiMapping
 
+from rater.api.audit_log import current_trail
 from rater.api.auth.keystone import KeystoneAuthenticator
 from rater.api.auth.noauth import NoAuth
 from rater.api.auth.settings import OidcAuth
@@ -28,8 +29,13 @@ class Access:
         self.policy = policy
 
     async def identify(self, headers: MultiMapping[str]) -> Identity:
-        """Who sent these headers. Raises RefusalError 401, or 503 if that cannot be told."""
-        return self.policy.judged(await self._authenticator.identify(headers))
+        """Who sent these headers, which the trail of the request knows from then on.
+
+        Raises RefusalError 401, 429 if that was too often, or 503 if it cannot be told.
+        """
+        identity = self.policy.judged(await self._authenticator.identify(headers))
+        current_trail().identified(identity)
+        return identity
 
     def red(self) -> str:
         """What is wrong with the files and servers that tell who it is and what that allows."""

@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import re
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from uuid import uuid4
+from typing import Any
 
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
@@ -20,20 +19,22 @@ from prometheus_client import CollectorRegistry
 
 from rater.api import docs_page
 from rater.api.access import Access, open_access
-from rater.api.audit_log import AuditLog, Trail, current_trail, open_trail
+from rater.api.audit_log import current_trail
 from rater.api.cloudkitty.service import CloudKittyService
-from rater.api.credentials import check_exposure, tls_context
+from rater.api.connections import IDLE_SECONDS
+from rater.api.credentials import check_exposure
 from rater.api.faults import RefusalError
 from rater.api.identity import Identity
 from rater.api.intake import Intake
-from rater.api.metrics import ApiMetrics
 from rater.api.openapi import document
 from rater.api.reading import decompressed, read_push
 from rater.api.settings import ApiSettings
+from rater.api.tls import open_certificates
+from rater.api.transport import Transport
 from rater.api.v3.service import V3Service
 from rater.client.wire import IDEMPOTENCY_KEY, PATH, UsagePush
 from rater.model.codec import encode_json
-from rater.observe import REQUEST_ID, ListenError, endpoint, is_loopback
+from rater.observe import ListenError, endpoint, is_loopback
 from rater.stream.interfaces import StreamUnavailableError
 from rater.stream.usage_log import UsageWriter, WriterFullError
 
@@ -44,9 +45,9 @@ log = logging.getLogger(__name__)
 BODY_SECONDS = 30.0
 """In which a body has to arrive: who sends slower holds a place that others need."""
 PROBLEM = "application/problem+json"
-REQUEST_IDS = ("X-OpenStack-Request-ID", "X-Request-ID")
-"""Headers with the id of a request, in and out."""
-_REQUEST_ID = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
+LINGER_SECONDS = 5.0
+"""For the rest of a body that was refused: who sends it should see the answer."""
+HANDSHAKE_SECONDS = 10.0
 _GRACE_SECONDS = 5.0
 
 
@@ -90,9 +91,10 @@ class Api:
         self._access = open_access(settings)
         self._cloudkitty = cloudkitty(self._access) if cloudkitty else None
         self._v3 = v3(self._access) if v3 else None
-        self._audit = AuditLog(settings.audit_file)
+        self._certificates = open_certificates(settings)
+        self._transport = Transport(settings, registry, self._certificates)
+        self._metrics = self._transport.metrics
         self._in_flight = 0
-        self._metrics = ApiMetrics(registry, lambda: self._in_flight)
         described = document(self._v3.operations if self._v3 else ())
         self._description, self._page = encode_json(described), docs_page.page(described)
         # Without a token a browser on this machine is as good as its user: a page from elsewhere that got its own
@@ -102,7 +104,7 @@ class Api:
     def application(self) -> web.Application:
         """The application, ready to be served."""
         app = web.Application(middlewares=[self._answered], client_max_size=self.settings.max_body_bytes)
-        app.on_response_prepare.append(self._prepared)
+        app.on_response_prepare.append(self._transport.prepared)
         app.add_routes([web.post(PATH, self._usage), web.get("/v3/openapi.json", self._openapi)])
         app.add_routes([web.get("/v3/docs", self._docs)])
         if self._v3 is not None:
@@ -114,47 +116,42 @@ class Api:
 
     @web.middleware
     async def _answered(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        """Every request has an id and a trail, every write is recorded before it is answered, every answer counted."""
-        trail = _trail(request)
-        REQUEST_ID.set(trail.request_id)
-        open_trail(trail)
-        status = 500
-        try:
-            answer = await self._handled(request, handler, trail)
-            status = answer.status
-        except asyncio.CancelledError:
-            status = 0
-            raise
-        finally:
-            await self._audit.record(trail, status)
-        self._metrics.requests.labels(str(status)).inc()
-        return answer
+        """As the transport wants it for every path."""
+        return await self._transport.answered(request, lambda: self._handled(request, handler))
 
-    async def _handled(self, request: web.Request, handler: Handler, trail: Trail) -> web.StreamResponse:
+    async def _handled(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         """The answer. Refusals become problem documents, and are logged."""
         try:
             self._check_host(request)
-            await self._audit.check(trail)
-            return await handler(request)
+            return await self._transport.admitted(request) or await handler(request)
         except RefusalError as refused:
             return self._refuse(request, refused)
         except web.HTTPException as fault:
             said = f"{fault.reason}: there are POST {PATH} and GET /v3/openapi.json"
             return self._refuse(request, RefusalError(fault.status, said))
 
-    @staticmethod
-    async def _prepared(request: web.Request, answer: web.StreamResponse) -> None:
-        """Before the head of any answer is sent."""
-        for name in REQUEST_IDS:
-            answer.headers[name] = current_trail().request_id
-
     def red(self) -> str:
         """Why it cannot do all of its work."""
-        return "; ".join(filter(None, (self._writer.red(), self._audit.red(), self._access.red())))
+        return "; ".join(filter(None, (self._writer.red(), self._transport.red(), self._access.red())))
+
+    def warning(self) -> str:
+        """What will be wrong if nobody does anything."""
+        return self._certificates.warning() if self._certificates is not None else ""
+
+    async def listening(self, runner: web.AppRunner, host: str, port: int) -> asyncio.Server:
+        """A server of that application, with the limits of connections. Raises OSError."""
+        speaks_http = runner.server
+        assert speaks_http is not None, "it was set up"
+        tls: dict[str, Any] = {}
+        if self._certificates is not None:
+            tls = {"ssl": self._certificates.context, "ssl_handshake_timeout": HANDSHAKE_SECONDS}
+        return await asyncio.get_running_loop().create_server(
+            lambda: self._transport.connections.protocol(speaks_http), host, port, **tls
+        )
 
     async def close(self) -> None:
         """After everybody was answered."""
-        await self._audit.close()
+        await self._transport.audit.close()
         await self._access.close()
 
     def _check_host(self, request: web.Request) -> None:
@@ -164,8 +161,6 @@ class Api:
     def _refuse(self, request: web.Request, refused: RefusalError) -> web.Response:
         problem = refused.problem
         current_trail().refused = str(refused)
-        if problem.status == web.HTTPTooManyRequests.status_code:
-            self._metrics.throttled.inc()
         first = f"{problem.faults[0].place}: {problem.faults[0].message}" if problem.faults else ""
         # What comes from outside is quoted: a line of ours stays one line.
         log.info(
@@ -188,7 +183,6 @@ class Api:
 
     async def _usage(self, request: web.Request) -> web.Response:
         identity = await self._access.identify(request.headers)
-        current_trail().identity = identity
         if self._in_flight >= self.settings.max_in_flight:
             raise RefusalError(429, f"{self._in_flight} requests are under way already", retry_after=1)
         self._in_flight += 1
@@ -238,16 +232,6 @@ class Api:
         return read_push(body, request.content_type)
 
 
-def _trail(request: web.Request) -> Trail:
-    sent = next((request.headers[name] for name in REQUEST_IDS if name in request.headers), "")
-    # what would break a line or stand for nothing is not taken over
-    request_id = sent if _REQUEST_ID.fullmatch(sent) else f"req-{uuid4()}"
-    trail = Trail(request_id, request.method, request.path, request.query_string, request.remote or "")
-    resource = request.match_info.route.resource
-    trail.route = resource.canonical if resource is not None else ""
-    return trail
-
-
 def _host(request: web.Request) -> str:
     host = request.host
     if host.startswith("["):
@@ -261,7 +245,7 @@ async def serve(api: Api, settings: ApiSettings) -> AsyncIterator[str]:
 
     At the end nothing new is taken, and what was taken is answered.
     """
-    exposure, tls = check_exposure(settings), tls_context(settings)
+    exposure = check_exposure(settings)
     host, port = endpoint(settings.listen)
     runner = web.AppRunner(
         api.application(),
@@ -269,19 +253,23 @@ async def serve(api: Api, settings: ApiSettings) -> AsyncIterator[str]:
         logger=_server_log,
         auto_decompress=False,  # aiohttp's own goes on through a bomb while it drains what it refused
         shutdown_timeout=settings.confirm_seconds + _GRACE_SECONDS,
+        keepalive_timeout=IDLE_SECONDS,
+        lingering_time=LINGER_SECONDS,
     )
     await runner.setup()
+    server: asyncio.Server | None = None
     try:
-        site = web.TCPSite(runner, host, port, ssl_context=tls)
         try:
-            await site.start()
+            server = await api.listening(runner, host, port)
         except OSError as fault:
             raise ListenError(f"cannot listen on {settings.listen}: {fault.strerror}; set api.listen") from fault
-        bound = runner.addresses[0][1]
+        bound = server.sockets[0].getsockname()[1]
         shown = f"[{host}]" if ":" in host else host
         url = f"{'https' if settings.certificate_file else 'http'}://{shown}:{bound}"
         log.info("usage is taken at %s%s; %s", url, PATH, exposure)
         yield url
     finally:
+        if server is not None:
+            server.close()
         await runner.cleanup()
         await api.close()

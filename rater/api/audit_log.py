@@ -7,6 +7,7 @@ know, and the application records it once the answer is known and before it is s
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -30,29 +31,39 @@ MAX_VALUE_BYTES = 64 * 1024
 MAX_PATH = 2000  # characters
 _READING = frozenset({"GET", "HEAD", "OPTIONS"})
 _OK = range(200, 400)
+_NOBODY = Identity("", frozenset())
 _encode = msgspec.json.Encoder(enc_hook=str, order="deterministic").encode
 
 
 class Trail:
     """What becomes known of a request while it is answered."""
 
-    def __init__(self, request_id: str, method: str, path: str, query: str, address: str) -> None:
+    def __init__(
+        self,
+        request_id: str,
+        method: str,
+        path: str,
+        query: str,
+        address: str,
+        gate: Callable[[Trail], None] = lambda _: None,
+    ) -> None:
+        """`gate` is asked when it is known who it is; raises RefusalError."""
+        self._gate = gate
         self.request_id = request_id
         self.method, self.path, self.query, self.address = method, path, query, address
         self.route = ""
         """The path with names where it varies, such as /v1/rating/modules/{module_id}; empty if there is none."""
         self.identity: Identity | None = None
-        self.auth = ""
-        """How it was found out who it is, as in `api.auth`."""
         self.before: Any = None
         """What was there; anything that can be written as JSON, without secrets and without usage."""
         self.after: Any = None
         self.refused = ""
         """Why it was refused."""
 
-    def identified(self, identity: Identity, auth: str) -> None:
-        """Notes who it is."""
-        self.identity, self.auth = identity, auth
+    def identified(self, identity: Identity) -> None:
+        """Notes who it is. Raises RefusalError if that is too much for now."""
+        self.identity = identity
+        self._gate(self)
 
     @property
     def writes(self) -> bool:
@@ -135,14 +146,14 @@ class AuditLog:
 
 
 def _record(trail: Trail, status: int) -> AuditRecord:
-    identity = trail.identity or Identity("", frozenset())
+    identity = trail.identity or _NOBODY
     return AuditRecord(
         written_at=datetime.now(UTC),
         request_id=trail.request_id,
         status=status,
         user=identity.user,
         roles=sorted(identity.roles),
-        auth=trail.auth,
+        auth=identity.method if trail.identity is not None else "",
         address=trail.address,
         action=f"{trail.method} {trail.route}".rstrip(),
         path=trail.path[:MAX_PATH],

@@ -6,7 +6,6 @@ Tokens are kept as digests only, and no message, log or error names one.
 from __future__ import annotations
 
 import re
-import ssl
 import time
 from collections.abc import Callable, Iterator
 from hashlib import sha256
@@ -26,7 +25,7 @@ from rater.model.document import DocumentError, load
 from rater.model.errors import RaterError
 from rater.observe import ListenError, endpoint, is_loopback
 
-__all__ = ["Credentials", "TokenFileError", "TokenRole", "check_exposure", "tls_context", "token_digest"]
+__all__ = ["Credentials", "TokenFileError", "TokenRole", "check_exposure", "token_digest"]
 
 _LEAST_CHARACTERS = 20
 _MAX_FILE_BYTES = 16 * 1024 * 1024
@@ -96,28 +95,6 @@ def check_exposure(settings: ApiSettings) -> str:
             "(or api.auth: keystone or oidc), use 127.0.0.1, or set api.i_know: true"
         )
     return f"{settings.listen} takes usage from anybody and shows prices and usage to anybody (api.i_know)"
-
-
-def tls_context(settings: ApiSettings) -> ssl.SSLContext | None:
-    """What the service shows to prove who it is; None without a certificate. Raises ListenError."""
-    if not settings.certificate_file:
-        return None
-    for name, path in (("certificate_file", settings.certificate_file), ("key_file", settings.key_file)):
-        try:
-            Path(path).read_bytes()
-        except OSError as fault:  # OpenSSL would not say which
-            raise ListenError(f"api.{name} {path} cannot be read: {fault.strerror}") from fault
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    try:
-        # without a password OpenSSL asks at the terminal for that of an encrypted key, and a service would hang there
-        context.load_cert_chain(settings.certificate_file, settings.key_file, password="")
-    except OSError as fault:  # an SSLError is one
-        raise ListenError(
-            f"api.certificate_file {settings.certificate_file} and api.key_file {settings.key_file} cannot be used: "
-            "give a chain of certificates and the private key of the first, both as PEM, the key without a password "
-            f"({fault})"
-        ) from fault
-    return context
 
 
 def token_digest(token: str) -> str:

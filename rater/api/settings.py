@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from ipaddress import ip_network
 from typing import Annotated, ClassVar
 
 import msgspec
@@ -11,6 +12,7 @@ from msgspec import Meta
 from rater.api.auth.settings import KeystoneAuth, OidcAuth
 from rater.api.cloudkitty.settings import CloudKittyApiSettings
 from rater.api.identity import Method
+from rater.api.transport_settings import CorsSettings, RateSettings
 from rater.api.v3.settings import V3Settings
 
 __all__ = ["ApiSettings"]
@@ -45,6 +47,16 @@ class ApiSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Of one request."""
     max_in_flight: Annotated[int, Meta(ge=1, le=1000)] = 32
     """Requests that are worked on or wait for Kafka; more are answered 429."""
+    client_ca_file: str = ""
+    """Certificates of authorities, PEM. Clients have to show a certificate of one of them; needs TLS."""
+    rate_limits: RateSettings = RateSettings()
+    cors: CorsSettings = CorsSettings()
+    proxies: list[Annotated[str, Meta(max_length=50)]] = []
+    """Addresses and networks, such as 10.0.0.0/8, of proxies whose X-Forwarded-For says whom a request comes from."""
+    max_connections: Annotated[int, Meta(ge=1, le=100_000)] = 800
+    """More are closed at once. Each takes a file descriptor."""
+    max_connections_per_address: Annotated[int, Meta(ge=1, le=100_000)] = 400
+    """The same for one address, unless it is one of `proxies`."""
     audit_file: str = ""
     """File that a line is appended to for each request that writes, before it is answered. Default: the log only."""
     confirm_seconds: Annotated[float, Meta(ge=1, le=300)] = 10.0
@@ -58,6 +70,13 @@ class ApiSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def __post_init__(self) -> None:
         if bool(self.certificate_file) != bool(self.key_file):
             raise ValueError("certificate_file and key_file belong together: set both or none")
+        if self.client_ca_file and not self.certificate_file:
+            raise ValueError("client_ca_file needs TLS: set certificate_file and key_file, too")
+        for proxy in self.proxies:
+            try:
+                ip_network(proxy)
+            except ValueError as fault:
+                raise ValueError(f"proxies: {proxy!r} is neither an address nor a network: {fault}") from None
         needed = {"token": "token_file", "keystone": "keystone", "oidc": "oidc"}
         for auth, section in needed.items():
             if self.method == auth and not getattr(self, section):

@@ -76,12 +76,13 @@ def _metrics(config: Config) -> str:
 
 def _api(config: Config) -> str:
     from rater.api.access import open_access
-    from rater.api.credentials import check_exposure, tls_context
+    from rater.api.credentials import check_exposure
+    from rater.api.tls import open_certificates
 
     settings = config.settings.api
     assert settings is not None, "without the section there is nothing to check"
     open_access(settings)
-    tls_context(settings)
+    open_certificates(settings)
     return check_exposure(settings)
 
 

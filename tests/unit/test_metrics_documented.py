@@ -9,7 +9,8 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from collectors.collector_metrics import CollectorMetrics
-from rater.api.metrics import ApiMetrics
+from rater.api.settings import ApiSettings
+from rater.api.transport import Transport
 from rater.audit.timer import _Metrics
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -19,7 +20,7 @@ DOCS = Path(__file__).parents[2] / "docs"
     ("page", "make"),
     [
         ("audit.md", _Metrics),
-        ("push.md", lambda registry: ApiMetrics(registry, lambda: 0)),
+        ("api-service.md", lambda registry: Transport(ApiSettings(), registry, None)),
         ("collectors.md", lambda registry: CollectorMetrics(registry, "cloud")),
     ],
     ids=["audit", "api", "collectors"],

@@ -1,9 +1,9 @@
-"""A file that is read again when it changes. One that is broken then leaves in force what was read before."""
+"""Files that are read again when they change. One that is broken then leaves in force what was read before."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Generic, TypeVar
 
@@ -23,10 +23,19 @@ _NOTHING: _Mark = (0, 0, 0)
 class WatchedFile(Generic[T]):
     """What a file says. It is looked at when it is asked for, at most once in a second."""
 
-    def __init__(self, path: str, read: Callable[[str], T], clock: Callable[[], float]) -> None:
-        """`read` gives what the file at a path says; `clock` is in seconds. Raises what `read` does."""
-        self._path, self._read, self._clock = path, read, clock
-        self._mark = _mark(path)  # before it is read: a change in between is seen the next time
+    def __init__(
+        self,
+        path: str,
+        read: Callable[[str], T],
+        clock: Callable[[], float],
+        also: Sequence[str] = (),
+    ) -> None:
+        """`read` gives what the file at a path says, and the files `also` with it; `clock` is in seconds.
+
+        Raises what `read` does.
+        """
+        self._path, self._read, self._clock, self._also = path, read, clock, also
+        self._mark = self._marks()  # before it is read: a change in between is seen the next time
         self._value = read(path)
         self._looked_at = clock()
         self._trouble = ""
@@ -36,9 +45,9 @@ class WatchedFile(Generic[T]):
         now = self._clock()
         if now - self._looked_at >= _LOOK_SECONDS:
             self._looked_at = now
-            mark = _mark(self._path)
-            if mark != self._mark:
-                self._mark = mark
+            marks = self._marks()
+            if marks != self._mark:
+                self._mark = marks
                 self._take()
         return self._value
 
@@ -46,6 +55,9 @@ class WatchedFile(Generic[T]):
         """What is wrong with the file as it is now, and empty if nothing is."""
         self.value()
         return self._trouble
+
+    def _marks(self) -> list[_Mark]:
+        return [_mark(path) for path in (self._path, *self._also)]
 
     def _take(self) -> None:
         try:

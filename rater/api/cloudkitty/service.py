@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from datetime import UTC, datetime
 from typing import Any, TypeAlias
 from urllib.parse import unquote
@@ -69,7 +70,8 @@ def reading(threads: ThreadPoolExecutor) -> Callable[[Callable[[], Any]], Any]:
 
     async def read(ask: Callable[[], Any]) -> Any:
         try:
-            return await asyncio.get_running_loop().run_in_executor(threads, ask)
+            inside = copy_context().run  # what is logged in the thread has the id of the request, too
+            return await asyncio.get_running_loop().run_in_executor(threads, inside, ask)
         except StoreError as fault:
             log.warning("the store cannot be read: %s", fault)
             raise ApiFaultError(503, "the store cannot be read now: ask again", headers={"Retry-After": "2"}) from fault
@@ -142,7 +144,7 @@ class CloudKittyService:
             return _response(200, encode_json(_versions(request)), JSON)
         trail = current_trail()
         (handler, path), trail.route = self._route(request, version, segments[1:])
-        trail.identity = identity = await self._authenticator.identify(request.headers)
+        identity = await self._authenticator.identify(request.headers)
         now = datetime.now(UTC).astimezone(self._backend.zone)
         query = list(request.query.items())
         call = Call(

@@ -88,7 +88,6 @@ class V3Service:
     async def _asked(self, request: web.Request, found: Found, form: str) -> Asked[Any, Any]:
         operation = found.operation
         identity = await self._authenticator.identify(request.headers)
-        current_trail().identity = identity
         content_type = request.content_type if "Content-Type" in request.headers else ""
         body = await _body(request)
         parameters, content = read_arguments(

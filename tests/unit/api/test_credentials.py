@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 from multidict import CIMultiDict
 
-from rater.api.credentials import Credentials, TokenFileError, check_exposure, tls_context
+from rater.api.credentials import Credentials, TokenFileError, check_exposure
 from rater.api.faults import RefusalError
 from rater.api.identity import Identity
 from rater.api.settings import ApiSettings
+from rater.api.tls import open_certificates
 from rater.observe import ListenError
 
 GOOD = """\
@@ -152,14 +153,14 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
 
 
 def test_without_a_certificate_there_is_no_tls() -> None:
-    assert tls_context(ApiSettings()) is None
+    assert open_certificates(ApiSettings()) is None
 
 
 def test_a_file_of_tls_that_is_not_there_is_named(pair: tuple[str, str]) -> None:
     with pytest.raises(ListenError, match=r"api\.key_file /nowhere cannot be read: No such file"):
-        tls_context(ApiSettings(certificate_file=pair[0], key_file="/nowhere"))
+        open_certificates(ApiSettings(certificate_file=pair[0], key_file="/nowhere"))
 
 
 def test_a_key_with_a_password_is_refused_and_nobody_is_asked_for_it(pair: tuple[str, str]) -> None:
     with pytest.raises(ListenError, match="the key without a password"):
-        tls_context(ApiSettings(certificate_file=pair[0], key_file=pair[1]))
+        open_certificates(ApiSettings(certificate_file=pair[0], key_file=pair[1]))

@@ -58,7 +58,7 @@ async def test_without_kafka_it_is_503_with_a_problem() -> None:
     assert (status, problem["status"], headers["Retry-After"]) == (503, 503, "2")
     assert headers["Content-Type"].startswith("application/problem+json")
     assert "nothing was written: not connected to Kafka yet" in problem["detail"]
-    assert b'rater_api_requests_total{status="503"} 1.0' in generate_latest(registry)
+    assert b'rater_api_requests_total{method="POST",route="/v3/usage",status="503"} 1.0' in generate_latest(registry)
 
 
 async def test_a_token_is_asked_for_and_never_logged(tokens: str, caplog: pytest.LogCaptureFixture) -> None:

@@ -153,6 +153,7 @@ async def serving(
     *,
     zone: str = "UTC",
     api: Mapping[str, Any] | None = None,
+    registry: CollectorRegistry | None = None,
     **changed: Any,
 ) -> AsyncIterator[World]:
     """The API, with the tokens above in `directory`, without authentication if that is None.
@@ -193,7 +194,7 @@ async def serving(
 
         writer = UsageWriter(KafkaSettings(bootstrap="127.0.0.1:1"), confirm_seconds=1, max_waiting_bytes=1)
         intake = Intake(Catalog([]), Limits(1, HOUR), "u", 1)
-        api = Api(settings, intake, writer, CollectorRegistry(), made)
+        api = Api(settings, intake, writer, registry or CollectorRegistry(), made)
         async with serve(api, settings) as url, aiohttp.ClientSession() as http:
             try:
                 yield World(url, http)
