@@ -38,7 +38,7 @@ class ApiBackend:
         kafka = config.settings.kafka
         self._store = Store(config.settings.store)
         self.view = _view(self._store, holds_store=holds_store)
-        self.books = RuleBooks(lambda: open_rules(kafka), lambda: open_appender(kafka))
+        self.books = RuleBooks(lambda: open_rules(kafka, asks_often=True), lambda: open_appender(kafka))
         self.quoter = Quoter(installed_modules(), config.settings.scripts)
         self.requests = RequestsLog(kafka)
         self.usage = writer

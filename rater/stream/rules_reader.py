@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Coroutine, Iterable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import msgspec
@@ -63,9 +63,13 @@ class LogRecord(msgspec.Struct, frozen=True):
 class RulesReader:
     """The rule book as it stands before `position`, the next offset of topic `rules` to be read."""
 
-    def __init__(self, settings: KafkaSettings, consumer: AIOKafkaConsumer, has_shelf: bool) -> None:
+    def __init__(
+        self, settings: KafkaSettings, consumer: AIOKafkaConsumer, has_shelf: bool, asking: AIOKafkaConsumer
+    ) -> None:
+        """`asking` is asked for the end of the log."""
         self._settings = settings
         self._consumer = consumer
+        self._asking = asking
         self._has_shelf = has_shelf
         self._key = TopicPartition(settings.topic(Topic.RULES), 0)
         self.book = RuleBook.empty()
@@ -80,7 +84,7 @@ class RulesReader:
 
     async def end(self) -> int:
         """The offset behind the newest record."""
-        return int((await self._consumer.end_offsets([self._key]))[self._key])
+        return int((await self._asking.end_offsets([self._key]))[self._key])
 
     async def start(self, *, most_offset: int | None = None, most_version: int | None = None) -> None:
         """Takes the best starting point before `most_offset`, and before any version beyond `most_version`.
@@ -272,9 +276,15 @@ def _warned(found: list[LogRecord]) -> list[LogRecord]:
 
 
 @asynccontextmanager
-async def open_rules(settings: KafkaSettings) -> AsyncIterator[RulesReader]:
-    """A reader of the topic; call `start` next. Raises TopicsError if the topic is missing, KafkaError."""
-    async with consuming(settings) as consumer:
+async def open_rules(settings: KafkaSettings, *, asks_often: bool = False) -> AsyncIterator[RulesReader]:
+    """A reader of the topic; call `start` next. Raises TopicsError if the topic is missing, KafkaError.
+
+    `asks_often`: for the end of the log, which then has a connection of its own. On that of a consumer which has read
+    all there is, the broker answers the waiting fetch first, half a second later.
+    """
+    async with AsyncExitStack() as stack:
+        consumer = await stack.enter_async_context(consuming(settings))
+        asking = await stack.enter_async_context(consuming(settings)) if asks_often else consumer
         topics = await consumer.topics()
         for _ in range(LOOKS):
             if settings.topic(Topic.RULES) in topics:
@@ -283,4 +293,4 @@ async def open_rules(settings: KafkaSettings) -> AsyncIterator[RulesReader]:
             topics = await consumer.topics()
         if settings.topic(Topic.RULES) not in topics:
             raise TopicsError(f"topic {settings.topic(Topic.RULES)} is missing: run `rater topics create`")
-        yield RulesReader(settings, consumer, settings.topic(Topic.RULEBOOK) in topics)
+        yield RulesReader(settings, consumer, settings.topic(Topic.RULEBOOK) in topics, asking)

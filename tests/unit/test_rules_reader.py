@@ -43,7 +43,8 @@ def record(offset: int) -> ConsumerRecord:
 
 def reader_of(batches: int) -> RulesReader:
     found = [[record(first + n) for n in range(BATCH)] for first in range(0, batches * BATCH, BATCH)]
-    return RulesReader(KafkaSettings(bootstrap="localhost:1"), Buffered(found), has_shelf=True)
+    consumer = Buffered(found)
+    return RulesReader(KafkaSettings(bootstrap="localhost:1"), consumer, has_shelf=True, asking=consumer)
 
 
 @pytest.fixture
