@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -16,9 +18,16 @@ from rater.api.auth.settings import KeystoneAuth
 from rater.api.faults import RefusalError
 from rater.api.identity import Identity
 from rater.api.policy import DefaultPolicy
+from rater.rating import RuleBook
+from rater.store import Store, migrate
 from tests.openstack.asking import ask
 from tests.openstack.keystone_client import PASSWORD
 from tests.openstack.keystone_server import KeystoneServer
+from tests.unit.api.cloudkitty.world import lines_of, serving
+from tests.unit.api.cloudkitty.world import opened as opened_view
+from tests.unit.store.builders import JANUARY, a_frame, memory_store, store_frames
+
+CLIENT = Path(__file__).resolve().parents[2] / ".cache" / "cloudkittyclient" / "bin" / "cloudkitty"
 
 
 class Cloud(NamedTuple):
@@ -39,7 +48,12 @@ def cloud(keystone: KeystoneServer, tmp_path_factory: pytest.TempPathFactory) ->
         client.grant(user, role, f"projects/{project}")
     client.grant(users["admin"], "admin", "domains/default")
     client.grant(client.user("api-validator"), "service", f"projects/{ours}")
-    values = {"username": "api-validator", "password_file": str(secrets / "password"), "project": "api-service"}
+    values = {
+        "username": "api-validator",
+        "password_file": str(secrets / "password"),
+        "project": "api-service",
+        "timeout": 60,
+    }
     return Cloud(project, users, {"url": keystone.url, **values})
 
 
@@ -127,6 +141,43 @@ async def test_a_credential_that_may_do_less_is_not_taken_for_its_user(keystone:
         assert may(await found(who, credential()), "rating:module_config")
         # one whose user said that it may list servers and nothing else: Keystone tells us only if we obey such rules
         assert await found(who, credential(access_rules=[narrow])) == 401
+
+
+async def test_cloudkittys_client_finds_us_in_the_catalogue(keystone: KeystoneServer, cloud: Cloud) -> None:
+    async def typed(*words: str) -> str:
+        """What the reader gets."""
+        who = {"OS_USERNAME": "api-reader", "OS_PASSWORD": PASSWORD, "OS_PROJECT_NAME": "api-customer"}
+        where = {"OS_AUTH_URL": keystone.url, "OS_USER_DOMAIN_ID": "default", "OS_PROJECT_DOMAIN_ID": "default"}
+        environment = {**os.environ, **who, **where}
+        process = await asyncio.create_subprocess_exec(CLIENT, *words, env=environment, stdout=asyncio.subprocess.PIPE)
+        return (await process.communicate())[0].decode()
+
+    # given usage of the project and of another one
+    def stored() -> Store:
+        store = memory_store()
+        migrate(store)
+        for scope in (cloud.project, "another"):
+            store_frames(store, a_frame(scope, JANUARY, lines=lines_of("A", 0)))
+        return store
+
+    tokens = [keystone.client.login(f"api-{role}", project="api-customer") for role in ("reader", "admin")]
+    for view in opened_view(stored):
+        settings = {"auth": "keystone", "keystone": KeystoneAuth(**cloud.settings)}
+        async with serving(view, RuleBook.empty(), api=settings) as world:
+            keystone.client.service("rating", "rater", {"public": world.url})
+            by_scope = {"groupby": "project_id", "begin": "2026-01-01", "end": "2026-02-01"}
+
+            # when the reader and the administrator ask, each sees what is theirs
+            said = await typed(
+                "summary", "get", "-g", "project_id", "-b", "2026-01-01", "-e", "2026-02-01", "-f", "json"
+            )
+            summaries = [await world.get("/v2/summary", by_scope, token) for token in tokens]
+            modules = [(await world.ask("/v2/rating/modules", token=token)).status for token in tokens]
+
+    both = {cloud.project, "another"}
+    assert [both.intersection(row.values()) for row in json.loads(said)] == [{cloud.project}]
+    assert [{row[-1] for row in found["results"]} for found in summaries] == [{cloud.project}, both]
+    assert modules == [403, 200]
 
 
 async def test_a_user_that_may_not_validate_is_our_fault(
