@@ -32,6 +32,7 @@ class Invariant(Enum):
     TOTALS_ARE_SUMS = "totals_are_sums"
     FRAMES_HAVE_THEIR_LINES = "frames_have_their_lines"
     PRICES_FOLLOW_RULES = "prices_follow_rules"
+    POSTED_ONCE = "posted_once"
 
 
 class RowKey(msgspec.Struct, frozen=True):

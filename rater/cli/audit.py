@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from rater.audit.auditor import Counts
     from rater.audit.topics import PartitionLogs
     from rater.config import Config
+    from rater.model.codec import Headers
     from rater.reports import AuditRequest, View
 
 __all__ = ["UnknownScopeError", "audit"]
@@ -121,7 +122,7 @@ def _cells(violation: Violation) -> Iterable[tuple[Cell, ...]]:
 class _Topics:
     """What `--topics` adds. Records that came after a sink's last commit are not compared with the store."""
 
-    checked = ("revisions_contiguous", "offsets_never_go_back", "store_is_best_of_rated")
+    checked = ("revisions_contiguous", "offsets_never_go_back", "store_is_best_of_rated", "posted_once")
 
     def __init__(self, config: Config, view: View, request: AuditRequest) -> None:
         from rater.kafka import Topic
@@ -143,7 +144,7 @@ class _Topics:
         found: list[Violation] = []
         with progress("topics", "partitions") as advance:
             for number, partition in enumerate(partitions):
-                found += self._of_partition(partition)
+                found += [*self._of_partition(partition), *self._posted(partition)]
                 advance(number + 1, len(partitions))
         after = run(read_positions(self._kafka))
         found += offsets_never_go_back([*self._before.commits, *after.commits])
@@ -176,6 +177,23 @@ class _Topics:
             broken = [violation for violation in broken if violation.identity in still]
         return [*broken, *different]
 
+    def _posted(self, partition: int) -> Iterator[Violation]:
+        """Of the posted lines in `usage` that the sink has said to have stored."""
+        from rater.audit import usage_entry
+        from rater.audit.posted import differs_from_posted
+        from rater.kafka import Topic
+        from rater.stream.audit_log import read_part
+
+        stored_until = self._before.committed("sink-usage", Topic.USAGE, partition)
+        entries = [
+            usage_entry(record.value, record.headers, partition=partition, offset=record.offset)
+            for record in run(read_part(self._kafka, Topic.USAGE, partition, _holds_posted)).records
+            if record.offset < stored_until
+        ]
+        for violation in differs_from_posted(self._view, filter(None, entries)):
+            if self._is_asked(violation.scope_id, violation.period_begin):
+                yield violation
+
     def _logs(self, partition: int) -> PartitionLogs:
         from rater.audit import alert_entry, rated_entry
         from rater.audit.topics import PartitionLogs
@@ -205,6 +223,12 @@ class _Topics:
             and (asked.begin is None or period_begin >= asked.begin)
             and (asked.end is None or period_begin < asked.end)
         )
+
+
+def _holds_posted(value: bytes, headers: Headers) -> bool:
+    from rater.model.codec import content_type, is_posted
+
+    return is_posted(value, content_type(headers))
 
 
 def _nothing_seen(view: View, request: AuditRequest) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -62,8 +62,17 @@ class Positions(NamedTuple):
         )
 
 
-async def read_part(kafka: KafkaSettings, topic: Topic, partition: int) -> TopicPart:
-    """Everything that the partition holds now, in memory. Raises StreamUnavailableError."""
+def _all(_value: bytes, _headers: Headers) -> bool:
+    return True
+
+
+async def read_part(
+    kafka: KafkaSettings, topic: Topic, partition: int, keep: Callable[[bytes, Headers], bool] = _all
+) -> TopicPart:
+    """Everything that the partition holds now and `keep` (value, headers) wants, in memory.
+
+    Raises StreamUnavailableError.
+    """
     key = TopicPartition(kafka.topic(topic), partition)
     consumer = AIOKafkaConsumer(
         **client_options(kafka),
@@ -81,7 +90,11 @@ async def read_part(kafka: KafkaSettings, topic: Topic, partition: int) -> Topic
         async with asyncio.timeout(READ_SECONDS):
             while await consumer.position(key) < end:
                 for records in (await consumer.getmany(timeout_ms=500)).values():
-                    found += [AuditRecord(r.offset, r.timestamp, r.value or b"", r.headers) for r in records]
+                    found += [
+                        AuditRecord(r.offset, r.timestamp, r.value or b"", r.headers)
+                        for r in records
+                        if keep(r.value or b"", r.headers)
+                    ]
     except (KafkaError, TimeoutError) as fault:
         raise StreamUnavailableError(f"Kafka at {kafka.bootstrap}: {key.topic} cannot be read: {fault!r}") from fault
     finally:
