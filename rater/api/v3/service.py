@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -15,20 +15,17 @@ from rater.api.cloudkitty.faults import ApiFaultError
 from rater.api.faults import RefusalError
 from rater.api.identity import Authenticator
 from rater.api.v3.arguments import read_arguments
-from rater.api.v3.operations import EVENTS, Asked, Backend, Event, Operation, Reply
+from rater.api.v3.operations import Asked, Backend, Operation, Reply
 from rater.api.v3.routing import Found, Routes, chosen_form, segments_of
+from rater.api.v3.sending import break_off, send, send_events
 from rater.client.wire import PATH
 from rater.model.codec import encode_json
 
-__all__ = ["BODY_SECONDS", "SEND_SECONDS", "V3Service"]
+__all__ = ["BODY_SECONDS", "V3Service"]
 
 log = logging.getLogger(__name__)
 
 BODY_SECONDS = 30.0
-SEND_SECONDS = 30.0
-"""In which a reader has to take the next part of a stream: who takes longer is cut off."""
-BEAT_SECONDS = 15.0
-"""After so long without an event a comment is sent, so that a connection that is gone is noticed."""
 ELSEWHERE = (
     ("POST", PATH.removeprefix("/v3/")),
     ("GET", "openapi.json"),
@@ -83,7 +80,8 @@ class V3Service:
             raise refused from fault
         finally:
             self._in_flight -= 1
-        return await self._events(request, reply)  # a listener stays for long: it has limits of its own
+        # a listener stays for long: it has limits of its own
+        return await send_events(request, reply.events, reply.headers, self._ending)
 
     async def _asked(self, request: web.Request, found: Found, form: str) -> Asked[Any, Any]:
         operation = found.operation
@@ -115,88 +113,21 @@ class V3Service:
             part = await self._next(chunks)
             await response.prepare(request)
             while part and request.method != "HEAD":
-                await _send(request, response, part)
+                await send(request, response, part)
                 part = await self._next(chunks)
             await response.write_eof()
         except ConnectionError:  # a plain one if it goes while the socket is full
             log.debug("a reader hung up")
-            _break_off(request)
+            break_off(request)
         except (RefusalError, ApiFaultError):
             if not response.prepared:
                 raise
-            _break_off(request)
+            break_off(request)
         return response
 
     async def _next(self, chunks: Iterator[bytes]) -> bytes:
         found: bytes = await self._backend.read(lambda: next(chunks, b""))
         return found
-
-    async def _events(self, request: web.Request, reply: Reply) -> web.StreamResponse:
-        """Sends events until the reader goes, is too slow, or the service ends."""
-        assert reply.events is not None, "the caller has looked"
-        response = web.StreamResponse(
-            status=200,
-            headers={
-                **reply.headers,
-                "Content-Type": EVENTS,
-                "Cache-Control": "no-store",
-                "X-Accel-Buffering": "no",  # else nginx holds events back
-            },
-        )
-        events = reply.events
-        waiting: asyncio.Future[Event] | None = None
-        ending = asyncio.ensure_future(self._ending.wait())
-        try:
-            await response.prepare(request)
-            while request.method != "HEAD":
-                waiting = waiting or asyncio.ensure_future(anext(events))
-                either: set[asyncio.Future[Any]] = {waiting, ending}
-                await asyncio.wait(either, timeout=BEAT_SECONDS, return_when=asyncio.FIRST_COMPLETED)
-                if ending.done():
-                    break
-                if not waiting.done():
-                    await _send(request, response, b": still here\n\n")
-                    continue
-                event, waiting = waiting.result(), None
-                await _send(request, response, _event_text(event))
-        except ConnectionError:
-            log.debug("a listener hung up")
-        except (RefusalError, ApiFaultError) as fault:
-            log.info("a listener is cut off, it may come back: %s", fault)
-        except StopAsyncIteration:
-            pass
-        finally:
-            left = [future for future in (waiting, ending) if future is not None]
-            for future in left:
-                future.cancel()
-            await asyncio.gather(*left, return_exceptions=True)
-            close: Callable[[], Any] | None = getattr(events, "aclose", None)
-            if close is not None:
-                await close()
-            _break_off(request)
-        return response
-
-
-def _event_text(event: Event) -> bytes:
-    assert b"\n" not in event.data, "an event's data is one line"
-    head = "".join(f"{name}: {value}\n" for name, value in (("id", event.id), ("event", event.event)) if value)
-    return head.encode() + b"data: " + event.data + b"\n\n"
-
-
-async def _send(request: web.Request, response: web.StreamResponse, part: bytes) -> None:
-    """Raises ConnectionResetError for a reader that is gone or too slow."""
-    try:
-        async with asyncio.timeout(SEND_SECONDS):
-            await response.write(part)
-    except TimeoutError:
-        log.info("a reader of %r took nothing for %g s: cut off", request.path, SEND_SECONDS)
-        raise ConnectionResetError("too slow") from None
-
-
-def _break_off(request: web.Request) -> None:
-    """Half an answer must not look like a whole one."""
-    if request.transport is not None:
-        request.transport.abort()
 
 
 async def _body(request: web.Request) -> bytes:

@@ -14,7 +14,7 @@ from msgspec import Meta
 
 from rater.api.faults import RefusalError
 from rater.api.openapi import document
-from rater.api.v3 import service as service_module
+from rater.api.v3 import sending
 from rater.api.v3.arguments import read_arguments
 from rater.api.v3.operations import CSV, EVENTS, JSON, NDJSON, Asked, Backend, Event, Operation, Reply
 from rater.api.v3.values import Limit, Time, cursor_of, read_cursor
@@ -281,7 +281,7 @@ def test_cursors_are_places_and_nothing_else_is() -> None:
 
 
 async def test_a_slow_reader_is_cut_off(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(service_module, "SEND_SECONDS", 0.1)
+    monkeypatch.setattr(sending, "SEND_SECONDS", 0.1)
 
     class Stuck:
         async def write(self, _: bytes) -> None:
@@ -291,7 +291,7 @@ async def test_a_slow_reader_is_cut_off(world: World, monkeypatch: pytest.Monkey
         path = "/v3/x"
 
     with pytest.raises(ConnectionResetError):
-        await service_module._send(Request(), Stuck(), b"x")  # type: ignore[arg-type]  # what `_send` uses of them
+        await sending.send(Request(), Stuck(), b"x")  # type: ignore[arg-type]  # what `_send` uses of them
 
 
 async def test_scopes_by_pages(view: StoreView) -> None:
