@@ -28,6 +28,7 @@ from rater.api.faults import RefusalError
 from rater.api.identity import Identity
 
 ISSUER = "https://login.example/realms/cloud"
+DAY = 86400  # longer than any run of the tests, which makes its tokens at the begin
 RSA, OTHER_RSA, WEAK_RSA = (rsa.generate_private_key(65537, bits) for bits in (2048, 2048, 1024))
 EC, ED = ec.generate_private_key(ec.SECP256R1()), ed25519.Ed25519PrivateKey.generate()
 
@@ -49,7 +50,7 @@ SET = {"keys": [jwk(RSA, "one", use="sig", alg="RS256"), jwk(EC, "two"), jwk(ED,
 
 def claims(**changed: Any) -> dict[str, Any]:
     now = int(time.time())
-    found = {"iss": ISSUER, "aud": "rater", "sub": "ann", "exp": now + 300, "iat": now, "nbf": now}
+    found = {"iss": ISSUER, "aud": "rater", "sub": "ann", "exp": now + DAY, "iat": now, "nbf": now}
     found |= {"roles": ["Reader", "auditor"], "rater_scopes": ["A", "B"]}
     return {name: value for name, value in (found | changed).items() if value is not None}
 
@@ -135,8 +136,8 @@ ATTACKS: dict[str, str] = {
     "expired long ago": signed(exp=1),
     "no expiry": signed(exp=None),
     "expiry as text": by_hand({"alg": "RS256", "kid": "one"}, claims(exp="never")),
-    "not yet": signed(nbf=NOW + 60),
-    "issued in the future": signed(iat=NOW + 60),
+    "not yet": signed(nbf=NOW + DAY),
+    "issued in the future": signed(iat=NOW + DAY),
     "another issuer": signed(iss="https://evil.example"),
     "an issuer that begins alike": signed(iss=ISSUER + "/x"),
     "no issuer": signed(iss=None),
@@ -209,13 +210,14 @@ async def test_nobody_is_let_in_by(file: str, attack: str, caplog: pytest.LogCap
 
 
 async def test_an_expired_token_is_not_believed_because_it_was(file: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    who, token = of_file(file, leeway=0), signed(exp=NOW + 300)
+    expiry = int(time.time()) + 300
+    who, token = of_file(file, leeway=0), signed(exp=expiry)
     assert await status(who, token) == 0
 
     class Later(datetime):
         @classmethod
         def now(cls, tz: tzinfo | None = None) -> datetime:
-            return datetime.fromtimestamp(NOW + 301, tz)
+            return datetime.fromtimestamp(expiry + 1, tz)
 
     monkeypatch.setattr(api_jwt, "datetime", Later)  # the clock of the library
     assert await status(who, token) == 401
