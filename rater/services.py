@@ -28,6 +28,7 @@ from rater.api.app import Api, serve
 from rater.api.cloudkitty.service import CloudKittyService
 from rater.api.intake import Intake, Limits
 from rater.api.settings import ApiSettings
+from rater.api.store_probe import StoreProbe
 from rater.api.v3.service import V3Service
 from rater.api_backend import ApiBackend, NoStoreError
 from rater.audit import Setup
@@ -277,17 +278,27 @@ def api_service(config: Config, registry: CollectorRegistry, *, holds_store: boo
     intake = Intake(config.catalog, limits, kafka.topic(Topic.USAGE), kafka.partitions)
     behind = _api_backend(config, settings, writer, holds_store=holds_store)
     api = Api(settings, intake, writer, registry, *_versions(config, settings, behind))
+    probe = StoreProbe.of(behind.view, behind.threads) if behind is not None else None
 
     async def run(stop: asyncio.Event) -> None:
+        probing = asyncio.create_task(probe.run()) if probe is not None else None
         try:
             async with serve(api, settings):
                 await writer.run(stop)
         finally:
+            if probing is not None:
+                probing.cancel()
             await writer.close()  # after everybody was answered
             if behind is not None:
                 await behind.close()
 
-    return Service("api", run, api.red, api.warning)
+    def store() -> str:
+        return probe.red() if probe is not None else ""
+
+    # A service that takes usage only may be far from the store: /v3 is on by default there, and answers 503.
+    if settings.cloudkitty is None:
+        return Service("api", run, api.red, lambda: "; ".join(filter(None, (api.warning(), store()))))
+    return Service("api", run, lambda: "; ".join(filter(None, (api.red(), store()))), api.warning)
 
 
 def _api_backend(config: Config, settings: ApiSettings, writer: UsageWriter, *, holds_store: bool) -> ApiBackend | None:
