@@ -8,8 +8,19 @@ import pytest
 
 from rater.model.interval import Interval
 from rater.model.rated import ClosedBy, FrameStatus, Gap, MetricTotal, QuarantinedPoint
-from rater.reports import Hole, MonthError, NoFramesError, Report, ReportRefusedError, compute, month_interval
-from rater.store import FrameRow
+from rater.reports import (
+    AcceptedGap,
+    AcceptedHole,
+    Hole,
+    MonthError,
+    NoFramesError,
+    Report,
+    ReportRefusedError,
+    compute,
+    month_interval,
+)
+from rater.reports.statement import MetricRow
+from rater.store import FrameRow, TotalRow
 
 BEGIN = 1_767_571_200  # 2026-01-05T00:00:00Z
 HOUR = 3600
@@ -191,3 +202,80 @@ def test_frames_that_should_be_there_by_now_are_holes() -> None:
     # but none while they are not due, or nothing was expected after the last frame
     assert report(frames, due=BEGIN + 2 * HOUR).frames == 2
     assert report([frame(0), frame(1, until=BEGIN + 2 * HOUR)]).frames == 2
+
+
+def test_posted_lines_are_added_and_neither_fill_a_hole_nor_make_one() -> None:
+    # given a frame, a hole after it, and lines that were posted for that time
+    rows = [TotalRow("cpu", "core", Decimal(1), Decimal("1e-38"), 2)]
+    whole = [frame(hour, totals=(total(price="1e30"),)) for hour in range(3)]
+    known = Interval(whole[0].period_begin, whole[-1].period_end)
+
+    # when, then: the hole is one with them and without them
+    with pytest.raises(ReportRefusedError):
+        compute("projA", MONTH, known, [whole[0], whole[2]], whole[-1].period_end, rows)
+    found = compute("projA", MONTH, known, whole, whole[-1].period_end, rows)
+    assert found.price == Decimal("3" + "0" * 30 + "." + "0" * 37 + "1")
+    assert found.posted == [MetricRow("cpu", "core", Decimal(1), Decimal("1e-38"), 2)]
+    assert [row.price for row in found.metrics] == [Decimal("3e30")]
+
+
+def test_a_scope_of_which_all_was_posted_has_a_report() -> None:
+    rows = [TotalRow("cpu", "core", Decimal(1), Decimal(5), 2)]
+    found = compute("projA", MONTH, None, [], MONTH.end, rows)
+    assert (found.price, found.frames, found.metrics) == (5, 0, [])
+    assert (found.known_begin, found.known_end) == (MONTH.begin, MONTH.end)
+    with pytest.raises(NoFramesError):
+        compute("projA", MONTH, None, [], MONTH.end, [])
+
+
+def accepted(number: int, author: str = "kim", reason: str = "the meter is gone") -> AcceptedGap:
+    return AcceptedGap("projA", BEGIN, f"{number:032x}", BEGIN, author, reason)
+
+
+def numbered(number: int, begin: int, end: int, metric: str = "cpu") -> Gap:
+    return Gap(f"{number:032x}", metric, "prom", begin, end, "no answer")
+
+
+def test_what_was_accepted_is_listed_and_no_hole() -> None:
+    hour = BEGIN + HOUR
+    frames = [
+        frame(0, FrameStatus.PARTIAL, totals=(total(),), gaps=(numbered(1, hour - 600, hour),)),
+        frame(1, FrameStatus.MISSING, gaps=(numbered(2, hour, hour + HOUR),)),
+        frame(2, FrameStatus.PARTIAL, gaps=(numbered(3, hour + HOUR, hour + HOUR + 60, "net"),)),
+    ]
+    by_id = {one.gap_id: one for one in (accepted(1), accepted(2), accepted(3, "ann"))}
+    known = Interval(BEGIN, BEGIN + 3 * HOUR)
+
+    found = compute("projA", MONTH, known, frames, MONTH.end, accepted=by_id)
+
+    assert found.price == Decimal("0.1")
+    assert found.accepted == [
+        AcceptedHole(Hole(hour - 600, hour + HOUR, "cpu", "prom", "no answer"), "kim", "the meter is gone"),
+        AcceptedHole(Hole(hour + HOUR, hour + HOUR + 60, "net", "prom", "no answer"), "ann", "the meter is gone"),
+    ]
+    assert found.accepted[0].text("projA") == (
+        "projA: cpu from prom: 2026-01-05 00:50 to 2026-01-05 02:00 UTC (1 h 10 min): no answer; accepted by kim: "
+        "the meter is gone"
+    )
+
+
+def test_one_gap_that_is_not_accepted_is_enough_to_refuse() -> None:
+    holes = (numbered(1, BEGIN, BEGIN + 60), numbered(2, BEGIN + 600, BEGIN + 660))
+    frames = [frame(0, FrameStatus.PARTIAL, gaps=holes)]
+
+    with pytest.raises(ReportRefusedError) as refused:
+        compute(
+            "projA", MONTH, Interval(BEGIN, BEGIN + HOUR), frames, MONTH.end, accepted={holes[0].gap_id: accepted(1)}
+        )
+    assert [(hole.begin, hole.end) for hole in refused.value.holes] == [(BEGIN + 600, BEGIN + 660)]
+    assert "rater gaps accept" in str(refused.value)
+
+
+def test_what_has_no_price_cannot_be_accepted() -> None:
+    hole = numbered(1, BEGIN, BEGIN + 60)
+    point = QuarantinedPoint("cpu", "prom", "NaN", "is no number", {}, {})
+    frames = [frame(0, FrameStatus.PARTIAL, gaps=(hole,), quarantined=(point,))]
+
+    with pytest.raises(ReportRefusedError) as refused:
+        compute("projA", MONTH, Interval(BEGIN, BEGIN + HOUR), frames, MONTH.end, accepted={hole.gap_id: accepted(1)})
+    assert "quarantined" in refused.value.holes[0].reason
