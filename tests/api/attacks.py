@@ -21,7 +21,7 @@ NASTY = (
     "' OR '1'='1", "'; DROP TABLE lines; --", "\") OR 1=1 --", "{p1:String}", "{scope_id:Identifier}", "%(scope)s",
     "${jndi:ldap://x}", "{{7*7}}", "<script>alert(1)</script>", "../../../../etc/passwd", "a\\' OR 1=1 --",
     "x' UNION ALL SELECT * FROM system.tables --",
-    "file('/etc/passwd')", "\u0000", "\ud83d\ude00", "\u202e", "%00",
+    "file('/etc/passwd')", "\u0000", "\U0001f600", "\u202e", "%00",
     "\r\nX-Evil: 1", "[[", "*", "%", "_", "null", "-1", "1e400", LONG,
 )  # fmt: skip
 """Values that mean something to SQL, templates, paths or headers, or are too long, or no text."""

@@ -53,6 +53,7 @@ WHO = {
 SECRETS = (b"SECRET-OF-B", b"777.125", b"777.1250")
 """What only stands in usage and prices of scope B."""
 AT_ONCE = 8
+EVENTS = "text/event-stream"
 SECONDS = 20
 """For one answer. The longest that was seen is some hundred milliseconds."""
 
@@ -139,7 +140,7 @@ async def judged(http: aiohttp.ClientSession, url: str, attack: Attack) -> str:
         async with http.request(
             attack.method, target, params=query or None, data=attack.body, headers=headers, allow_redirects=False
         ) as answer:
-            body = await answer.read()
+            body = b"" if answer.content_type == EVENTS else await answer.read()  # a stream of events never ends
     except (ValueError, aiohttp.InvalidURL):
         return ""  # the client refuses to send it
     except aiohttp.ClientConnectionError:
