@@ -162,7 +162,7 @@ def _wanted(config: Config, options: dict[str, Any]) -> Wanted:
     api, collect = config.settings.api, config.settings.collect
     answered = api.cloudkitty.scope_key if api and api.cloudkitty else ""
     scope_key = options["scope_key"] or answered or (collect.scope_key if collect else "project_id")
-    return Wanted(scope_key, tuple(options["scopes"]), tuple(options["metrics"]), options["zone"])
+    return Wanted(scope_key, tuple(options["scopes"]), tuple(options["metrics"]))
 
 
 class _Read(NamedTuple):

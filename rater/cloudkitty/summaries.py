@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable, Iterable, Sequence
-from datetime import UTC, datetime, tzinfo
+from datetime import UTC, datetime
 from decimal import Decimal, DecimalException
 from typing import Any, NamedTuple
 
@@ -49,8 +49,6 @@ class Wanted(msgspec.Struct, frozen=True):
     scope_key: str = "project_id"
     scopes: tuple[str, ...] = ()
     metrics: tuple[str, ...] = ()
-    zone: tzinfo = UTC
-    """The local time of the service: its API v1 takes times in it."""
 
     def takes(self, group: Group) -> bool:
         """Whether a group is asked for."""
@@ -175,7 +173,7 @@ async def _version_1(
     side: Side, span: Interval, wanted: Wanted, told: Callable[[int, int], None]
 ) -> dict[Group, Amount]:
     """By API v1: all at once, and scope by scope if that was cut off."""
-    times = [("begin", _naive_text(span.begin, wanted.zone)), ("end", _naive_text(span.end, wanted.zone))]
+    times = [("begin", _utc_text(span.begin)), ("end", _utc_text(span.end))]
     query = [*times, ("groupby", "tenant_id,res_type")]
     rows: dict[Group, Amount] = {}
     if not wanted.scopes:
@@ -261,11 +259,8 @@ def _foreign(side: Side, fault: Exception) -> CloudKittyError:
 
 
 def _utc_text(seconds: int) -> str:
+    """Without offset, which both versions take for UTC, wherever their server stands."""
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
-
-
-def _naive_text(seconds: int, zone: tzinfo) -> str:
-    return datetime.fromtimestamp(seconds, zone).strftime("%Y-%m-%dT%H:%M:%S")
 
 
 async def read_both(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -35,11 +36,15 @@ class CloudKitty:
 
 
 @contextlib.contextmanager
-def cloudkitty(database: Path | None = None) -> Iterator[CloudKitty]:
-    """CloudKitty with an empty database, in memory unless a file is named; ended with the block."""
+def cloudkitty(database: Path | None = None, zone: str = "") -> Iterator[CloudKitty]:
+    """CloudKitty with an empty database, in memory unless a file is named; ended with the block.
+
+    `zone` is its server's local time, such as Europe/Vienna; default: that of this machine.
+    """
     assert PYTHON.exists(), "CloudKitty is not installed: make tools"
     command = [str(PYTHON), "-W", "ignore", str(DRIVER), *(["--database", str(database)] if database else [])]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+    own = {**os.environ, **({"TZ": zone} if zone else {})}
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=own) as process:
         try:
             yield CloudKitty(process)
         finally:

@@ -1,6 +1,7 @@
 """The same GET to the real CloudKitty and to us: status and body are the same, but for what differs on purpose.
 
 CloudKitty runs on its own default storage, a real InfluxDB, with the same points; our rule book is made of its rules.
+Both are in Vienna, where a month does not begin when one does in UTC.
 """
 
 from __future__ import annotations
@@ -50,6 +51,7 @@ from tests.unit.rating.builders import applied
 from tests.unit.store.builders import HOUR, JANUARY
 
 H, S = "/v1/rating/module_config/hashmap", "/v1/rating/module_config/pyscripts/scripts"
+ZONE = ZoneInfo("Europe/Vienna")
 HOURS = 4
 SPAN = "begin=2026-01-01T00:00:00&end=2026-02-01T00:00:00"
 METRICS_YML = """\
@@ -111,7 +113,7 @@ def sides(tmp_path_factory: pytest.TempPathFactory, unused_tcp_port_factory: Cal
     directory = tmp_path_factory.mktemp("reading")
     (directory / "metrics.yml").write_text(METRICS_YML)
     port = unused_tcp_port_factory()
-    with influxdb(directory, port, "cloudkitty"), cloudkitty(directory / "rules.sqlite") as side:
+    with influxdb(directory, port, "cloudkitty"), cloudkitty(directory / "rules.sqlite", ZONE.key) as side:
         served = side.ask(
             "serve", storage="influxdb", port=port, database="cloudkitty", metrics_conf=str(directory / "metrics.yml")
         )
@@ -212,10 +214,10 @@ def _frame(scope: str, begin: int, lines: list[Line]) -> Json:
     usage: Json = {}
     for one in lines:
         row = PointRow(scope, begin, begin + HOUR, one.metric, one.unit, one.qty, one.price, one.groupby, one.metadata)
-        groupby = {**calendar(row, ZoneInfo("UTC")), **one.groupby, "project_id": scope}
+        groupby = {**calendar(row, ZONE), **one.groupby, "project_id": scope}
         point = {"vol": {"unit": one.unit, "qty": str(one.qty)}, "rating": {"price": str(one.price)}}
         usage.setdefault(one.metric, []).append(point | {"groupby": groupby, "metadata": one.metadata})
-    times = {name: zoned_text(at, ZoneInfo("UTC")) for name, at in (("begin", begin), ("end", begin + HOUR))}
+    times = {name: zoned_text(at, ZONE) for name, at in (("begin", begin), ("end", begin + HOUR))}
     return {"period": times, "usage": usage}
 
 
@@ -404,7 +406,7 @@ async def test_the_same_question_has_the_same_answer(sides: Sides) -> None:
     metrics = (MetricInfo("cpu", ("flavor",), "core"), MetricInfo("net/in", (), "B"))
     conf = yaml.safe_load(METRICS_YML)
     different, refused = [], set()
-    async with serving(StoreView(sides.store), sides.book, metrics=metrics, metrics_conf=conf) as world:
+    async with serving(StoreView(sides.store), sides.book, metrics=metrics, metrics_conf=conf, zone=ZONE.key) as world:
         for pattern in PATHS:
             path = pattern.format(**sides.ids)
             theirs = await asyncio.to_thread(ask, sides.theirs + path)

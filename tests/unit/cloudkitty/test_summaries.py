@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import UTC
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
-from zoneinfo import ZoneInfo
 
 import pytest
 from aiohttp import web
@@ -85,12 +83,12 @@ async def test_a_scope_that_no_filter_can_name_is_picked_out() -> None:
 
 async def test_version_1_tells_prices() -> None:
     fake = FakeApi(ROWS, versions=(1,))
-    found = await read(fake, Wanted(zone=ZoneInfo("Europe/Vienna")))
+    found = await read(fake)
     assert found.version == 1
     assert found.rows["p1", "cpu"] == Amount(None, Decimal("0.1"))  # type: ignore[index] # a Group is this tuple
     assert len(found.rows) == len(ROWS)
     path, query, _ = fake.asked[-1]
-    assert (path, query["all_tenants"], query["begin"]) == ("v1/report/summary", "true", "2026-01-01T01:00:00")
+    assert (path, query["all_tenants"], query["begin"]) == ("v1/report/summary", "true", "2026-01-01T00:00:00")
 
 
 async def test_a_summary_of_version_1_that_was_cut_off_is_read_scope_by_scope() -> None:
@@ -206,7 +204,7 @@ async def test_both_at_once_and_the_fault_of_one_ends_the_other() -> None:
     told: list[tuple[int, int]] = []
     async with one.running(), other.running():
         sides = side(one.url), Side("rater", other.url, nobody(), Connection(timeout=5), "", no_pause)
-        first, second = await read_both(*sides, JANUARY, Wanted(zone=UTC), lambda *done: told.append(done))
+        first, second = await read_both(*sides, JANUARY, Wanted(), lambda *done: told.append(done))
         assert first == second
         assert told[-1] == (12, 12)
         one.faults = [web.Response(status=403)]
