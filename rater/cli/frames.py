@@ -14,10 +14,12 @@ from rater.cli.times import Instant, chosen_span, span_options
 from rater.cli.work import run
 
 if TYPE_CHECKING:
+    from rater.reports import AcceptedGap
     from rater.store import FrameRow, GapRow
 
 __all__ = ["frames", "gaps"]
 
+MAX_REASON = 2000
 _STATUSES = ("rated", "empty", "partial", "missing", "failed")
 _FRAMES = [
     Column("scope_id", "Scope"),
@@ -139,7 +141,7 @@ def frames_close(context: click.Context, scope_id: str, period_begin: int, autho
 frames.add_command(frames_diff)
 
 
-@click.command()
+@click.group(invoke_without_command=True)
 @span_options
 @click.option("--all", "every", is_flag=True, help="Also the gaps that were resolved.")
 @out_option
@@ -159,25 +161,67 @@ def gaps(
     Examples:
       rater gaps
       rater gaps --scope projA --month 2026-01 --all
+      rater gaps accept --scope projA 0f3a… --reason "the meter was replaced"
     """
     from rater.reports import Selection, open_view
 
+    if context.invoked_subcommand is not None:
+        return
     chosen = Selection(scope_id, *chosen_span(month, begin, end), open_only=not every)
     with open_view(session(context).config.settings.store) as view:
-        if not rows(out, _GAPS, map(_gap, view.gaps(chosen))):
+        accepted = {gap.gap_id: gap for gap in view.accepted_gaps(chosen)}
+        if not rows(out, _GAPS, (_gap(gap, accepted.get(gap.gap_id)) for gap in view.gaps(chosen))):
             remark("no gaps" if every else "no open gaps")
 
 
-def _gap(gap: GapRow) -> tuple[Cell, ...]:
+@gaps.command("accept")
+@click.argument("gap_ids", metavar="GAP_ID...", nargs=-1, required=True)
+@click.option("--scope", "scope_id", required=True, help="The scope.")
+@click.option("--author", help="Who decides this. Default: your user name.")
+@click.option("--reason", required=True, help="Why; reports print it.")
+@click.pass_context
+def gaps_accept(
+    context: click.Context, gap_ids: tuple[str, ...], scope_id: str, author: str | None, reason: str
+) -> None:
+    """Accept open gaps: reports are made without what is missing, and name it with the reason.
+
+    Nothing is rated for it, and collectors go on trying to fill it. `rater gaps --out json` shows the ids.
+
+    \b
+    Example:
+      rater gaps accept --scope projA 0f3a5cde9c01b7aa0f3a5cde9c01b7aa --reason "the meter was replaced"
+    """
+    from rater.model.usage import GapAccepted
+    from rater.reports import Selection, open_view
+    from rater.stream.operate import accept_gaps
+
+    settings = session(context).config.settings
+    with open_view(settings.store) as view:
+        found = {gap.gap_id: gap for gap in view.gaps(Selection(scope_id, open_only=True))}
+    if unknown := [gap_id for gap_id in gap_ids if gap_id not in found]:
+        raise click.UsageError(f"no open gap of {scope_id}: {', '.join(unknown)}: see `rater gaps --out json`")
+    if not 0 < len(reason.strip()) <= MAX_REASON:
+        raise click.UsageError(f"--reason must have 1 to {MAX_REASON} characters")
+    who = author or getpass.getuser()
+    records = [
+        GapAccepted(gap_id, scope_id, gap.metric, gap.source, gap.period_begin, gap.begin, gap.end, who, reason)
+        for gap_id, gap in ((gap_id, found[gap_id]) for gap_id in dict.fromkeys(gap_ids))
+    ]
+    run(accept_gaps(settings.kafka, records))
+    click.echo(f"accepted {len(records)} gap(s) of {scope_id}: see `rater gaps --scope {scope_id}`")
+
+
+def _gap(gap: GapRow, accepted: AcceptedGap | None) -> tuple[Cell, ...]:
+    reason = gap.reason if accepted is None else f"{gap.reason}; accepted by {accepted.author}: {accepted.reason}"
     return (
         gap.scope_id,
         gap.metric,
         gap.source,
         Moment(gap.begin),
         Moment(gap.end),
-        "open" if gap.is_open else "resolved",
+        ("open" if accepted is None else "accepted") if gap.is_open else "resolved",
         None if gap.opened_at is None else Moment(gap.opened_at),
         None if gap.resolved_at is None else Moment(gap.resolved_at),
-        gap.reason,
+        reason,
         gap.gap_id,
     )

@@ -87,8 +87,11 @@ def print_report(found: Report, out: str = "table", tell: Callable[[str], None] 
 
 
 def _tell_frames(found: Report, tell: Callable[[str], None]) -> None:
+    for hole in found.accepted:
+        tell(f"not in the figures: {hole.text(found.scope_id)}")
+    complete = "all complete but for what was accepted" if found.accepted else "all complete"
     tell(
-        f"{found.frames} frames from {instant(found.known_begin)} to {instant(found.known_end)} UTC, all complete: "
+        f"{found.frames} frames from {instant(found.known_begin)} to {instant(found.known_end)} UTC, {complete}: "
         f"{found.empty_frames} of them empty (nothing was used), {found.weak_frames} with weak proof, "
         f"{found.revised_frames} revised; rules {', '.join(map(str, found.rule_versions))}"
     )

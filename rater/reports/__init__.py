@@ -12,6 +12,7 @@ from rater.reports.requests import (
     UsageRequest,
 )
 from rater.reports.statement import (
+    AcceptedHole,
     Hole,
     MetricRow,
     NoFramesError,
@@ -53,6 +54,7 @@ from rater.store.pages import (
 __all__ = [
     "PERIODS_AT_ONCE",
     "AcceptedGap",
+    "AcceptedHole",
     "Attribute",
     "AuditRequest",
     "AuditRow",

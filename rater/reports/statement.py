@@ -6,18 +6,21 @@ is missing, partial, failed or not there although its neighbours say that it was
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from decimal import ROUND_HALF_EVEN, Context, Decimal
+from types import MappingProxyType
 
 import msgspec
 
 from rater.model.errors import RaterError
 from rater.model.interval import Interval, clip, subtract
-from rater.model.rated import FrameStatus, MetricTotal
+from rater.model.rated import FrameStatus, Gap, MetricTotal
 from rater.store import FrameRow, TotalRow
+from rater.store.accepted import AcceptedGap
 
 __all__ = [
+    "AcceptedHole",
     "Hole",
     "MetricRow",
     "NoFramesError",
@@ -54,6 +57,19 @@ class Hole(msgspec.Struct, frozen=True, order=True):
         return f"{scope_id}: {what}: {_clock(self.begin)} to {_clock(self.end)} UTC ({_length(self)}): {reason}"
 
 
+class AcceptedHole(msgspec.Struct, frozen=True, order=True):
+    """A hole that somebody has decided to live with: nothing is billed for it."""
+
+    hole: Hole
+    author: str
+    reason: str
+    """Why it was accepted."""
+
+    def text(self, scope_id: str) -> str:
+        """One line."""
+        return f"{self.hole.text(scope_id)}; accepted by {self.author}: {' '.join(self.reason.split())}"
+
+
 class MetricRow(msgspec.Struct, frozen=True):
     """The sum over all frames of one metric in one unit. `lines` counts resources per period."""
 
@@ -85,6 +101,8 @@ class Report(msgspec.Struct, frozen=True):
     """What was posted through the API with its price. Nobody expects any of it, so it can neither be missing nor fill a
     hole; without a frame `known_begin` and `known_end` are those of the report.
     """
+    accepted: list[AcceptedHole] = []
+    """What is missing and was accepted, by time."""
 
 
 class NoFramesError(RaterError):
@@ -105,7 +123,7 @@ class ReportRefusedError(RaterError):
         super().__init__(
             f"the report of {scope_id} from {_clock(begin)} to {_clock(end)} UTC is refused, it has "
             f"{len(holes)} hole(s):\n{lines}\nCollect what is missing (`rater collect run` or `rater collect replay "
-            "FILE`), then ask again"
+            "FILE`), or accept gaps with a reason (`rater gaps accept`), then ask again"
         )
 
 
@@ -116,14 +134,16 @@ def compute(
     frames: Sequence[FrameRow],
     due: int,
     posted: Sequence[TotalRow] = (),
+    accepted: Mapping[str, AcceptedGap] = MappingProxyType({}),
 ) -> Report:
     """The report of a scope over `span`, from the newest revisions of its frames, and posted lines, that begin there.
 
     `known` reaches from the scope's first frame to its last, also outside `span`; None if it has no frame at all.
-    Frames that end by `due` (seconds) must be there, as far as usage of the scope is expected.
+    Frames that end by `due` (seconds) must be there, as far as usage of the scope is expected. Gaps whose ids are among
+    `accepted` are no holes, and are listed.
     Raises ReportRefusedError, and NoFramesError if nothing is known of the scope within `span`.
     """
-    holes = holes_of(span, known, frames, due)
+    holes = holes_of(span, known, frames, due, accepted)
     if holes:
         raise ReportRefusedError(scope_id, *span, holes)
     if not frames and not posted:
@@ -146,17 +166,24 @@ def compute(
         rule_versions=sorted({frame.rule_version for frame in frames}),
         price=_sum(row.price for row in (*metrics, *of_posts)),
         metrics=metrics,
+        accepted=_accepted(frames, accepted),
         posted=of_posts,
     )
 
 
-def holes_of(span: Interval, known: Interval | None, frames: Sequence[FrameRow], due: int) -> list[Hole]:
+def holes_of(
+    span: Interval,
+    known: Interval | None,
+    frames: Sequence[FrameRow],
+    due: int,
+    accepted: Container[str] = (),
+) -> list[Hole]:
     """What is missing within `span`, adjoining holes of one metric, source and reason made one. Sorted by time.
 
     Time without a frame is a hole between the scope's frames, and after its last one as far as that says that usage
     is expected and as it is due. Before its first frame it is not, since nobody expected anything there.
     """
-    found = [hole for frame in frames for hole in _holes_in(frame)]
+    found = [hole for frame in frames for hole in _holes_in(frame, accepted)]
     expected = [known] if known else []
     if frames and known and frames[-1].period_end == known.end:
         until = frames[-1].expected_until
@@ -167,15 +194,32 @@ def holes_of(span: Interval, known: Interval | None, frames: Sequence[FrameRow],
     return _joined(found)
 
 
-def _holes_in(frame: FrameRow) -> list[Hole]:
+def _holes_in(frame: FrameRow, accepted: Container[str]) -> list[Hole]:
     if frame.status in _SOUND:
         return []
     period = (frame.period_begin, frame.period_end)
-    holes = [Hole(gap.begin, gap.end, gap.metric, gap.source, gap.reason) for gap in frame.gaps]
+    holes = [_hole(gap) for gap in frame.gaps if gap.gap_id not in accepted]
     holes += [Hole(*period, p.metric, p.source, f"quarantined {p.value!r}: {p.reason}") for p in frame.quarantined]
     if frame.failure:
         holes.append(Hole(*period, "", "", f"rating failed: {frame.failure}"))
-    return holes or [Hole(*period, "", "", _REASONS[frame.status])]
+    if holes or frame.gaps:
+        return holes
+    return [Hole(*period, "", "", _REASONS[frame.status])]
+
+
+def _hole(gap: Gap) -> Hole:
+    return Hole(gap.begin, gap.end, gap.metric, gap.source, gap.reason)
+
+
+def _accepted(frames: Iterable[FrameRow], accepted: Mapping[str, AcceptedGap]) -> list[AcceptedHole]:
+    """Adjoining ones made one where they were accepted by the same for the same."""
+    found: dict[tuple[str, str], list[Hole]] = {}
+    for frame in frames:
+        for gap in frame.gaps:
+            if gap.gap_id in accepted:
+                one = accepted[gap.gap_id]
+                found.setdefault((one.author, one.reason), []).append(_hole(gap))
+    return sorted(AcceptedHole(hole, *key) for key, holes in found.items() for hole in _joined(holes))
 
 
 def _joined(holes: Iterable[Hole]) -> list[Hole]:

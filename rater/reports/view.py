@@ -357,4 +357,5 @@ def report_of(view: View, scope_id: str, span: Interval, due: int) -> Report:
     """
     known = next((Interval(scope.begin, scope.end) for scope in view.scopes() if scope.scope_id == scope_id), None)
     posted_rows = view.posted_totals(UsageRequest(scope_id, *span))
-    return compute(scope_id, span, known, list(view.frames(Selection(scope_id, *span))), due, posted_rows)
+    accepted = {gap.gap_id: gap for gap in view.accepted_gaps(Selection(scope_id, *span))}
+    return compute(scope_id, span, known, list(view.frames(Selection(scope_id, *span))), due, posted_rows, accepted)

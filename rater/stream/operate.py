@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.errors import KafkaError
@@ -10,28 +11,38 @@ from aiokafka.errors import KafkaError
 from rater.kafka import REJECTED_MESSAGE_BYTES, KafkaSettings, Topic, client_options, require_topics
 from rater.model.codec import CONTENT_TYPE, JSON, encode_json
 from rater.model.partition import partition_of
-from rater.model.usage import FrameForced
+from rater.model.usage import FrameForced, GapAccepted
 from rater.stream.interfaces import StreamUnavailableError
 
-__all__ = ["force_frame", "read_values"]
+__all__ = ["accept_gaps", "force_frame", "read_values"]
 
 READ_SECONDS = 60.0
 
 
 async def force_frame(settings: KafkaSettings, forced: FrameForced) -> None:
     """Asks the worker to close a frame now. Raises TopicsError, StreamUnavailableError."""
+    await _say(settings, [forced])
+
+
+async def accept_gaps(settings: KafkaSettings, accepted: Sequence[GapAccepted]) -> None:
+    """Tells that gaps are accepted. Raises TopicsError, StreamUnavailableError: some of it may have been told."""
+    await _say(settings, accepted)
+
+
+async def _say(settings: KafkaSettings, records: Sequence[FrameForced | GapAccepted]) -> None:
     count = await _partitions(settings, Topic.USAGE)
-    key = forced.scope_id.encode()
     producer = AIOKafkaProducer(**client_options(settings), acks="all", enable_idempotence=True)
     try:
         await producer.start()
-        await producer.send_and_wait(
-            settings.topic(Topic.USAGE),
-            encode_json(forced),
-            key=key,
-            partition=partition_of(key, count),
-            headers=[(CONTENT_TYPE, JSON.encode())],
-        )
+        for record in records:
+            key = record.scope_id.encode()
+            await producer.send_and_wait(
+                settings.topic(Topic.USAGE),
+                encode_json(record),
+                key=key,
+                partition=partition_of(key, count),
+                headers=[(CONTENT_TYPE, JSON.encode())],
+            )
     except KafkaError as fault:
         raise StreamUnavailableError(f"Kafka at {settings.bootstrap} did not take the request: {fault!r}") from fault
     finally:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
+import sys
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -20,10 +21,13 @@ from prometheus_client import CollectorRegistry
 
 from deploy.local.kafka import LaptopKafka
 from rater.config import Config, load_config
+from rater.model.interval import Interval
+from rater.reports import ReportRefusedError, StoreView, View, report_of
 from rater.services import api_service, run_all, serve_sink, worker_service
 from rater.store import Store
 from tests.integration.sinks import PARTITIONS, own_topics, until
 from tests.unit.api.cloudkitty.world import ANN, BOSS, METER, TOKENS
+from tests.unit.store.builders import HOUR, JANUARY
 
 pytestmark = [pytest.mark.kafka, pytest.mark.slow]
 
@@ -44,8 +48,10 @@ LATE_HOUR = f"{DAY}T01:00:00Z"
 class Place:
     """The API while it is served."""
 
-    def __init__(self, url: str, http: aiohttp.ClientSession) -> None:
+    def __init__(self, url: str, http: aiohttp.ClientSession, view: View, config: Path) -> None:
         self.url = url
+        self.config = config
+        self.view = view
         self.http = http
 
     async def ask(self, path: str, token: str = BOSS, method: str = "GET", status: int = 200, **request: Any) -> Any:
@@ -101,7 +107,9 @@ async def place(kafka: LaptopKafka, tmp_path: Path) -> AsyncIterator[Place]:
             running = asyncio.create_task(run_all(services, stop))
             try:
                 async with aiohttp.ClientSession() as http:
-                    found = Place(f"http://{config.settings.api.listen}", http)
+                    found = Place(
+                        f"http://{config.settings.api.listen}", http, StoreView(store), tmp_path / "rater.yaml"
+                    )
                     await until(lambda: not any(service.red() for service in services), seconds=60)
                     yield found
             finally:
@@ -121,6 +129,7 @@ async def test_what_became_of_usage_is_told(place: Place) -> None:
         await no_more_listeners_than_allowed(place)
     gap = await gaps_are_listed_and_accepted(place)
     await who_comes_back_misses_nothing(place, place_of_ann, gap)
+    await reports_say_what_was_accepted(place)
     await coverage_is_told(place)
     await a_frame_is_forced(place)
     await readers_see_their_own(place)
@@ -203,6 +212,27 @@ async def who_comes_back_misses_nothing(place: Place, last_id: str, gap: dict[st
         assert refused["faults"][0]["place"] == "header.Last-Event-ID"
 
 
+async def reports_say_what_was_accepted(place: Place) -> None:
+    """A's report is made without the missing quarter, and says so; B's is refused."""
+    hours = Interval(JANUARY, JANUARY + 3 * HOUR)
+    report = await asyncio.to_thread(report_of, place.view, "A", hours, hours.end)
+    assert [(one.hole.begin - JANUARY, one.author, one.reason) for one in report.accepted] == [
+        (6300, "boss", "the meter was replaced")
+    ]
+    with pytest.raises(ReportRefusedError) as refused:
+        await asyncio.to_thread(report_of, place.view, "B", hours, hours.end)
+    assert len(refused.value.holes) == 1
+    [gap] = (await place.ask("/v3/gaps?scope_id=B"))["items"]
+    command = ("gaps", "accept", "--scope", "B", gap["gap_id"], "--author", "kim", "--reason", "by the command line")
+    process = await asyncio.create_subprocess_exec(sys.executable, "-m", "rater", "--config", place.config, *command)
+    assert await process.wait() == 0
+    async with asyncio.timeout(30):
+        while not (await place.ask("/v3/gaps?scope_id=B&state=accepted"))["items"]:
+            await asyncio.sleep(0.1)
+    report = await asyncio.to_thread(report_of, place.view, "B", hours, hours.end)
+    assert [one.author for one in report.accepted] == ["kim"]
+
+
 async def until_heard(place: Place) -> None:
     """Whoever hung up makes room for another one."""
     async with asyncio.timeout(30):
@@ -256,7 +286,7 @@ async def audits_and_sources_are_told(place: Place) -> None:
     found = {source["source"]: source for source in (await place.ask("/v3/sources?days=366"))["items"]}
     assert found["meter"]["silent"] == []
     [cpu] = found["meter"]["metrics"]
-    assert (cpu["collected_until"], cpu["scopes"], cpu["open_gaps"]) == (f"{DAY}T03:00:00Z", 2, 1)
+    assert (cpu["collected_until"], cpu["scopes"], cpu["open_gaps"]) == (f"{DAY}T03:00:00Z", 2, 0)
     await place.ask("/v3/sources", ANN, status=403)
 
 
