@@ -209,6 +209,13 @@ async def test_nobody_is_let_in_by(file: str, attack: str, caplog: pytest.LogCap
     assert not any(part in caplog.text for part in ATTACKS[attack].split(".") if len(part) > 10)
 
 
+async def test_an_algorithm_has_to_be_chosen_also_if_a_key_is_good_for_it(file: str) -> None:
+    token = signed(EC, "two", "ES256")
+
+    assert await status(of_file(file, algorithms=("ES256",)), token) == 0
+    assert await status(of_file(file, algorithms=("RS256", "EdDSA")), token) == 401
+
+
 async def test_an_expired_token_is_not_believed_because_it_was(file: str, monkeypatch: pytest.MonkeyPatch) -> None:
     expiry = int(time.time()) + 300
     who, token = of_file(file, leeway=0), signed(exp=expiry)
