@@ -156,16 +156,25 @@ def _record(trail: Trail, status: int) -> AuditRecord:
         auth=identity.method if trail.identity is not None else "",
         address=trail.address,
         action=f"{trail.method} {trail.route}".rstrip(),
-        path=trail.path[:MAX_PATH],
-        query=without_secrets("", trail.query[:MAX_PATH]),
+        path=_clean(trail.path),
+        query=without_secrets("", _clean(trail.query)),
         before=_bounded(trail.before),
         after=_bounded(trail.after),
-        refused=trail.refused[:MAX_PATH],
+        refused=_clean(trail.refused),
     )
 
 
+def _clean(text: str) -> str:
+    """What came as bytes that are no text stands there escaped."""
+    return text[:MAX_PATH].encode("utf-8", "backslashreplace").decode()
+
+
 def _bounded(value: Any) -> Any:
-    encoded = _encode(value)
+    try:
+        encoded = _encode(value)
+    except (TypeError, ValueError, OverflowError, RecursionError) as fault:  # the write is done: it must be recorded
+        log.error("what was written cannot be shown: %r", fault)  # noqa: TRY400 - a defect of ours, and no failure of the write
+        return {"unknown": type(value).__name__}
     if len(encoded) <= MAX_VALUE_BYTES:
         return msgspec.Raw(encoded)
     return {"bytes": len(encoded), "sha256": sha256(encoded).hexdigest()}

@@ -219,6 +219,22 @@ def test_a_file_that_cannot_be_written_is_told_at_the_start(tmp_path: Path) -> N
         AuditLog(str(tmp_path / "none" / "audit"))
 
 
+async def test_whatever_comes_it_can_be_recorded(
+    view: StoreView, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def strange(backend: Backend, call: Call) -> Answer:
+        return Answer({}, before={"a": "\udcff"}, after={1.5: 2**70})
+
+    monkeypatch.setattr(service_module, "ROUTES", {1: (Route("rating/things/{name}", strange, "DELETE"),), 2: ()})
+    path = tmp_path / "audit.jsonl"
+    async with serving(view, RuleBook.empty(), api={"audit_file": str(path)}) as world:
+        for target in ("/v1/rating/things/%ff%00?x=%ff&%", "/v1/rating/things/%ed%a0%80?x=%ed%a0%80"):
+            assert (await world.ask(target, method="DELETE")).status == 200
+
+    found = [(line["status"], line["before"], line["after"]) for line in records(path)]
+    assert found == [(200, {"unknown": "dict"}, {"unknown": "dict"})] * 2
+
+
 async def test_what_is_long_is_told_by_its_size(tmp_path: Path) -> None:
     audit = AuditLog(str(tmp_path / "audit.jsonl"))
     trail = Trail("1", "POST", "/x", "", "::1")
