@@ -13,6 +13,9 @@ __all__ = ["MINE", "RAW", "THEIRS", "Attack", "attacks"]
 
 MINE, THEIRS = "A", "B"
 """The reader's own scope, and another tenant's."""
+JANUARY = (("begin", "2026-01-01T00:00:00"), ("end", "2026-02-01T00:00:00"))
+"""When both were used: without it a request is about the month that is now, of which there is nothing to be seen."""
+TIMED = ("/v2/summary", "/v2/dataframes", "/v1/report/summary", "/v1/report/total", "/v1/storage/dataframes")
 UNKNOWN = "00000000-0000-4000-8000-00000000dead"
 H, S = "/v1/rating/module_config/hashmap", "/v1/rating/module_config/pyscripts/scripts"
 LONG = "x" * 5000
@@ -132,14 +135,16 @@ def _values() -> Iterator[Attack]:
 def _injections() -> Iterator[Attack]:
     for value in NASTY:
         shown = ascii(value[:24])
-        yield Attack(f"filter {shown}", "GET", "/v2/summary", [("filters", f"project_id:{value}")])
-        yield Attack(f"filter key {shown}", "GET", "/v2/summary", [("filters", f"{value}:x")])
-        yield Attack(f"groupby {shown}", "GET", "/v2/summary", [("groupby", value)])
-        yield Attack(f"custom_fields {shown}", "GET", "/v2/summary", [("custom_fields", value)])
+        yield Attack(f"filter {shown}", "GET", "/v2/summary", [("filters", f"project_id:{value}"), *JANUARY])
+        yield Attack(f"filter key {shown}", "GET", "/v2/summary", [("filters", f"{value}:x"), *JANUARY])
+        yield Attack(f"groupby {shown}", "GET", "/v2/summary", [("groupby", value), *JANUARY])
+        yield Attack(f"custom_fields {shown}", "GET", "/v2/summary", [("custom_fields", value), *JANUARY])
         yield Attack(f"response_format {shown}", "GET", "/v2/summary", [("response_format", value)], statuses=REFUSED)
-        yield Attack(f"points of label {shown}", "GET", "/v2/dataframes", [("filters", f"{value}:{value}")])
-        yield Attack(f"tenant {shown}", "GET", "/v1/report/summary", [("tenant_id", value), ("groupby", value)])
-        yield Attack(f"resource type {shown}", "GET", "/v1/storage/dataframes", [("resource_type", value)])
+        yield Attack(f"points of label {shown}", "GET", "/v2/dataframes", [("filters", f"{value}:{value}"), *JANUARY])
+        yield Attack(
+            f"tenant {shown}", "GET", "/v1/report/summary", [("tenant_id", value), ("groupby", value), *JANUARY]
+        )
+        yield Attack(f"resource type {shown}", "GET", "/v1/storage/dataframes", [("resource_type", value), *JANUARY])
         yield Attack(f"scope {shown}", "GET", "/v2/scope", [("scope_id", value)])
         yield Attack(f"description {shown}", "GET", f"{H}/mappings", [("description", value)])
 
@@ -167,7 +172,8 @@ def _foreign() -> Iterator[Attack]:
         ("/v2/task/reprocesses", [("scope_ids", THEIRS)]),
         ("/v3/openapi.json", []),
     )
-    for number, (path, query) in enumerate(asked):
+    for number, (path, asked_for) in enumerate(asked):
+        query = [*asked_for, *(JANUARY if path in TIMED else ())]
         yield Attack(f"foreign {number} {path}", "GET", path, query, who="ann")
         for header in ("X-Project-Id", "X-Tenant-Id", "X-Is-Admin-Project", "X-Roles", "X-Forwarded-User"):
             if (number + len(header)) % 3 == 0:
