@@ -272,3 +272,8 @@ async def test_by_default_it_is_this_month(view: StoreView, monkeypatch: pytest.
     async with serving(view, BOOK) as world:
         assert (await world.get("/v2/summary"))["results"] == [[BEGIN, END, 3029.0, 2.533358333333333]]
         assert await world.get("/v1/report/total") == "2.5333583333333333333333333332"
+    async with serving(view, BOOK, zone="Europe/Vienna") as world:
+        begin = "2026-01-01T00:00:00+01:00"
+        assert (await world.get("/v2/summary"))["results"][0][0] == begin
+        (row,) = (await world.get("/v1/report/summary"))["summary"]
+        assert (row["begin"], row["end"]) == ("2025-12-31T23:00:00", "2026-01-31T23:00:00")  # the same, in UTC
