@@ -71,7 +71,7 @@ def _body_schema(operation: Operation, form: str, schema: Schema) -> dict[str, A
 def _parameter(operation: Operation, field: msgspec.structs.FieldInfo, schema: Schema) -> dict[str, Any]:
     said = dict(schema(field.type))
     if not field.required and field.default not in (msgspec.NODEFAULT, None, "", ()):
-        said["default"] = msgspec.to_builtins(field.default)
+        said["default"] = msgspec.json.decode(msgspec.json.encode(field.default))
     found: dict[str, Any] = {
         "name": field.encode_name,
         "in": parameter_place(operation, field),

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import jsonschema
 import pytest
+from openapi_spec_validator import OpenAPIV31SpecValidator
+from openapi_spec_validator.validation.exceptions import UnresolvableParameterError
 
 from rater.api.openapi import document, text
 
@@ -24,6 +26,16 @@ def test_the_committed_document_is_that_of_the_code() -> None:
 @pytest.mark.parametrize("name", SCHEMAS)
 def test_its_schemas_are_schemas(name: str) -> None:
     jsonschema.Draft202012Validator.check_schema(SCHEMAS[name])
+
+
+def test_it_is_an_openapi_document() -> None:
+    found = document()
+    OpenAPIV31SpecValidator(found).validate()
+    names = [operation["operationId"] for path in found["paths"].values() for operation in path.values()]
+    assert len(names) == len(set(names))
+    del found["paths"]["/v3/scopes/{scope_id}"]["get"]["parameters"]
+    with pytest.raises(UnresolvableParameterError):
+        OpenAPIV31SpecValidator(found).validate()
 
 
 def test_what_is_taken_and_what_is_not() -> None:
