@@ -7,6 +7,7 @@ import io
 import json
 import logging
 import os
+import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -202,15 +203,35 @@ async def test_lines_that_come_together_are_synced_together(tmp_path: Path, monk
     assert synced[0] <= 2
 
 
-async def test_a_request_that_is_given_up_leaves_its_line(tmp_path: Path) -> None:
+async def test_a_request_that_is_given_up_leaves_its_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # given a disk that fails while the request is given up
+    real, begun, go_on, full = os.write, threading.Event(), threading.Event(), [True]
+
+    def write(descriptor: int, data: bytes) -> int:
+        if full[0]:
+            begun.set()
+            go_on.wait(10)
+            raise OSError(28, "No space left on device")
+        return real(descriptor, data)
+
     file = AuditFile(str(tmp_path / "audit.jsonl"))
+    monkeypatch.setattr(os, "write", write)
     given_up = asyncio.create_task(file.append(b"given up"))
-    await asyncio.sleep(0)
+    await asyncio.to_thread(begun.wait, 10)
     given_up.cancel()
     await asyncio.gather(given_up, return_exceptions=True)
+    go_on.set()
+    async with asyncio.timeout(10):
+        while not file.fault:
+            await asyncio.sleep(0.01)
+    assert not await file.mended()
+    # when it can be written again
+    full[0] = False
+    assert await file.mended()
     await file.append(b"next")
     await file.close()
 
+    # then
     assert (tmp_path / "audit.jsonl").read_text() == "given up\nnext\n"
 
 
