@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import re
 import socket
 import sys
 import time
@@ -41,6 +43,7 @@ audit: {{interval: 2}}
 metrics: {{cpu: {{unit: core}}}}
 api: {{listen: "127.0.0.1:{port}", token_file: tokens.yaml, v3: {{max_listeners: 2}}}}
 """
+PAGE = (Path(__file__).parents[2] / "docs" / "api-v3.md").read_text()
 DAY = "2026-01-01"
 LATE_HOUR = f"{DAY}T01:00:00Z"
 
@@ -188,7 +191,7 @@ async def gaps_are_listed_and_accepted(place: Place) -> dict[str, Any]:
     gap: dict[str, Any] = found[0]
     path = f"/v3/scopes/A/gaps/{gap['gap_id']}"
     await place.ask(f"{path}/accept", ANN, "POST", 403, json={"reason": "mine"})
-    await place.ask(f"{path}/accept", BOSS, "POST", 202, json={"reason": "the meter was replaced"})
+    await the_page_is_true(place, gap["gap_id"])  # and accepts it
     async with asyncio.timeout(30):
         while (told := await place.ask(path))["state"] != "accepted":
             await asyncio.sleep(0.1)
@@ -197,6 +200,23 @@ async def gaps_are_listed_and_accepted(place: Place) -> dict[str, Any]:
     assert (await place.ask("/v3/scopes/A"))["open_gaps"] == 0
     assert (await place.ask("/v3/scopes/B"))["open_gaps"] == 1
     return gap
+
+
+async def the_page_is_true(place: Place, gap_id: str) -> None:
+    """Every shell block of docs/api-v3.md runs as it is written, and answers what stands below it."""
+    blocks = re.findall(r"^```(\w+)\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
+    shown = [after for (kind, _), after in zip(blocks, [*blocks[1:], ("", "")], strict=True) if kind == "sh"]
+    commands = [text for kind, text in blocks if kind == "sh"]
+    assert len(commands) == 4
+    for command, (kind, answer) in zip(commands, shown, strict=True):
+        text = command.replace("http://127.0.0.1:8889", place.url).replace("projA", "A")
+        process = await asyncio.create_subprocess_exec(
+            "bash", "-ec", text, env={**os.environ, "TOKEN": BOSS, "GAP": gap_id}, stdout=asyncio.subprocess.PIPE
+        )
+        out, _ = await process.communicate()
+        assert process.returncode == 0, (text, out)
+        if kind == "json":
+            assert json.loads(out) == json.loads(answer.replace("projA", "A"))
 
 
 async def who_comes_back_misses_nothing(place: Place, last_id: str, gap: dict[str, Any]) -> None:
