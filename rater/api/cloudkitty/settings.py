@@ -27,7 +27,7 @@ class CloudKittyApiSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=T
     """The same for the scope fetcher."""
     exact_numbers: bool = False
     """Costs sent as JSON numbers: 0.1 is 0.1. Otherwise it is the binary float that CloudKitty makes of it."""
-    max_in_flight: Annotated[int, Meta(ge=1, le=1000)] = 32
+    max_in_flight: Annotated[int, Meta(ge=1, le=1000)] = 256
     """Requests that are worked on; more are answered 503."""
 
     def __post_init__(self) -> None:
