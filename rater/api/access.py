@@ -37,6 +37,10 @@ class Access:
         current_trail().identified(identity)
         return identity
 
+    async def check(self) -> None:
+        """Asks whom it needs, as it will for the first request. Raises SourceError."""
+        await self._authenticator.check()
+
     def red(self) -> str:
         """What is wrong with the files and servers that tell who it is and what that allows."""
         return "; ".join(filter(None, (self._authenticator.red(), self.policy.red())))

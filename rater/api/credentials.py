@@ -74,6 +74,9 @@ class Credentials:
             raise not_known()
         return found
 
+    async def check(self) -> None:
+        """Nobody else is needed."""
+
     def red(self) -> str:
         """What is wrong with a file that was changed."""
         return self._file.red()

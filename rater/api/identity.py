@@ -49,6 +49,9 @@ class Authenticator(Protocol):
     async def identify(self, headers: MultiMapping[str]) -> Identity:
         """Who sent these headers (their names in any case). Raises RefusalError 401, or 503 if that cannot be told."""
 
+    async def check(self) -> None:
+        """Asks whom it needs, as it will for the first request. Raises SourceError."""
+
     def red(self) -> str:
         """Why somebody who should be recognised may not be now; empty: nothing is wrong."""
 

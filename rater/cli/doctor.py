@@ -14,6 +14,7 @@ from rater.cli.work import run
 from rater.model.errors import RaterError
 
 if TYPE_CHECKING:
+    from rater.api.settings import ApiSettings
     from rater.config import Config
 
 __all__ = ["doctor"]
@@ -75,15 +76,25 @@ def _metrics(config: Config) -> str:
 
 
 def _api(config: Config) -> str:
-    from rater.api.access import open_access
     from rater.api.credentials import check_exposure
     from rater.api.tls import open_certificates
 
     settings = config.settings.api
     assert settings is not None, "without the section there is nothing to check"
-    open_access(settings)
+    run(_recognised(settings))
     open_certificates(settings)
     return check_exposure(settings)
+
+
+async def _recognised(settings: ApiSettings) -> None:
+    """Asks Keystone, or the provider, if one tells who somebody is. Raises what they, and files, are not well with."""
+    from rater.api.access import open_access
+
+    access = open_access(settings)
+    try:
+        await access.check()
+    finally:
+        await access.close()
 
 
 def _kafka(config: Config) -> str:

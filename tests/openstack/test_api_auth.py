@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import pytest
 from multidict import CIMultiDict
 
+from collectors.errors import SourceAwayError
 from rater.api.auth.keystone import KeystoneAuthenticator
 from rater.api.auth.settings import KeystoneAuth
 from rater.api.faults import RefusalError
@@ -190,5 +191,9 @@ async def test_a_user_that_may_not_validate_is_our_fault(
     (tmp_path / "password").write_text("wrong")
     async with opened(cloud, password_file=str(tmp_path / "password")) as who:
         assert await found(who, token) == 503
+        with pytest.raises(SourceAwayError, match=r"no token .status 401.: check the credentials"):
+            await who.check()
+    async with opened(cloud) as who:
+        await who.check()
     async with opened(cloud, url="http://127.0.0.1:1/v3") as who:
         assert set(await asyncio.gather(*(found(who, token) for _ in range(5)))) == {503}

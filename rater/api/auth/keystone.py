@@ -97,6 +97,10 @@ class KeystoneAuthenticator:
             raise not_known()
         return found
 
+    async def check(self) -> None:
+        """Whether Keystone knows us. Raises SourceError."""
+        await self._login.headers()
+
     def red(self) -> str:
         """Why Keystone could not be asked lately."""
         return self._away.red()

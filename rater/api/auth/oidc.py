@@ -11,11 +11,13 @@ import jwt
 import msgspec
 from multidict import MultiMapping
 
+from collectors.errors import SourceAwayError
 from collectors.http.request import Http
 from rater.api.auth.keys import FileKeys, FoundKey, Keys, ServedKeys
 from rater.api.auth.roles import known_roles
 from rater.api.auth.sent import not_known, sent_token
 from rater.api.auth.settings import OidcAuth
+from rater.api.faults import RefusalError
 from rater.api.identity import ADMIN, Identity
 
 __all__ = ["OidcAuthenticator"]
@@ -54,6 +56,13 @@ class OidcAuthenticator:
         except (jwt.PyJWTError, ValueError, TypeError, ArithmeticError, RecursionError) as fault:
             log.debug("a token is refused: %s", type(fault).__name__)  # its text may repeat what was sent
             raise not_known() from None
+
+    async def check(self) -> None:
+        """Whether there are keys. Raises SourceError."""
+        try:
+            await self._keys.keys("")
+        except RefusalError:
+            raise SourceAwayError(self._keys.red()) from None
 
     def red(self) -> str:
         """What is wrong with where the keys come from."""

@@ -21,6 +21,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from jwt import api_jwt
 from multidict import CIMultiDict
 
+from collectors.errors import SourceAwayError
 from rater.api.auth.keys import KeyFileError, read_keys
 from rater.api.auth.oidc import OidcAuthenticator
 from rater.api.auth.settings import OidcAuth, RoleNames
@@ -334,12 +335,15 @@ async def test_keys_are_found_by_discovery_and_new_ones_asked_for_within_bounds(
             # given a provider that is away at first
             assert await status(who, signed(iss=issuer)) == 503
             assert "status 404" in who.red()
+            with pytest.raises(SourceAwayError, match="status 404"):  # what `rater doctor` says
+                await who.check()
             served.says(DISCOVERY, {"issuer": issuer, "jwks_uri": f"{served.url}/keys"})
             served.says("/keys", SET)
             assert await status(who, signed(iss=issuer)) == 503  # not asked again at once
             clock[0] += 3
             assert await status(who, signed(iss=issuer)) == 0
             assert who.red() == ""
+            await who.check()
             # when somebody sends ids of keys that there are not, it is asked once in a while
             served.asked.clear()
             for number in range(50):
