@@ -23,6 +23,7 @@ __all__ = [
     "check_text",
     "check_type",
     "later_dates",
+    "missing",
     "new_dates",
     "new_end",
     "new_start",
@@ -44,10 +45,15 @@ def check_text(text: str | None, what: str, longest: int) -> str | None:
     return text
 
 
+def missing(what: str) -> str:
+    """CloudKitty's words for what must not be left out."""
+    return f"Invalid input for field/attribute {what}. Value: 'None'. Mandatory field missing."
+
+
 def check_name(name: str | None) -> str:
     """A name that must be there."""
     if name is None:
-        raise RefusalError(Refused.NAME_MISSING, "Mandatory field missing: name")
+        raise RefusalError(Refused.NAME_MISSING, missing("name"))
     if not name:
         raise RefusalError(Refused.TEXT_EMPTY, "name is empty: give at least one character")
     check_text(name, "name", MAX_NAME)
@@ -66,13 +72,17 @@ def check_type(kind: str | None) -> RuleType:
     try:
         return RuleType.FLAT if kind is None else RuleType(kind)
     except ValueError:
-        raise RefusalError(Refused.TYPE_UNKNOWN, f"type {kind!r}: Value should be one of: flat, rate") from None
+        shown = str(kind)[:50]
+        raise RefusalError(
+            Refused.TYPE_UNKNOWN,
+            f"Invalid input for field/attribute type. Value: '{shown}'. Value should be one of: flat, rate",
+        ) from None
 
 
 def check_data(name: str, data: str | None) -> str:
     """The text of a script that compiles."""
     if data is None:
-        raise RefusalError(Refused.DATA_MISSING, "Mandatory field missing: data")
+        raise RefusalError(Refused.DATA_MISSING, missing("data"))
     check_text(data, "data", MAX_SCRIPT)
     faults = check_script(name, data)
     if faults:

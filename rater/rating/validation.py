@@ -50,6 +50,7 @@ from rater.rating.checks import (
     check_text,
     check_type,
     later_dates,
+    missing,
     new_dates,
     new_end,
     new_start,
@@ -364,13 +365,13 @@ def set_module(
 
 def _cost(raw: RawNumber | None) -> Decimal:
     if raw is None:
-        raise RefusalError(Refused.COST_MISSING, "Mandatory field missing: cost")
+        raise RefusalError(Refused.COST_MISSING, missing("cost"))
     return read_cost(raw)
 
 
 def _level(raw: RawNumber | None) -> Decimal:
     if raw is None:
-        raise RefusalError(Refused.LEVEL_MISSING, "Mandatory field missing: level")
+        raise RefusalError(Refused.LEVEL_MISSING, missing("level"))
     return read_level(raw)
 
 

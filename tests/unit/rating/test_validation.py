@@ -84,6 +84,14 @@ START_IN_PAST = (
 ONLY_END = "You are allowed to update only the attribute [end] of a rule that was already processed"
 
 
+def missing(what: str) -> str:
+    return f"Invalid input for field/attribute {what}. Value: 'None'. Mandatory field missing."
+
+
+def no_type(kind: str) -> str:
+    return f"Invalid input for field/attribute type. Value: '{kind}'. Value should be one of: flat, rate"
+
+
 @pytest.fixture
 def book() -> RuleBook:
     return applied(
@@ -170,7 +178,11 @@ def test_a_mapping_takes_all_that_is_sent(book: RuleBook) -> None:
 @pytest.mark.parametrize(
     ("keys", "why", "message"),
     [
-        ({"cost": None}, Refused.COST_MISSING, "Mandatory field missing: cost"),
+        (
+            {"cost": None},
+            Refused.COST_MISSING,
+            missing("cost"),
+        ),
         ({"cost": "ten"}, Refused.COST_INVALID, "the cost 'ten' is no number with at most 12 digits before the point"),
         ({"cost": "NaN"}, Refused.COST_INVALID, "the cost 'NaN' is no number with at most 12 digits before the point"),
         (
@@ -183,7 +195,11 @@ def test_a_mapping_takes_all_that_is_sent(book: RuleBook) -> None:
             Refused.COST_INVALID,
             "the cost '1234567890123' is no number with at most 12 digits before the point",
         ),
-        ({"type": "threshold"}, Refused.TYPE_UNKNOWN, "type 'threshold': Value should be one of: flat, rate"),
+        (
+            {"type": "threshold"},
+            Refused.TYPE_UNKNOWN,
+            no_type("threshold"),
+        ),
         (
             {"start": "2025-12-31T23:59:59"},
             Refused.START_IN_PAST,
@@ -235,7 +251,8 @@ def test_a_mapping_takes_all_that_is_sent(book: RuleBook) -> None:
         (
             {"cost": "x", "type": "y", "start": NOW - 1, "service_id": NEW, "value": "v" * 256, "group_id": NEW},
             Refused.COST_INVALID,
-            "the cost 'x' is no number with at most 12 digits before the point; type 'y': Value should be one of: "
+            "the cost 'x' is no number with at most 12 digits before the point; "
+            "Invalid input for field/attribute type. Value: 'y'. Value should be one of: "
             f"flat, rate; {START_IN_PAST}; You can only specify one parent.; value has 256 characters: at most 255 are "
             f"taken; No such service: None (UUID: {NEW}); No such group: None (UUID: {NEW})",
         ),
@@ -480,7 +497,11 @@ def test_a_threshold_is_flat_for_everybody_and_always_valid(book: RuleBook) -> N
 @pytest.mark.parametrize(
     ("keys", "why", "message"),
     [
-        ({"level": None}, Refused.LEVEL_MISSING, "Mandatory field missing: level"),
+        (
+            {"level": None},
+            Refused.LEVEL_MISSING,
+            missing("level"),
+        ),
         (
             {"level": "lots"},
             Refused.LEVEL_INVALID,
@@ -491,8 +512,16 @@ def test_a_threshold_is_flat_for_everybody_and_always_valid(book: RuleBook) -> N
             Refused.LEVEL_INVALID,
             "the level '1000000000000.0' is no number with at most 12 digits before the point",
         ),
-        ({"cost": None}, Refused.COST_MISSING, "Mandatory field missing: cost"),
-        ({"type": "x"}, Refused.TYPE_UNKNOWN, "type 'x': Value should be one of: flat, rate"),
+        (
+            {"cost": None},
+            Refused.COST_MISSING,
+            missing("cost"),
+        ),
+        (
+            {"type": "x"},
+            Refused.TYPE_UNKNOWN,
+            no_type("x"),
+        ),
         ({"field_id": FIELD}, Refused.TWO_PARENTS, "You can only specify one parent."),
         ({"service_id": None}, Refused.NO_PARENT, "You must specify one parent."),
         ({"service_id": NEW}, Refused.PARENT_UNKNOWN, f"No such service: None (UUID: {NEW})"),
@@ -541,9 +570,21 @@ def test_a_threshold_becomes_what_is_sent_but_keeps_its_group(book: RuleBook) ->
     ("keys", "why", "message"),
     [
         ({"threshold_id": NEW}, Refused.RULE_UNKNOWN, f"No such threshold: {NEW}"),
-        ({"level": None}, Refused.LEVEL_MISSING, "Mandatory field missing: level"),
-        ({"cost": None}, Refused.COST_MISSING, "Mandatory field missing: cost"),
-        ({"type": "x"}, Refused.TYPE_UNKNOWN, "type 'x': Value should be one of: flat, rate"),
+        (
+            {"level": None},
+            Refused.LEVEL_MISSING,
+            missing("level"),
+        ),
+        (
+            {"cost": None},
+            Refused.COST_MISSING,
+            missing("cost"),
+        ),
+        (
+            {"type": "x"},
+            Refused.TYPE_UNKNOWN,
+            no_type("x"),
+        ),
         ({"group_id": NEW}, Refused.GROUP_UNKNOWN, f"No such group: None (UUID: {NEW})"),
         (
             {"level": "7"},
@@ -572,11 +613,19 @@ def test_a_script_starts_when_it_is_created(book: RuleBook) -> None:
 @pytest.mark.parametrize(
     ("keys", "why", "message"),
     [
-        ({"name": None}, Refused.NAME_MISSING, "Mandatory field missing: name"),
+        (
+            {"name": None},
+            Refused.NAME_MISSING,
+            missing("name"),
+        ),
         ({"name": ""}, Refused.TEXT_EMPTY, "name is empty: give at least one character"),
         ({"name": "n" * 256}, Refused.TEXT_TOO_LONG, "name has 256 characters: at most 255 are taken"),
         ({"name": "rebate"}, Refused.NAME_TAKEN, f"Script rebate already exists (UUID: {SCRIPT})"),
-        ({"data": None}, Refused.DATA_MISSING, "Mandatory field missing: data"),
+        (
+            {"data": None},
+            Refused.DATA_MISSING,
+            missing("data"),
+        ),
         ({"data": "#" * 1_000_001}, Refused.TEXT_TOO_LONG, "data has 1000001 characters: at most 1000000 are taken"),
         ({"data": "if x"}, Refused.SYNTAX, "script 'new' does not compile: line 1: expected ':'"),
         (
@@ -654,7 +703,12 @@ def test_a_script_to_come_is_replaced_but_keeps_its_name(book: RuleBook) -> None
             Refused.END_IN_PAST,
             "Cannot end a rule in the past: 2025-12-31T23:59:59Z lies before 2026-01-01T00:00:00Z",
         ),
-        (FUTURE_SCRIPT, {}, Refused.DATA_MISSING, "Mandatory field missing: data"),
+        (
+            FUTURE_SCRIPT,
+            {},
+            Refused.DATA_MISSING,
+            missing("data"),
+        ),
         (FUTURE_SCRIPT, {"data": "if"}, Refused.SYNTAX, "script 'later' does not compile: line 1: invalid syntax"),
         (
             FUTURE_SCRIPT,

@@ -175,11 +175,15 @@ TAKEN = "Mapping 'v' already exists for field '{field}', tenant: 'None'"
 @pytest.mark.parametrize(
     ("changed", "status", "said"),
     [
-        ({"cost": None}, 400, "Mandatory field missing: cost"),
+        ({"cost": None}, 400, "Invalid input for field/attribute cost. Value: 'None'. Mandatory field missing."),
         ({"cost": "dear"}, 400, "the cost 'dear' is no number with at most 12 digits before the point"),
         ({"cost": True}, 400, "Invalid input for field/attribute cost. Value: 'True'. expected a number"),
         ({"cost": 1e15}, 400, "the cost '1000000000000000.0' is no number with at most 12 digits before the point"),
-        ({"type": "tax"}, 400, "type 'tax': Value should be one of: flat, rate"),
+        (
+            {"type": "tax"},
+            400,
+            "attribute type. Value: 'tax'. Value should be one of: flat, rate",
+        ),
         ({"start": PAST}, 400, "Cannot create a rule with start in the past: 2020-01-01T00:00:00Z lies before"),
         (
             {"start": LATER, "end": SOON},
@@ -206,7 +210,8 @@ TAKEN = "Mapping 'v' already exists for field '{field}', tenant: 'None'"
         (
             {"cost": "x", "type": "y", "group_id": NOBODY, "start": PAST},
             400,
-            "the cost 'x' is no number with at most 12 digits before the point; type 'y': Value should be one of: "
+            "the cost 'x' is no number with at most 12 digits before the point; "
+            "Invalid input for field/attribute type. Value: 'y'. Value should be one of: "
             "flat, rate; Cannot create a rule with start in the past",
         ),
     ],
@@ -337,7 +342,7 @@ async def test_thresholds(world: World) -> None:
     taken = f"Threshold '60.00000000' already exists for service '{service_id}', tenant: 'None'"
     assert (again.status, fault(again)) == (409, taken)
     empty = await world.ask(f"{H}/thresholds", method="POST", json={})
-    missing = "Mandatory field missing: level; Mandatory field missing: cost; You must specify one parent."
+    missing = f"{MISSING.replace('name', 'level')}; {MISSING.replace('name', 'cost')}; You must specify one parent."
     assert (empty.status, fault(empty)) == (400, missing)
     assert (await world.ask(by_id, method="DELETE")).status == 204
     gone = await world.ask(f"{H}/thresholds", method="DELETE", json={"threshold_id": threshold["threshold_id"]})
@@ -382,7 +387,7 @@ async def test_scripts(world: World) -> None:
     assert (by_body.status, by_body.headers["Location"]) == (201, world.url + by_id)
     for body, status, said in (
         ({"name": "free", "data": "pass"}, 409, f"Script free already exists (UUID: {script['script_id']})"),
-        ({"name": "x"}, 400, "Mandatory field missing: data"),
+        ({"name": "x"}, 400, MISSING.replace("name", "data")),
         ({"name": "x", "data": "a = ("}, 400, "script 'x' does not compile: line 1: '(' was never closed"),
         ({"name": "x", "data": 5}, 400, "Invalid input for field/attribute data. Value: '5'. expected text in quotes"),
         ({"data": "pass"}, 400, MISSING),
