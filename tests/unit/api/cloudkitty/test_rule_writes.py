@@ -415,6 +415,8 @@ async def test_modules_are_switched_and_given_priority(world: World) -> None:
     assert (await put(world, "/v1/billing/modules/", {"module_id": "hashmap", "enabled": False})).status == 302
     assert (await put(world, "/v2/rating/modules/hashmap", {"priority": 0})).status == 204
     assert await world.get("/v1/rating/modules/hashmap") == {**module, "enabled": False, "priority": 1}
+    assert (await put(world, "/v1/rating/modules/hashmap", {"priority": 2})).status == 302
+    assert (await world.get("/v2/rating/modules/hashmap"))["priority"] == 2
     # noop is on, whatever is said
     assert (await put(world, "/v2/rating/modules/noop", {"enabled": False})).status == 204
     assert (await world.get("/v2/rating/modules/noop"))["enabled"] is True
