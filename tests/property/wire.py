@@ -9,7 +9,16 @@ from hypothesis import strategies as st
 from rater.model.codec import MAX_MAGNITUDE
 from rater.model.interval import Interval
 from rater.model.labels import Labels, LabelValue
-from rater.model.usage import Collection, CollectionFailed, FrameForced, QuarantinedItem, Sample, ScopePlan, Series
+from rater.model.usage import (
+    Collection,
+    CollectionFailed,
+    FrameForced,
+    GapAccepted,
+    QuarantinedItem,
+    Sample,
+    ScopePlan,
+    Series,
+)
 
 FIRST, LAST = 0, 253_402_300_800
 
@@ -87,4 +96,16 @@ failures = st.builds(
     st.text(max_size=9),
 )
 forces = st.builds(FrameForced, names, st.integers(FIRST, LAST), names, st.text(max_size=9))
-usage_records = st.one_of(collections(), plans, failures, forces)
+acceptances = st.builds(
+    lambda number, scope, metric, source, span, author, reason: GapAccepted(
+        f"{number:032x}", scope, metric, source, span[0], *span, author, reason
+    ),
+    st.integers(0, 2**128 - 1),
+    names,
+    names,
+    names,
+    ranges,
+    names,
+    names,
+)
+usage_records = st.one_of(collections(), plans, failures, forces, acceptances)
