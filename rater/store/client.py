@@ -61,6 +61,9 @@ class Store:
         self._guard = threading.Lock()
         self._locked = False
         self._closed = False
+        self.has_posted = False
+        """Whether anything is known to be in table `posted`: see `posting.any_posted`."""
+        self.posted_asked_at = 0.0
 
     def __enter__(self) -> Store:
         return self
@@ -108,6 +111,7 @@ class Store:
                 column_oriented=True,
                 settings=settings,
             )
+        self.has_posted = self.has_posted or table == "posted"
 
     def close(self) -> None:
         """Closes the clients of all threads and gives the directory free. The store cannot be used again."""

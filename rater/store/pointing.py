@@ -16,6 +16,7 @@ from rater.store._choice_sql import Pieces
 from rater.store.choices import Choice, PointPage, PointRow, PointsRequest
 from rater.store.client import Store
 from rater.store.errors import ReadConflictError
+from rater.store.posting import any_posted
 from rater.store.summing import ATTEMPTS, PAUSE_SECONDS, Head, in_runs, runs_of_heads
 
 __all__ = ["point_page", "points"]
@@ -32,6 +33,8 @@ SELECT scope_id, period_begin, toInt64(revision) AS revision, period_end, line_c
     arraySum((metric, n) -> if({metrics}, n, 0), totals.metric, totals.n) AS chosen
 FROM frames FINAL
 WHERE line_count > 0 AND {of_frames}
+"""
+_POSTED_HEADS = """
 UNION ALL
 SELECT scope_id, period_begin, toInt64(-1) AS revision, period_end, toUInt32(count()) AS line_count,
     countIf({metrics} AND {labels}) AS chosen
@@ -51,14 +54,17 @@ FROM (
     FROM frames
     WHERE {in_range}
     GROUP BY day
+    {posted}
+)
+GROUP BY day
+ORDER BY day
+"""
+_POSTED_DAYS = """
     UNION ALL
     SELECT toUInt32(toStartOfDay(period_begin)) AS day, uniq(scope_id, period_begin, period_end) AS heads
     FROM posted
     WHERE {in_range}
     GROUP BY day
-)
-GROUP BY day
-ORDER BY day
 """
 _LINES = """
 SELECT scope_id, toUInt32(period_begin), revision, metric, toString(qty), toString(price), unit, groupby, metadata
@@ -122,8 +128,9 @@ def points(store: Store, choice: Choice) -> Iterator[PointRow]:
 
 
 def _heads_sql(pieces: Pieces, of_frames: str, of_posted: str) -> str:
-    """The frames and what stands for posted lines, under these conditions."""
-    return _HEADS.format(metrics=pieces.of_metrics, labels=pieces.of_labels, of_frames=of_frames, of_posted=of_posted)
+    """The frames, and what stands for posted lines, under these conditions; `of_posted` empty: frames alone."""
+    sql = _HEADS + _POSTED_HEADS if of_posted else _HEADS
+    return sql.format(metrics=pieces.of_metrics, labels=pieces.of_labels, of_frames=of_frames, of_posted=of_posted)
 
 
 def _in_range(pieces: Pieces) -> str:
@@ -134,9 +141,11 @@ def _heads(store: Store, choice: Choice) -> Iterator[list[Head]]:
     """The frames with lines of the scopes and periods that were chosen, by period and scope, some days at a time."""
     pieces = Pieces(choice)
     in_range = _in_range(pieces)
-    sql = _LISTED.format(heads=_heads_sql(pieces, in_range, in_range), order=_ORDER)
+    with_posted = any_posted(store)
+    sql = _LISTED.format(heads=_heads_sql(pieces, in_range, in_range if with_posted else ""), order=_ORDER)
+    days_sql = _DAYS.format(in_range=in_range, posted=_POSTED_DAYS.format(in_range=in_range) if with_posted else "")
     first, last = pieces.parameters["begin"], pieces.parameters["end"]
-    for days in in_runs(store.rows(_DAYS.format(in_range=in_range), pieces.parameters)):
+    for days in in_runs(store.rows(days_sql, pieces.parameters)):
         bounds = {"begin": max(days[0], first), "end": min(days[-1] + _DAY, last)}
         yield [Head(*row) for row in store.rows(sql, pieces.parameters | bounds)]
 
@@ -151,7 +160,9 @@ def _heads_again(store: Store, choice: Choice, known: list[Head]) -> list[Head]:
     heads = _heads_sql(
         pieces,
         "(scope_id, period_begin) IN {of_frames:Array(Tuple(String, UInt32))}",
-        "(scope_id, period_begin, period_end) IN {of_posted:Array(Tuple(String, UInt32, UInt32))}",
+        "(scope_id, period_begin, period_end) IN {of_posted:Array(Tuple(String, UInt32, UInt32))}"
+        if keys["of_posted"]
+        else "",
     )
     rows = store.rows(_LISTED.format(heads=heads, order=_ORDER), {**pieces.parameters, **keys})
     return [Head(*row) for row in rows]
@@ -174,7 +185,7 @@ def _slice(store: Store, request: PointsRequest) -> tuple[list[Head], int, int]:
     """The frames that the page reaches into, how many points stand before them, and how many there are in all."""
     pieces = Pieces(request.choice)
     in_range = _in_range(pieces)
-    sql = _SLICE.format(heads=_heads_sql(pieces, in_range, in_range), order=_ORDER)
+    sql = _SLICE.format(heads=_heads_sql(pieces, in_range, in_range if any_posted(store) else ""), order=_ORDER)
     bounds = {"offset": request.offset, "last": request.offset + request.limit}
     rows = store.rows(sql, {**pieces.parameters, **bounds})
     if not rows and request.offset:  # beyond the end: how many are there?

@@ -16,6 +16,7 @@ from rater.store._choice_sql import Pieces
 from rater.store.choices import Choice, Kind, ScopeStateRow, SumPage, SumRow, SumsRequest
 from rater.store.client import Store
 from rater.store.errors import ReadConflictError
+from rater.store.posting import any_posted
 from rater.store.queries import ATTEMPTS, PAUSE_SECONDS
 
 __all__ = ["ATTEMPTS", "PAUSE_SECONDS", "Head", "in_runs", "runs_of_heads", "scope_states", "sums"]
@@ -30,17 +31,21 @@ SELECT scope_id, toUInt32(max(period_begin)) FROM frames GROUP BY scope_id ORDER
 _OF_FRAMES = """
 SELECT {keys}toUInt32(min(period_begin)), toUInt32(max(period_end)), toString(sum(qty)), toString(sum(price)), sum(n),
     count() OVER ()
-FROM totals
+FROM {totals}
 WHERE period_begin >= {{begin:UInt32}} AND period_begin < {{end:UInt32}} AND {frames} AND {metrics}
 {group}
 HAVING count() > 0
 {order}
 LIMIT {{limit:UInt64}} OFFSET {{offset:UInt64}}
 """
+_TOTALS = """(
+    SELECT scope_id, period_begin, period_end,
+        totals.metric AS metric, totals.qty AS qty, totals.price AS price, totals.n AS n
+    FROM frames FINAL
+    ARRAY JOIN totals.metric, totals.qty, totals.price, totals.n
+)"""  # the view `totals` without posted lines
 _SCOPES = """
-SELECT scope_id, count(), (
-    SELECT count() FROM posted WHERE period_begin >= {{begin:UInt32}} AND period_begin < {{end:UInt32}} AND {frames}
-)
+SELECT scope_id, count()
 FROM frames
 WHERE period_begin >= {{begin:UInt32}} AND period_begin < {{end:UInt32}} AND {frames}
 GROUP BY scope_id
@@ -108,6 +113,7 @@ def sums(store: Store, request: SumsRequest) -> SumPage:
     listed = ", ".join(names)
     sql = _OF_FRAMES.format(
         keys=keys,
+        totals="totals" if any_posted(store) else _TOTALS,
         frames=pieces.of_frames,
         metrics=pieces.of_metrics,
         group=f"GROUP BY {listed}" if names else "",
@@ -198,12 +204,12 @@ def _of_lines(store: Store, request: SumsRequest) -> SumPage:
     groups: dict[tuple[str, ...], _Sum] = {}
     pieces = Pieces(request.choice)
     scopes = store.rows(_SCOPES.format(frames=pieces.of_frames), pieces.parameters)
-    for run in runs_of_heads(_heads_by_scope(store, request.choice, (row[:2] for row in scopes))):
+    for run in runs_of_heads(_heads_by_scope(store, request.choice, scopes)):
         ends, rows = _rows_of(store, request, run)
         for *keys, begin, last, qty, price, n, chosen in rows:
             if chosen:
                 groups.setdefault(tuple(keys), _Sum(begin, ends[last])).add(begin, ends[last], qty, price, n)
-    if not scopes or scopes[0][-1]:  # one statement less where nothing was posted
+    if any_posted(store):
         for *keys, begin, end, qty, price, n in _posted_groups(store, request):
             groups.setdefault(tuple(keys), _Sum(begin, end)).add(begin, end, qty, price, n)
     page = [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from decimal import Decimal
 from typing import Any
@@ -12,6 +13,7 @@ import rater.store.pointing
 from rater.model.posted import PostedLine, PostedLines
 from rater.store import Batch, Choice, PointRow, PointsRequest, Store, migrate, point_page, posted, sums, totals, write
 from rater.store.choices import SumsRequest
+from rater.store.posting import BELIEVED_SECONDS, any_posted
 from tests.unit.store.builders import HOUR, JANUARY, a_frame, a_line, memory_store, store_frames, store_posts
 
 YEAR = Choice(JANUARY, JANUARY + 365 * 24 * HOUR)
@@ -70,3 +72,15 @@ def test_views_show_what_is_billed(store: Store) -> None:
         "SELECT metric, revision, rule_version, groupby['id'], uniqExact(line_id) OVER () FROM current_lines ORDER BY 1"
     )
     assert lines == [("cpu", 0, 0, "a", 2), ("instance", 0, 3, "r1", 2)]
+
+
+def test_what_another_process_posts_is_seen_after_a_moment(store: Store) -> None:
+    assert not sums(store, SumsRequest(YEAR)).rows
+    with memory_store() as other:  # the same engine, by another client
+        store_posts(other, PostedLines("alpha", "0" * 32, [LINE]))
+    store.posted_asked_at = time.monotonic() + 60
+    assert not any_posted(store)
+    store.posted_asked_at = time.monotonic() - 2 * BELIEVED_SECONDS
+    assert any_posted(store)
+    assert len(sums(store, SumsRequest(YEAR)).rows) == 1
+    assert point_page(store, PointsRequest(YEAR)).total == 1
