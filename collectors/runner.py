@@ -39,6 +39,7 @@ from collectors.source import (
     Source,
 )
 from collectors.status import CollectorStatus
+from collectors.switches import NoSwitches, Switches
 from collectors.telling import Teller, Work
 from collectors.times import iso
 from rater.model.interval import Interval, period_of, subtract
@@ -74,6 +75,7 @@ class Collector:
         *,
         seat: Seat | None = None,
         alerts: AlertLog | None = None,
+        switches: NoSwitches | Switches | None = None,
         counts: CollectorMetrics | None = None,
         spread: Callable[[float], float] = spread,
     ) -> None:
@@ -98,6 +100,7 @@ class Collector:
         expected = [metric.name for metric in self._metrics if self._is_expected(metric)]
         self._roster = Roster(settings.source_name, history.plans, expected, period_seconds, settings.gone_after)
         self._alerts = alerts
+        self._is_off = (switches or NoSwitches()).is_off
         self._silent_after = settings.silent_after or period_seconds + _SILENT_MARGIN
         self._silence = Silence(settings.source_name, self._silent_after, period_seconds, clock())
         self._room = asyncio.Semaphore(settings.concurrency)
@@ -207,7 +210,8 @@ class Collector:
                 for metric in self._metrics:
                     if metric.name in stretch.metrics or not self._is_expected(metric):
                         for period in self._progress.missing(scope_id, metric.name, span):
-                            yield Work(period, metric, scope_id)
+                            if not self._is_off(scope_id, period.begin):
+                                yield Work(period, metric, scope_id)
 
     def _askable(self, now: float) -> Interval:
         """The periods that are over and that the source still holds; the end may lie before the begin."""

@@ -24,6 +24,7 @@ from collectors.seat import KafkaSeat
 from collectors.settings import CollectorSettings, EvidenceSettings
 from collectors.source import ScopeFetcher, Source, SourceContext, SourceFactory, fetcher_factory, source_factory
 from collectors.status import CollectorStatus
+from collectors.switches import Switches
 from rater.kafka import KafkaSettings
 
 __all__ = ["check_source", "open_source", "run_collector"]
@@ -137,13 +138,16 @@ async def _run(
         seat = KafkaSeat(kafka, settings.source_name)
         stack.push_async_callback(seat.stop)
         known = await _until_there(lambda: _first_known(kafka, settings.source_name, period_seconds, seat), on_status)
+        switches = Switches(kafka, period_seconds)
+        stack.push_async_callback(switches.stop)
         collector = Collector(
             settings, context.metrics, period_seconds, source, fetcher, publisher, known.history, clock,
-            seat=seat, alerts=publisher, counts=counts,
+            seat=seat, alerts=publisher, switches=switches, counts=counts,
         )  # fmt: skip
         while True:
             try:
                 known = await _moved(kafka, settings.source_name, period_seconds, seat, known, collector)
+                await switches.follow()
                 await collector.round()
                 on_status(collector.status)
             except PublishError as fault:

@@ -20,12 +20,10 @@ def switched(scope: Scope | None, state: PartitionState, record: Record, switch:
     now = record.timestamp_ms // 1000
     if switch.begin > now + AHEAD_SECONDS:
         raise RejectedError(f"the switch is for {switch.begin}, more than {AHEAD_SECONDS // 3600} hours after it came")
+    if not switch.active:  # the time that it is off begins then: a wrong date must not make it decades
+        spans(Interval(switch.begin, max(switch.begin, now)), state.period)
     skips = switch.inactive_time == "skip"
-    after = before.after(switch.number, switch.begin, state.period, active=switch.active, skips=skips)
-    window = changed_by(before, after)
-    if window is not None:
-        spans(Interval(window.begin, max(window.begin, now)), state.period)
-    return after
+    return before.after(switch.number, switch.begin, state.period, active=switch.active, skips=skips)
 
 
 def changed_by(before: Pauses, after: Pauses) -> Interval | None:

@@ -9,7 +9,18 @@ from msgspec import Meta
 
 from rater.model.version import FORMAT_VERSION
 
-__all__ = ["MAX_SCOPES", "FramesAsked", "FramesOver", "RequestKind", "RequestRecord", "ScopeAdded", "ScopeOutcome"]
+__all__ = [
+    "MAX_SCOPES",
+    "FramesAsked",
+    "FramesOver",
+    "InactiveTime",
+    "RequestKind",
+    "RequestRecord",
+    "ScopeAdded",
+    "ScopeOutcome",
+    "ScopeSwitched",
+    "SwitchesSent",
+]
 
 MAX_SCOPES = 3000  # of one record: names of 255 characters, four bytes each, still fit into a message
 
@@ -92,4 +103,42 @@ class ScopeAdded(
     version: int = FORMAT_VERSION
 
 
-RequestRecord: TypeAlias = FramesAsked | FramesOver | ScopeAdded
+InactiveTime: TypeAlias = Literal["bill", "skip"]
+"""What becomes of the time that a scope was off: it is billed afterwards, or stays unbilled for good."""
+
+
+class ScopeSwitched(
+    msgspec.Struct,
+    frozen=True,
+    omit_defaults=True,
+    forbid_unknown_fields=True,
+    tag_field="type",
+    tag="scope_switched",
+):
+    """A scope is switched off, or on again, for all periods that begin at `begin` or later. One that is so stays so."""
+
+    scope_id: Name
+    active: bool
+    begin: Instant
+    author: Name
+    switched_at: Instant
+    inactive_time: InactiveTime = "bill"
+    """Of a scope that is switched on."""
+    version: int = FORMAT_VERSION
+
+
+class SwitchesSent(
+    msgspec.Struct,
+    frozen=True,
+    omit_defaults=True,
+    forbid_unknown_fields=True,
+    tag_field="type",
+    tag="switches_sent",
+):
+    """The first `count` switches of this topic that changed anything stand in topic `usage`, too."""
+
+    count: Count
+    version: int = FORMAT_VERSION
+
+
+RequestRecord: TypeAlias = FramesAsked | FramesOver | ScopeAdded | ScopeSwitched | SwitchesSent

@@ -5,8 +5,10 @@ from __future__ import annotations
 import msgspec
 
 from rater.model.interval import Interval, union
+from rater.model.requests import ScopeSwitched
+from rater.model.usage import ScopeSwitch
 
-__all__ = ["NEVER", "Pauses"]
+__all__ = ["NEVER", "Pauses", "SwitchBook"]
 
 NEVER = 253_402_300_800  # the year 10000: a scope that is on goes off then
 
@@ -48,3 +50,32 @@ class Pauses(msgspec.Struct, frozen=True, array_like=True):
     def holds(self, instant: int) -> bool:
         """Whether it is not billed then."""
         return instant >= self.since or any(begin <= instant < end for begin, end in self.skipped)
+
+
+class SwitchBook:
+    """The switches of topic `requests`, as every reader of it numbers them. Changed by `take` alone."""
+
+    def __init__(self) -> None:
+        self.switches: list[ScopeSwitch] = []
+        """Those that changed something, in order, as they go to topic `usage`."""
+        self._last: dict[str, tuple[int, ScopeSwitched]] = {}
+
+    def take(self, switched: ScopeSwitched) -> ScopeSwitch | None:
+        """The next one; None if the scope is so already."""
+        if switched.active == self.is_active(switched.scope_id):
+            return None
+        number = self._last[switched.scope_id][0] + 1 if switched.scope_id in self._last else 1
+        self._last[switched.scope_id] = number, switched
+        made = ScopeSwitch(
+            switched.scope_id, number, switched.active, switched.begin, switched.author, switched.inactive_time
+        )
+        self.switches.append(made)
+        return made
+
+    def is_active(self, scope_id: str) -> bool:
+        """Whether it is on. Every scope is, until it is switched off."""
+        return scope_id not in self._last or self._last[scope_id][1].active
+
+    def last(self, scope_id: str) -> ScopeSwitched | None:
+        """The last switch that changed something; None if there never was one."""
+        return self._last[scope_id][1] if scope_id in self._last else None

@@ -8,7 +8,18 @@ from typing import TypeAlias
 import msgspec
 
 from rater.model.codec import decoder
-from rater.model.requests import FramesAsked, FramesOver, RequestKind, RequestRecord, ScopeAdded, ScopeOutcome
+from rater.model.requests import (
+    FramesAsked,
+    FramesOver,
+    RequestKind,
+    RequestRecord,
+    ScopeAdded,
+    ScopeOutcome,
+    ScopeSwitched,
+    SwitchesSent,
+)
+from rater.model.switches import SwitchBook
+from rater.model.usage import ScopeSwitch
 
 __all__ = ["RequestBook", "Task", "TaskKey", "decode_request"]
 
@@ -39,16 +50,18 @@ class Task(msgspec.Struct, frozen=True):
 
 
 class RequestBook:
-    """All tasks in the order in which they were asked for, and the scopes that were added. Changed by `take` alone."""
+    """All tasks in the order in which they were asked for, added scopes, switches. Changed by `take` alone."""
 
     def __init__(self) -> None:
         self.tasks: dict[TaskKey, Task] = {}
         self.added: dict[str, ScopeAdded] = {}
+        self.switches = SwitchBook()
+        self._sent = 0
         self._refused: dict[str, str] = {}
         self._open: dict[str, dict[TaskKey, None]] = {}
 
     def take(self, record: RequestRecord) -> None:
-        """The next record of the log. One that is repeated changes nothing."""
+        """The next record of the log."""
         match record:
             case FramesAsked():
                 self._ask(record)
@@ -57,6 +70,10 @@ class RequestBook:
                     self._end((record.request_id, outcome.scope_id), outcome)
             case ScopeAdded():
                 self.added[record.scope_id] = record
+            case ScopeSwitched():
+                self.switches.take(record)
+            case SwitchesSent():
+                self._sent = max(self._sent, record.count)
 
     def refusal(self, request_id: str) -> str:
         """Why a request came to nothing; empty if it did not."""
@@ -74,6 +91,10 @@ class RequestBook:
     def open_tasks(self) -> list[Task]:
         """Those that are not over, as they were asked for."""
         return [task for task in self.tasks.values() if task.outcome is None]
+
+    def unsent(self) -> list[ScopeSwitch]:
+        """The switches that topic `usage` may not have yet, in order."""
+        return self.switches.switches[self._sent :]
 
     def _ask(self, asked: FramesAsked) -> None:
         if asked.request_id in self._refused or (asked.request_id, asked.scopes[0]) in self.tasks:

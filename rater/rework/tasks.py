@@ -15,10 +15,12 @@ from contextlib import AbstractAsyncContextManager
 from itertools import groupby
 from typing import Protocol, TypeAlias, TypeVar
 
+from rater.model.codec import encode_msgpack
 from rater.model.errors import RaterError
 from rater.model.metric import Catalog
 from rater.model.rated import AlertKind
 from rater.model.requests import ScopeOutcome
+from rater.model.usage import ScopeSwitch
 from rater.reports import ReworkRequest, View
 from rater.rework.brackets import bracket_of
 from rater.rework.material import materials
@@ -53,6 +55,12 @@ class Tasks(Protocol):
 
     async def over(self, request_id: str, outcomes: Iterable[ScopeOutcome]) -> None:
         """Says what became of tasks of a request. Raises RaterError."""
+
+    def unsent(self) -> list[ScopeSwitch]:
+        """The switches of scopes that topic `usage` may not have yet, if it is ours to send them."""
+
+    async def sent(self, count: int) -> None:
+        """Says that topic `usage` has so many more of them. Raises RaterError."""
 
 
 class TaskFollower:
@@ -103,22 +111,43 @@ class TaskFollower:
             try:
                 async with self._open_tasks() as tasks:
                     self._trouble = ""
-                    while True:
-                        await self._next(tasks)
+                    await self._follow(tasks)
             except RaterError as fault:
                 if not self._trouble:
                     log.warning("requests wait: %s", fault)
                 self._trouble = f"requests wait: {fault}"
                 await asyncio.sleep(RETRY_SECONDS)
 
-    async def _next(self, tasks: Tasks) -> None:
-        """The oldest request, if there is one."""
-        waiting = await tasks.waiting(POLL_SECONDS)
-        self.waiting = len(waiting)
-        if not waiting:
+    async def _follow(self, tasks: Tasks) -> None:
+        """One request after the other; switches of scopes do not wait for them."""
+        working: asyncio.Task[None] | None = None
+        try:
+            while True:
+                waiting = await tasks.waiting(POLL_SECONDS)
+                self.waiting = len(waiting)
+                await self._send_switches(tasks)
+                if working is not None and working.done():
+                    working.result()
+                    working = None  # what it has done is read first
+                elif working is None and waiting:
+                    _, request = next(groupby(waiting, key=lambda task: task.request_id))
+                    working = asyncio.create_task(self._do(list(request), tasks))
+        finally:
+            if working is not None:
+                working.cancel()
+                await asyncio.wait({working})
+
+    async def _send_switches(self, tasks: Tasks) -> None:
+        """Into topic `usage`, in order. One that is sent twice counts once: it has a number."""
+        unsent = tasks.unsent()
+        if not unsent:
             return
-        _, group = next(groupby(waiting, key=lambda task: task.request_id))
-        request = list(group)
+        async with self._open_log() as usage:
+            for switch in unsent:
+                await usage.send(switch.scope_id, [encode_msgpack(switch)])
+        await tasks.sent(len(unsent))
+
+    async def _do(self, request: list[Task], tasks: Tasks) -> None:
         outcomes = await self._perform(request, tasks)
         if outcomes is None:
             return

@@ -5,16 +5,17 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
 from aiokafka.errors import KafkaError
 
 from rater.kafka import MAX_MESSAGE_BYTES, KafkaSettings, Topic, client_options, require_topics
 from rater.model.codec import CONTENT_TYPE, JSON, content_type, encode_json
 from rater.model.errors import RaterError, RejectedError
-from rater.model.requests import FramesOver, RequestRecord, ScopeOutcome
+from rater.model.requests import FramesOver, RequestRecord, ScopeOutcome, SwitchesSent
+from rater.model.usage import ScopeSwitch
 from rater.rework import RequestBook, Task, decode_request
 from rater.stream.interfaces import StreamUnavailableError
 
@@ -124,6 +125,8 @@ class KafkaTasks:
         self._consumer = consumer
         self._producer = producer
         self._book = RequestBook()
+        self._read_until = 0
+        self._is_at_end = False
 
     def is_ours(self) -> bool:
         """Whether this member is to do them."""
@@ -134,26 +137,44 @@ class KafkaTasks:
 
         Raises StreamUnavailableError.
         """
+        self._is_at_end = False
         try:
             found = await self._consumer.getmany(timeout_ms=int(seconds * 1000))
-            _take(self._book, found.get(self._key, []))
+            self._read(found.get(self._key, []))
             if not self.is_ours():
                 return []
             end = (await self._consumer.end_offsets([self._key]))[self._key]
             if await self._consumer.position(self._key) < end:
                 return []  # what is over may stand there
+            self._is_at_end = True
         except KafkaError as fault:
             raise self._unavailable(fault) from fault
         return self._book.open_tasks()
 
     async def over(self, request_id: str, outcomes: Iterable[ScopeOutcome]) -> None:
         """Says what became of tasks of a request. Raises StreamUnavailableError."""
-        record = FramesOver(request_id, tuple(outcomes), int(time.time()))
+        await self._append(FramesOver(request_id, tuple(outcomes), int(time.time())))
+
+    def unsent(self) -> list[ScopeSwitch]:
+        """The switches that topic `usage` may not have yet, by what `waiting` read; none if others are to send them."""
+        return self._book.unsent() if self._is_at_end else []
+
+    async def sent(self, count: int) -> None:
+        """Says that topic `usage` has so many more of them. Raises StreamUnavailableError."""
+        await self._append(SwitchesSent(len(self._book.switches.switches) - len(self._book.unsent()) + count))
+
+    async def _append(self, record: RequestRecord) -> None:
         try:
             await self._producer.send_and_wait(self._key.topic, encode_json(record), partition=0, headers=_HEADERS)
         except KafkaError as fault:
             raise self._unavailable(fault) from fault
         self._book.take(record)
+
+    def _read(self, records: Sequence[ConsumerRecord]) -> None:
+        if records and records[0].offset < self._read_until:  # the partition was gone, and came back: all is read anew
+            self._book = RequestBook()
+        _take(self._book, records)
+        self._read_until = records[-1].offset + 1 if records else self._read_until
 
     def _unavailable(self, fault: KafkaError) -> StreamUnavailableError:
         return StreamUnavailableError(f"Kafka at {self._settings.bootstrap}: topic requests: {fault!r}")

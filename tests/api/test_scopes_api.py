@@ -9,6 +9,7 @@ import asyncio
 import os
 import signal
 import sys
+import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -22,15 +23,17 @@ import pytest
 
 from deploy.local.kafka import LaptopKafka
 from rater.config import Config, load_config
-from rater.kafka import create_topics
-from rater.model.usage import Sample, ScopePlan
+from rater.kafka import KafkaSettings, Topic, create_topics
+from rater.model.codec import JSON, MSGPACK, decode_usage
+from rater.model.usage import Sample, ScopePlan, ScopeSwitch
 from rater.reports import ReworkRequest, Selection, View, open_view
 from rater.store import FrameRow, ReworkRow
+from rater.stream.operate import read_values
 from rater.stream.worker import Worker
 from tests.api.cloudkittyclient.client import Client, clients
 from tests.integration.pushing import ApiProcess, serving
 from tests.integration.reworks import RULES, apply_rules
-from tests.integration.streams import HOUR, SETTINGS, T, collection, send
+from tests.integration.streams import HOUR, SETTINGS, T, collection, read, send
 
 pytestmark = [pytest.mark.kafka, pytest.mark.slow]
 
@@ -164,6 +167,7 @@ async def test_scopes_and_tasks(place: Place) -> None:
     await a_scope_is_reset(place)
     await periods_are_reprocessed(place)
     await a_scope_is_added(place)
+    await a_scope_is_switched_off_and_on(place)
     await what_was_acknowledged_is_done_whoever_is_killed(place)
 
 
@@ -228,6 +232,37 @@ async def a_scope_is_added(place: Place) -> None:
             assert (answer.status, (await answer.json())["scope_id"]) == (200, "new")
     found = await asyncio.to_thread(place.client.json, "cloudkitty", "scope state get")
     assert [scope["Scope ID"] for scope in found] == ["A", "B", "new"]
+
+
+async def a_scope_is_switched_off_and_on(place: Place) -> None:
+    """By CloudKitty's client, which does as it is told and then fails by itself."""
+    kafka, following = place.config.settings.kafka, int(time.time() // HOUR + 1) * HOUR
+    scope = ("scope patch", "-id", "B", "--active")
+    for active, count, seconds in (("false", 1, 40), ("true", 2, 2)):
+        await asyncio.to_thread(place.client.run, "cloudkitty", *scope, active)
+        found = await asyncio.to_thread(place.client.json, "cloudkitty", "scope state get", "--scope-id", "B")
+        assert len(found) == 1, "it is listed, on or off"
+        await the_engine_has(kafka, active == "true")
+        # what comes for the next hour is refused while the scope is off, and taken when it is on
+        await send(kafka, *(collection(name, following, attempt=count) for name in "AB"))
+        (rejected,) = await read(kafka, Topic.REJECTED, count, seconds)
+        assert b"scope 'B' is switched off" in dict(rejected.headers)["reason"]
+
+
+async def the_engine_has(kafka: KafkaSettings, active: bool) -> None:
+    """Waits until the last switch in topic `usage` is this one."""
+    async with asyncio.timeout(30):
+        while True:
+            switches = [found for value in await read_values(kafka, Topic.USAGE) if (found := switch_of(value))]
+            if switches and switches[-1].active is active:
+                return
+            await asyncio.sleep(0.2)
+
+
+def switch_of(value: bytes) -> ScopeSwitch | None:
+    """The record if it is a switch; the sink's process sends msgpack, tests send JSON."""
+    record = decode_usage(value, JSON if value.startswith(b"{") else MSGPACK)
+    return record if isinstance(record, ScopeSwitch) else None
 
 
 async def what_was_acknowledged_is_done_whoever_is_killed(place: Place) -> None:

@@ -11,12 +11,13 @@ from rater.api.cloudkitty.bodies import Body
 from rater.api.cloudkitty.calls import Answer, Backend, Call, Route
 from rater.api.cloudkitty.faults import ApiFaultError
 from rater.api.cloudkitty.times import seconds, zoned_text
-from rater.model.requests import MAX_SCOPES, FramesAsked, RequestKind, ScopeAdded
+from rater.model.requests import MAX_SCOPES, FramesAsked, InactiveTime, RequestKind, ScopeAdded, ScopeSwitched
 from rater.rework import RequestBook
 
 __all__ = ["ROUTES", "ScopeNow", "ask_frames", "author_of", "scopes_now"]
 
 MAX_NAME = 255
+INACTIVE_TIMES: tuple[InactiveTime, ...] = ("bill", "skip")
 NONE_FOUND = "No resource found for provided filters."
 
 
@@ -25,6 +26,8 @@ class ScopeNow(NamedTuple):
 
     scope_id: str
     reached: int
+    active: bool = True
+    toggled_at: int | None = None
 
 
 async def list_scopes(backend: Backend, call: Call) -> Answer:
@@ -37,9 +40,11 @@ async def list_scopes(backend: Backend, call: Call) -> Answer:
     query.refuse()
     backend.policy.authorize(call.identity, "scope:get_state")
     found = await scopes_now(backend, await backend.requests.book())
-    if not is_meant or (active and 1 not in active):
-        found = {}
-    chosen = [scope for name, scope in sorted(found.items()) if not wanted or name in wanted]
+    chosen = [
+        scope
+        for name, scope in sorted(found.items())
+        if is_meant and (not wanted or name in wanted) and (not active or int(scope.active) in active)
+    ]
     page = chosen[offset : offset + limit]
     if not page:
         raise ApiFaultError(404, NONE_FOUND)
@@ -53,8 +58,7 @@ async def add_scope(backend: Backend, call: Call) -> Answer:
     scope_id = body.single("scope_id", _name)
     reached = body.single("last_processed_timestamp", instant)
     _same(backend, body)
-    if body.single("active", flag, default=True) is False:
-        body.fault("a scope is added as active", "active")
+    active = body.single("active", flag, default=True)
     body.refuse()
     backend.policy.authorize(call.identity, "scope:post_state")
     book = await backend.requests.book()
@@ -62,8 +66,40 @@ async def add_scope(backend: Backend, call: Call) -> Answer:
         raise ApiFaultError(404, f"Scope {scope_id} exists already.")
     begin = seconds(reached)
     record = ScopeAdded(scope_id, begin - begin % backend.period, author_of(call), int(call.now.timestamp()))
-    await backend.requests.append(record)
-    return Answer(_values(backend, ScopeNow(scope_id, record.reached)))
+    book = await backend.requests.append(record)
+    if not active:
+        book = await _switch(backend, call, scope_id, active=False)
+    return Answer(_values(backend, _scope_now(book, scope_id, record.reached)))
+
+
+async def patch(backend: Backend, call: Call) -> Answer:
+    """PATCH scope: it is switched off, or on again."""
+    body = Body(call)
+    body.require("scope_id")
+    scope_id = body.single("scope_id", _name)
+    active = body.single("active", flag)
+    inactive_time = body.single("inactive_time", text)
+    _same(backend, body)
+    if inactive_time is not None and (not active or inactive_time not in INACTIVE_TIMES):
+        body.fault(f"with active: true it is one of {list(INACTIVE_TIMES)}", "inactive_time")
+    body.refuse()
+    backend.policy.authorize(call.identity, "scope:patch_state")
+    book = await backend.requests.book()
+    scope = (await scopes_now(backend, book)).get(scope_id)
+    if scope is None:
+        raise ApiFaultError(404, NONE_FOUND)
+    before = _values(backend, scope)
+    if active is not None and active != scope.active:
+        book = await _switch(backend, call, scope_id, active=active, inactive_time=inactive_time or "bill")
+    return Answer(_values(backend, _scope_now(book, scope_id, scope.reached)), before=before)
+
+
+async def _switch(
+    backend: Backend, call: Call, scope_id: str, *, active: bool, inactive_time: InactiveTime = "bill"
+) -> RequestBook:
+    """Raises ApiFaultError 503."""
+    now = int(call.now.timestamp())
+    return await backend.requests.append(ScopeSwitched(scope_id, active, now, author_of(call), now, inactive_time))
 
 
 async def reset(backend: Backend, call: Call) -> Answer:
@@ -80,7 +116,7 @@ async def reset(backend: Backend, call: Call) -> Answer:
     body.refuse()
     backend.policy.authorize(call.identity, "scope:reset_state")
     known = await scopes_now(backend, await backend.requests.book()) if is_meant else {}
-    chosen = [scope for name, scope in sorted(known.items()) if every or name in wanted]
+    chosen = [scope for name, scope in sorted(known.items()) if scope.active and (every or name in wanted)]
     if not chosen:
         raise ApiFaultError(404, NONE_FOUND)
     begin = seconds(times[0]) // backend.period * backend.period
@@ -96,10 +132,14 @@ async def reset(backend: Backend, call: Call) -> Answer:
 
 async def scopes_now(backend: Backend, book: RequestBook) -> dict[str, ScopeNow]:
     """All that have frames or were added, by name. Raises ApiFaultError 503."""
-    found = {scope_id: ScopeNow(scope_id, added.reached) for scope_id, added in book.added.items()}
-    for state in await backend.read(backend.view.scope_states):
-        found[state.scope_id] = ScopeNow(state.scope_id, state.period_begin)
-    return found
+    reached = {scope_id: added.reached for scope_id, added in book.added.items()}
+    reached.update((state.scope_id, state.period_begin) for state in await backend.read(backend.view.scope_states))
+    return {scope_id: _scope_now(book, scope_id, at) for scope_id, at in reached.items()}
+
+
+def _scope_now(book: RequestBook, scope_id: str, reached: int) -> ScopeNow:
+    last = book.switches.last(scope_id)
+    return ScopeNow(scope_id, reached, last is None or last.active, last.switched_at if last else None)
 
 
 async def ask_frames(
@@ -135,8 +175,10 @@ def _values(backend: Backend, scope: ScopeNow) -> dict[str, Any]:
         "collector": backend.collector,
         "last_processed_timestamp": reached,
         "state": reached,  # the client's name of it
-        "active": True,
-        "scope_activation_toggle_date": None,
+        "active": scope.active,
+        "scope_activation_toggle_date": None
+        if scope.toggled_at is None
+        else zoned_text(scope.toggled_at, backend.zone),
     }
 
 
@@ -183,5 +225,6 @@ def _number(raw: str) -> int:
 ROUTES = (
     Route("scope", list_scopes),
     Route("scope", add_scope, "POST"),
+    Route("scope", patch, "PATCH"),
     Route("scope", reset, "PUT"),
 )

@@ -67,6 +67,7 @@ async def create(backend: Backend, call: Call) -> Answer:
     _check(wanted, start, end, reason, backend.period)
     book = await backend.requests.book()
     known = await scopes_now(backend, book)
+    known = {name: scope for name, scope in known.items() if scope.active}
     chosen = sorted(known) if not wanted or wanted == [EVERY] else list(dict.fromkeys(wanted))
     first, last = seconds(start), seconds(end)
     _check_scopes(known, chosen, first, last)

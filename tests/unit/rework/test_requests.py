@@ -3,7 +3,17 @@
 from __future__ import annotations
 
 from rater.model.codec import JSON, encode_json
-from rater.model.requests import FramesAsked, FramesOver, RequestKind, RequestRecord, ScopeAdded, ScopeOutcome
+from rater.model.requests import (
+    FramesAsked,
+    FramesOver,
+    InactiveTime,
+    RequestKind,
+    RequestRecord,
+    ScopeAdded,
+    ScopeOutcome,
+    ScopeSwitched,
+    SwitchesSent,
+)
 from rater.rework import RequestBook, decode_request
 
 HOUR = 3600
@@ -63,6 +73,26 @@ def test_records_that_are_repeated_or_of_nothing_change_nothing() -> None:
     assert again.tasks == once.tasks
     assert again.open_tasks() == []
     assert again.refusal("r2") == once.refusal("r2") != ""
+
+
+def a_switch(active: bool, scope_id: str = "A", inactive_time: InactiveTime = "bill") -> ScopeSwitched:
+    return ScopeSwitched(scope_id, active, T, "ann", T, inactive_time)
+
+
+def test_switches_are_numbered_by_scope_and_those_that_change_nothing_are_not() -> None:
+    book = folded(
+        a_switch(True), a_switch(False), a_switch(False), a_switch(False, "B"), SwitchesSent(1),
+        a_switch(True, inactive_time="skip"),
+    )  # fmt: skip
+    assert [(s.scope_id, s.number, s.active, s.inactive_time) for s in book.switches.switches] == [
+        ("A", 1, False, "bill"),
+        ("B", 1, False, "bill"),
+        ("A", 2, True, "skip"),
+    ]
+    assert book.unsent() == book.switches.switches[1:]
+    assert [book.switches.is_active(scope) for scope in "ABC"] == [True, False, True]
+    assert book.switches.last("C") is None
+    assert book.switches.last("B") == a_switch(False, "B")
 
 
 def test_a_scope_is_added_as_it_was_said_last() -> None:

@@ -53,7 +53,7 @@ def answer(begun: ReworkBegun, kind: AlertKind) -> Alert:
     result = ReworkResult(begun.rework_id, "rerate", "ann", "why", base, base + (kind is AlertKind.REWORK_DONE), 1, 1)
     return Alert(
         "0" * 32, kind, begun.scope_id, "", "", begun.period_begin, begun.period_begin, begun.period_begin + HOUR,
-        base, T, "", result,
+        base, T, "", rework=result,
     )  # fmt: skip
 
 

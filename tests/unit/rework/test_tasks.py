@@ -13,6 +13,7 @@ import pytest
 from rater.model.codec import MSGPACK, decode_usage
 from rater.model.rated import Alert, AlertKind, ReworkResult
 from rater.model.requests import ScopeOutcome
+from rater.model.usage import ScopeSwitch
 from rater.reports import ReworkRequest, Selection, UsageRequest
 from rater.rework import Bracket, FrameKey, Left, Make, Material, ReworkError, Task, TaskFollower, Wanted, bracket_of
 from rater.store import FrameRow, ReworkRow
@@ -31,6 +32,7 @@ class Town:
         self.reworks_of: dict[tuple[str, int, str], ReworkRow] = {}
         self.sent = 0
         self.dies_at = -1
+        self.switched: list[ScopeSwitch] = []
         self.refuses: dict[FrameKey, int] = {}
         self._hides = hides
         self._answers: list[Alert] = []
@@ -60,6 +62,9 @@ class Town:
             raise asyncio.CancelledError
         self.sent += 1
         begun = decode_usage(values[0], MSGPACK)
+        if isinstance(begun, ScopeSwitch):
+            self.switched.append(begun)
+            return
         key = begun.scope_id, begun.period_begin
         known = self.frames_of[key]
         kind = AlertKind.REWORK_DONE
@@ -76,7 +81,7 @@ class Town:
         said = ReworkResult(begun.rework_id, begun.kind, begun.author, begun.reason, base, revision, 1, 1)
         begin = begun.period_begin
         self._answers.append(
-            Alert("0" * 32, kind, begun.scope_id, "", "", begin, begin, begin + HOUR, base, T, "busy", said)
+            Alert("0" * 32, kind, begun.scope_id, "", "", begin, begin, begin + HOUR, base, T, "busy", rework=said)
         )
         row = (*key_of(begun), begun.kind, begun.author, begun.reason)
         outcome = "done" if kind is AlertKind.REWORK_DONE else "refused"
@@ -101,18 +106,25 @@ class Topic:
     def __init__(self, *tasks: Task) -> None:
         self.tasks = list(tasks)
         self.told: list[ScopeOutcome] = []
+        self.switches: list[ScopeSwitch] = []
         self.is_held = True
 
     def is_ours(self) -> bool:
         return self.is_held
 
     async def waiting(self, seconds: float) -> list[Task]:
-        await asyncio.sleep(0)
+        await asyncio.sleep(0.01)
         return self.tasks if self.is_held else []
 
     async def over(self, request_id: str, outcomes: Iterable[ScopeOutcome]) -> None:
         self.tasks = [task for task in self.tasks if task.request_id != request_id]
         self.told += outcomes
+
+    def unsent(self) -> list[ScopeSwitch]:
+        return self.switches if self.is_held else []
+
+    async def sent(self, count: int) -> None:
+        self.switches = self.switches[count:]
 
     @asynccontextmanager
     async def opened(self) -> AsyncIterator[Topic]:
@@ -263,6 +275,22 @@ async def test_a_frame_whose_usage_is_not_stored_is_left_and_said() -> None:
     assert (told.done, told.left) == (1, 1)
     assert told.told.startswith("it has nothing from then; ")
     assert revisions(town) == [0, 0, 1, 0, 0, 0]
+
+
+async def test_switches_are_sent_in_order_and_do_not_wait_for_requests() -> None:
+    town, topic = Town(), Topic(a_task("A", 1, 3))
+    town.refuses["A", T + HOUR] = 1
+    switches = [ScopeSwitch("A", number, number % 2 == 0, T, "ann") for number in (1, 2, 3)]
+    running = asyncio.create_task(followed(town, topic, pauses=(0.5, 0)))
+    await asyncio.sleep(0.1)
+    topic.switches = list(switches)
+    async with asyncio.timeout(10):
+        while topic.switches:
+            await asyncio.sleep(0.01)
+    assert town.switched == switches
+    assert topic.tasks, "the request waits for another rework"
+    await running
+    assert topic.told == [ScopeOutcome("A", done=2)]
 
 
 async def test_without_kafka_it_says_so_and_waits() -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from rater.api.cloudkitty.faults import ApiFaultError
 from rater.api.cloudkitty.requests import Requests
-from rater.model.requests import FramesAsked, FramesOver, RequestRecord, ScopeAdded, ScopeOutcome
+from rater.model.requests import FramesAsked, FramesOver, RequestRecord, ScopeAdded, ScopeOutcome, ScopeSwitched
 from rater.rating import RuleBook
 from rater.reports import StoreView
 from rater.rework import RequestBook
@@ -110,6 +110,54 @@ async def test_a_scope_is_added_and_listed(desk: Desk) -> None:
     assert [scope["scope_id"] for scope in listed["results"]] == ["A", "B", "new"]
     assert listed["results"][2] == found.body
     assert [type(record) for record in desk.topic.records] == [ScopeAdded]
+
+
+async def test_a_scope_is_switched_off_and_on(desk: Desk) -> None:
+    before = await desk.send("PATCH", "/v2/scope", scope_id="A", collector="prometheus")
+    off = await desk.send("PATCH", "/v2/scope", scope_id="A", active=False)
+    same = await desk.send("PATCH", "/v2/scope", scope_id="A", active=False)
+    listed = [scope["scope_id"] for scope in (await desk.world.get("/v2/scope", {"active": "0"}))["results"]]
+    active = [scope["scope_id"] for scope in (await desk.world.get("/v2/scope", {"active": "1"}))["results"]]
+    refused = [await desk.refused(), (await desk.send("PUT", "/v2/scope", scope_id="A", state=HOURS[0])).status]
+    every = await desk.send("PUT", "/v2/scope", all_scopes=True, state=HOURS[0])
+    on = await desk.send("PATCH", "/v2/scope", scope_id="A", active="true", inactive_time="skip")
+
+    assert (before.body["active"], before.body["scope_activation_toggle_date"]) == (True, None)
+    assert (off.status, off.body["active"], listed, active) == (200, False, ["A"], ["B"])
+    assert same.body == off.body
+    assert off.body["scope_activation_toggle_date"].endswith("+00:00")
+    assert refused == ["Scope IDs ['A'] do not exist or are not active.", 404]
+    assert every.status == 202
+    assert on.body["active"] is True
+    switches = [record for record in desk.topic.records if isinstance(record, ScopeSwitched)]
+    assert [(s.scope_id, s.active, s.inactive_time, s.author) for s in switches] == [
+        ("A", False, "bill", "unknown"),
+        ("A", True, "skip", "unknown"),
+    ]
+    assert asked(desk.topic) == [("reset", ("B",), 0, 4, "unknown")]
+
+
+@pytest.mark.parametrize(
+    ("values", "status", "told"),
+    [
+        ({}, 400, "required key not provided"),
+        ({"scope_id": "C", "active": False}, 404, "No resource found"),
+        ({"scope_id": "A", "collector": "gnocchi"}, 400, "is 'prometheus' for all scopes"),
+        ({"scope_id": "A", "active": False, "inactive_time": "skip"}, 400, "with active: true"),
+        ({"scope_id": "A", "active": True, "inactive_time": "never"}, 400, "one of ['bill', 'skip']"),
+        ({"scope_id": "A", "colour": "red"}, 400, "extra keys not allowed"),
+    ],
+)
+async def test_a_switch_is_refused(desk: Desk, values: dict[str, Any], status: int, told: str) -> None:
+    found = await desk.send("PATCH", "/v2/scope", **values)
+    assert (found.status, told in found.body["message"]) == (status, True), found
+    assert desk.topic.records == []
+
+
+async def test_a_scope_can_be_added_as_one_that_is_off(desk: Desk) -> None:
+    found = await desk.send("POST", "/v2/scope", scope_id="x", last_processed_timestamp=HOURS[0], active=False)
+    assert (found.status, found.body["active"]) == (200, False)
+    assert [type(record) for record in desk.topic.records] == [ScopeAdded, ScopeSwitched]
 
 
 async def test_a_reprocess_takes_its_last_period_with_it(desk: Desk) -> None:

@@ -1,0 +1,109 @@
+"""Which scopes are switched off, as topic `requests` tells it: nobody asks for what the engine would refuse."""
+
+from __future__ import annotations
+
+import logging
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import KafkaError
+
+from collectors.errors import PublishError
+from rater.kafka import MAX_MESSAGE_BYTES, KafkaSettings, KafkaUnavailableError, Topic, client_options, partitions_of
+from rater.model.codec import content_type, decoder
+from rater.model.errors import RejectedError
+from rater.model.requests import RequestRecord, ScopeSwitched
+from rater.model.switches import Pauses, SwitchBook
+
+__all__ = ["NoSwitches", "Switches"]
+
+log = logging.getLogger(__name__)
+_decode = decoder(RequestRecord, "request")
+
+
+class NoSwitches:
+    """Every scope is on, for good."""
+
+    def is_off(self, scope_id: str, period_begin: int) -> bool:
+        """Never."""
+        return False
+
+
+class Switches:
+    """The switches that were read so far. Call `follow` before asking."""
+
+    def __init__(self, kafka: KafkaSettings, period_seconds: int) -> None:
+        self._kafka = kafka
+        self._period = period_seconds
+        self._key = TopicPartition(kafka.topic(Topic.REQUESTS), 0)
+        self._consumer: AIOKafkaConsumer | None = None
+        self._is_there = True
+        self._forget()
+
+    def _forget(self) -> None:
+        self._book = SwitchBook()
+        self._pauses: dict[str, Pauses] = {}
+
+    def is_off(self, scope_id: str, period_begin: int) -> bool:
+        """Whether nothing is expected of the scope in that period: it is off, or was and that time was skipped."""
+        found = self._pauses.get(scope_id)
+        return found is not None and found.holds(period_begin)
+
+    async def follow(self) -> None:
+        """Reads what has come since. Raises PublishError."""
+        try:
+            if self._consumer is None and not await self._open():
+                return
+            assert self._consumer is not None, "it is open"
+            end = (await self._consumer.end_offsets([self._key]))[self._key]
+            while await self._consumer.position(self._key) < end:
+                found = await self._consumer.getmany(self._key, timeout_ms=500)
+                for record in found.get(self._key, []):
+                    self._take(record.value or b"", content_type(record.headers))
+        except (KafkaError, KafkaUnavailableError) as fault:
+            await self.stop()
+            raise PublishError(f"topic requests on {self._kafka.bootstrap} cannot be read: {fault!r}") from fault
+
+    async def _open(self) -> bool:
+        """Whether there is such a topic; an installation may be older than it."""
+        if not self._is_there:
+            return False
+        self._is_there = Topic.REQUESTS in await partitions_of(self._kafka)
+        if not self._is_there:
+            log.info("there is no topic %s: every scope is on (`rater topics create`)", self._key.topic)
+            return False
+        self._forget()
+        consumer = AIOKafkaConsumer(
+            **client_options(self._kafka),
+            group_id=None,
+            enable_auto_commit=False,
+            auto_offset_reset="earliest",
+            max_partition_fetch_bytes=MAX_MESSAGE_BYTES,
+        )
+        self._consumer = consumer
+        await consumer.start()
+        consumer.assign([self._key])
+        await consumer.seek_to_beginning(self._key)
+        return True
+
+    def _take(self, value: bytes, form: str) -> None:
+        try:
+            record = _decode(value, form)
+        except RejectedError:
+            return  # every reader ignores it
+        switch = self._book.take(record) if isinstance(record, ScopeSwitched) else None
+        if switch is None:
+            return
+        before = self._pauses.get(switch.scope_id, Pauses())
+        self._pauses[switch.scope_id] = before.after(
+            switch.number,
+            switch.begin,
+            self._period,
+            active=switch.active,
+            skips=switch.inactive_time == "skip",
+        )
+
+    async def stop(self) -> None:
+        """Ends the connection; `follow` makes another one, and reads all of it."""
+        consumer, self._consumer = self._consumer, None
+        if consumer is not None:
+            await consumer.stop()
