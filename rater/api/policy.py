@@ -67,6 +67,7 @@ ACTIONS = {
     "v3:get_coverage": Who.READER,
     "v3:get_frames": Who.READER,
     "v3:get_gaps": Who.READER,
+    "v3:get_lines": Who.READER,
     "v3:get_scopes": Who.READER,
     "v3:get_sources": Who.ADMIN,
     "v3:put_rules": Who.ADMIN,

@@ -29,6 +29,7 @@ from rater.store import (
     Condition,
     FrameRow,
     Kind,
+    LineRow,
     PointPage,
     PointRow,
     PointsRequest,
@@ -40,7 +41,9 @@ from rater.store import (
     plain_text,
 )
 from rater.store.accepted import AcceptedGap
+from rater.store.export import ExportForm, line_chunks
 from rater.store.health import AuditRow, SilentSource, SourceMetric, SourceRequest, StoredViolation
+from rater.store.line_pages import LineKey, LinePage, LinePageRequest, ListedLine
 from rater.store.pages import (
     FramePageRequest,
     GapKey,
@@ -60,6 +63,7 @@ __all__ = [
     "AuditRow",
     "Choice",
     "Condition",
+    "ExportForm",
     "ExportRequest",
     "FramePageRequest",
     "FrameRow",
@@ -67,7 +71,12 @@ __all__ = [
     "GapPageRequest",
     "Hole",
     "Kind",
+    "LineKey",
+    "LinePage",
+    "LinePageRequest",
+    "LineRow",
     "ListedGap",
+    "ListedLine",
     "MetricRow",
     "MonthError",
     "NoFramesError",
@@ -99,6 +108,7 @@ __all__ = [
     "frames_together",
     "gap_key",
     "holes_of",
+    "line_chunks",
     "month_interval",
     "open_view",
     "plain_text",

@@ -33,6 +33,7 @@ from rater.reports.requests import (
 from rater.reports.view import View
 from rater.store import Choice, PointsRequest, SumsRequest
 from rater.store.health import SourceRequest
+from rater.store.line_pages import LinePageRequest
 from rater.store.pages import FramePageRequest, GapPageRequest, ScopePageRequest
 
 __all__ = ["serve_desk"]
@@ -133,6 +134,7 @@ def _application(view: View, threads: Executor) -> web.Application:
         ("posted_totals", UsageRequest, lambda asked, out: _rows(view.posted_totals(asked), out)),
         ("scope_states", type(None), lambda _, out: _rows(view.scope_states(), out)),
         ("frame_page", FramePageRequest, lambda asked, out: _rows(view.frame_page(asked), out)),
+        ("line_page", LinePageRequest, lambda asked, out: _rows([view.line_page(asked)], out)),
         ("gap_page", GapPageRequest, lambda asked, out: _rows(view.gap_page(asked), out)),
         ("accepted_gaps", Selection, lambda chosen, out: _rows(view.accepted_gaps(chosen), out)),
         ("scope_page", ScopePageRequest, lambda asked, out: _rows(view.scope_page(asked), out)),

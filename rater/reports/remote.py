@@ -45,6 +45,7 @@ from rater.store import (
 from rater.store.accepted import AcceptedGap
 from rater.store.audit import AuditMonth, RawFrame, RawUsage, RuleText
 from rater.store.health import AuditRow, SilentSource, SourceMetric, SourceRequest
+from rater.store.line_pages import LinePage, LinePageRequest
 from rater.store.pages import (
     FramePageRequest,
     GapPageRequest,
@@ -158,6 +159,10 @@ class RemoteView:
     def frame_page(self, request: FramePageRequest) -> list[FrameRow]:
         """A part of a scope's frames, by period."""
         return list(self._rows("frame_page", request, FrameRow))
+
+    def line_page(self, request: LinePageRequest) -> LinePage:
+        """A part of the lines, by scope and period."""
+        return self._one("line_page", request, LinePage)
 
     def gap_page(self, request: GapPageRequest) -> list[ListedGap]:
         """A part of the gaps, with who accepted them."""

@@ -85,6 +85,7 @@ from rater.store.health import (
     silent_sources,
     source_metrics,
 )
+from rater.store.line_pages import LinePage, LinePageRequest, line_page
 from rater.store.pages import (
     FramePageRequest,
     GapPageRequest,
@@ -152,6 +153,9 @@ class View(Protocol):
 
     def frame_page(self, request: FramePageRequest) -> list[FrameRow]:
         """A part of a scope's frames, by period."""
+
+    def line_page(self, request: LinePageRequest) -> LinePage:
+        """A part of the lines, by scope and period."""
 
     def gap_page(self, request: GapPageRequest) -> list[ListedGap]:
         """A part of the gaps, with who accepted them."""
@@ -259,6 +263,10 @@ class StoreView:
     def frame_page(self, request: FramePageRequest) -> list[FrameRow]:
         """A part of a scope's frames, by period."""
         return frame_page(self._store, request)
+
+    def line_page(self, request: LinePageRequest) -> LinePage:
+        """A part of the lines, by scope and period."""
+        return line_page(self._store, request)
 
     def gap_page(self, request: GapPageRequest) -> list[ListedGap]:
         """A part of the gaps, with who accepted them."""

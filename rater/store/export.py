@@ -26,9 +26,18 @@ from rater.store import _export_schemas as schemas
 from rater.store.client import Store
 from rater.store.posting import posted_columns, posted_count
 from rater.store.queries import counts, frames, gaps, line_columns
-from rater.store.rows import FrameRow, plain_text
+from rater.store.rows import FrameRow, LineRow, plain_text
 
-__all__ = ["ExportForm", "ExportWhat", "Progress", "export_frames", "export_gaps", "export_lines", "write_export"]
+__all__ = [
+    "ExportForm",
+    "ExportWhat",
+    "Progress",
+    "export_frames",
+    "export_gaps",
+    "export_lines",
+    "line_chunks",
+    "write_export",
+]
 
 Progress: TypeAlias = Callable[[int, int | None], None]
 """Told after each block: rows written so far, and how many there are, if that is known."""
@@ -75,6 +84,25 @@ def export_lines(
     total = counts(store, scope_id, begin, end)[1] + posted_count(store, scope_id, begin, end)
     blocks = chain(line_columns(store, scope_id, begin, end), posted_columns(store, scope_id, begin, end))
     return _export(blocks, schemas.LINES, out, target, total, progress)
+
+
+def line_chunks(out: ExportForm, pages: Iterable[Sequence[LineRow]]) -> Iterator[bytes]:
+    """The bytes of an export of these lines as they come, never empty; without the last ones it is no whole file."""
+    gathered = io.BytesIO()
+    writer = _WRITERS[out](gathered, schemas.LINES)
+    for page in pages:
+        if page:
+            writer.write(list(zip(*map(_line_values, page), strict=True)))
+        yield from _taken(gathered)
+    writer.close()
+    yield from _taken(gathered)
+
+
+def _taken(gathered: io.BytesIO) -> Iterator[bytes]:
+    if gathered.tell():
+        yield gathered.getvalue()
+        gathered.seek(0)
+        gathered.truncate()
 
 
 def export_frames(
@@ -291,6 +319,12 @@ def _frame_values(frame: FrameRow) -> tuple[Any, ...]:
         [_quarantined_values(point) for point in frame.quarantined],
         frame.failure,
     )
+
+
+def _line_values(line: LineRow) -> tuple[Any, ...]:
+    """The line in the order of its schema, numbers as text."""
+    values = msgspec.structs.astuple(line)
+    return (*values[:5], plain_text(line.qty), plain_text(line.price), *values[7:])
 
 
 def _coverage_values(entry: MetricCoverage) -> dict[str, Any]:

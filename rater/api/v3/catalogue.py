@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rater.api.v3 import alerts, frames, gaps, rules, scopes, state
+from rater.api.v3 import alerts, frames, gaps, lines, rules, scopes, state
 from rater.api.v3.operations import Operation
 
 __all__ = ["OPERATIONS"]
@@ -10,6 +10,7 @@ __all__ = ["OPERATIONS"]
 OPERATIONS: tuple[Operation, ...] = (
     *scopes.OPERATIONS,
     *frames.OPERATIONS,
+    *lines.OPERATIONS,
     *gaps.OPERATIONS,
     *alerts.OPERATIONS,
     *state.OPERATIONS,

@@ -23,6 +23,7 @@ __all__ = [
     "CSV",
     "EVENTS",
     "JSON",
+    "MAX_EXPORTS",
     "NDJSON",
     "AlertFeed",
     "Asked",
@@ -34,13 +35,17 @@ __all__ = [
     "Operation",
     "RawBody",
     "Reply",
+    "Slots",
     "author_of",
+    "has_frames",
     "unknown_scope",
 ]
 
 JSON, NDJSON, CSV, EVENTS = "application/json", "application/x-ndjson", "text/csv", "text/event-stream"
 
 MAX_AUTHOR = 255  # characters
+MAX_EXPORTS = 2
+"""At a time: each keeps one of the few threads that ask the store busy."""
 P = TypeVar("P")
 B = TypeVar("B")
 
@@ -118,6 +123,25 @@ class Control(Protocol):
         """Appends it to topic `usage`, confirmed by Kafka. Raises RefusalError 503."""
 
 
+class Slots:
+    """How many of something there may be at a time."""
+
+    def __init__(self, count: int, what: str) -> None:
+        self._count, self._what = count, what
+        self._taken = 0
+
+    def take(self) -> None:
+        """Takes one. Raises RefusalError 429."""
+        if self._taken >= self._count:
+            raise RefusalError(429, f"{self._taken} {self._what} are under way already", retry_after=10)
+        self._taken += 1
+
+    def give(self) -> None:
+        """Gives one back."""
+        assert self._taken, "nobody has one"
+        self._taken -= 1
+
+
 class Backend(msgspec.Struct, frozen=True):
     """What handlers may ask. Extended by keyword: a new source of answers gets a field of its own."""
 
@@ -132,6 +156,7 @@ class Backend(msgspec.Struct, frozen=True):
     rules: RuleSource
     control: Control
     alerts: AlertFeed
+    exports: Slots = msgspec.field(default_factory=lambda: Slots(MAX_EXPORTS, "exports"))
 
     def seen(self, asked: Asked[Any, Any]) -> tuple[str, ...] | None:
         """The scopes that whoever asks may see by this action; None for all. Raises RefusalError 403."""

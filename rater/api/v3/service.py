@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -123,6 +123,10 @@ class V3Service:
             if not response.prepared:
                 raise
             break_off(request)
+        finally:
+            close: Callable[[], Any] | None = getattr(chunks, "close", None)
+            if close is not None:
+                close()
         return response
 
     async def _next(self, chunks: Iterator[bytes]) -> bytes:
