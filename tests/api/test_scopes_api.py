@@ -6,6 +6,7 @@ The API and the sink are processes that are killed in the middle: what was ackno
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 import sys
@@ -121,7 +122,11 @@ class Place(NamedTuple):
         """Waits until all of so many tasks are at their end."""
         async with asyncio.timeout(90):
             while True:
-                found = await self.tasks()
+                done = await asyncio.to_thread(self.client.run, "cloudkitty", "tasks reprocessing get", "-f", "json")
+                if done.status != 0:  # the sink is starting, and nobody has the store open yet
+                    await asyncio.sleep(0.3)
+                    continue
+                found: list[dict[str, str]] = json.loads(done.out)
                 over = [task["Current reprocessing time"] == task["End reprocessing time"] for task in found]
                 if len(found) == count and all(over):
                     return found
