@@ -52,7 +52,19 @@ from tests.unit.store.builders import (
     store_frames,
 )
 
-TABLES = ["frames", "gaps", "lines", "migrations", "posted", "reworks", "rule_events", "usage"]
+TABLES = [
+    "accepted_gaps",
+    "audits",
+    "source_alerts",
+    "frames",
+    "gaps",
+    "lines",
+    "migrations",
+    "posted",
+    "reworks",
+    "rule_events",
+    "usage",
+]
 VIEWS = ["coverage", "current_lines", "open_gaps", "rework_differences", "totals"]
 
 
@@ -66,7 +78,7 @@ def store(tmp_path: Path) -> Iterator[Store]:
 
 def merged(store: Store) -> None:
     """Lets every background merge that may ever happen have happened."""
-    for table in ("lines", "frames", "gaps", "usage", "posted", "reworks"):
+    for table in ("lines", "frames", "gaps", "usage", "posted", "reworks", "accepted_gaps", "source_alerts", "audits"):
         store.command(f"OPTIMIZE TABLE {table} FINAL")
 
 

@@ -22,6 +22,8 @@ KEYS = {
     ),
     "posted": ("scope_id", "period_begin", "post_id", "n"),
     "reworks": ("scope_id", "period_begin", "rework_id"),
+    "accepted_gaps": ("scope_id", "period_begin", "gap_id"),
+    "source_alerts": ("source", "alert_id"),
 }  # fmt: skip
 REMEMBERED = 10_000  # blocks whose tokens the engine knows
 
