@@ -63,6 +63,22 @@ def test_a_batch_of_several_months_is_one_block_each(store: Store) -> None:
     assert write(store, batch, "token") == {"posted": 3}
 
 
+def test_no_insert_is_dropped_for_looking_like_one_before(store: Store) -> None:
+    """Of a topic that was made anew the first offsets, and so the tokens of batches, are those of the old one."""
+    post = PostedLines("a", "1" * 32, [LINE])
+    for record in (post, PostedLines("a", "2" * 32, [LINE])):
+        batch = Batch()
+        batch.add_posted(record)
+        write(store, batch, "token")
+    assert len(list(posted(store, "a", JANUARY, JANUARY + HOUR))) == 2
+    store.command("DELETE FROM posted WHERE scope_id = 'a'")
+    for token in ("token", ""):  # the sink's offsets are set back
+        batch = Batch()
+        batch.add_posted(post)
+        write(store, batch, token)
+        assert len(list(posted(store, "a", JANUARY, JANUARY + HOUR))) == 1, token
+
+
 def test_views_show_what_is_billed(store: Store) -> None:
     store_frames(store, a_frame("alpha", lines=[a_line(1)]))
     store_posts(store, PostedLines("alpha", "0" * 32, [LINE]))
