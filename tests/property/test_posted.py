@@ -7,7 +7,7 @@ from collections import Counter
 from decimal import Decimal
 
 import msgspec
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from rater.engine import OutboxItem, Record, encode_snapshot
@@ -65,7 +65,8 @@ def others(published: list[OutboxItem]) -> Counter[tuple[str, bytes]]:
     return Counter((item.topic, OF_OFFSETS.sub(b"", item.value)) for item in published if not is_posted(item.value))
 
 
-@settings(max_examples=settings().max_examples * 3 // 10)  # each of them runs three histories
+# each example runs three histories, and drawing one may take long on a busy machine
+@settings(max_examples=settings().max_examples * 3 // 10, suppress_health_check=list(HealthCheck))
 @given(mixed())
 def test_nothing_else_changes_and_each_is_told(case: tuple[History, History, list[Fault]]) -> None:
     # given
