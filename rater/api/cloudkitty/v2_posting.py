@@ -10,7 +10,7 @@ import json
 import secrets
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
-from decimal import ROUND_HALF_EVEN, Context, Decimal, DecimalException
+from decimal import MAX_EMAX, MIN_EMIN, ROUND_HALF_EVEN, Context, Decimal, DecimalException
 from hashlib import blake2b
 from typing import Any, NamedTuple
 
@@ -37,7 +37,7 @@ MAX_LINE_BYTES = PART_BYTES - 5_000  # what remains for the names beside it
 MOST_FAULTS = 1000  # that are looked for
 HEAD = "Invalid data : "
 MAX_SHOWN = 100  # characters of a key or value in a fault
-_DIGITS = Context(prec=200, rounding=ROUND_HALF_EVEN)
+_DIGITS = Context(prec=200, rounding=ROUND_HALF_EVEN, Emin=MIN_EMIN, Emax=MAX_EMAX)  # so that nothing becomes 0
 _sorted = msgspec.json.Encoder(order="deterministic").encode
 
 
@@ -69,6 +69,8 @@ def _check_headers(call: Call, key: str) -> None:
         )
     if len(key) > MAX_KEY:
         raise ApiFaultError(400, f"the header {IDEMPOTENCY_KEY} has {len(key)} characters: at most {MAX_KEY} are taken")
+    if not _is_sound(key):  # bytes that are no UTF-8 come as such
+        raise ApiFaultError(400, f"the header {IDEMPOTENCY_KEY} is no UTF-8")
 
 
 def _named(author: str, key: str, points: Sequence[Point]) -> str:
@@ -111,7 +113,7 @@ def read_frames(body: bytes, scope_key: str) -> list[Point]:
     """The points of a body in their order. Raises ApiFaultError 400 with every fault."""
     try:
         # a number is what its text says, and not the binary float next to it
-        sent = json.loads(body, parse_float=Decimal, parse_constant=_refuse_constant)
+        sent = json.loads(body, parse_float=Decimal, parse_constant=_refuse_constant, object_pairs_hook=_members)
     except (ValueError, RecursionError, DecimalException) as fault:
         raise ApiFaultError(400, f"The body is no JSON: {str(fault)[:MAX_SHOWN]}") from None
     reading = _Reading(scope_key)
@@ -123,6 +125,16 @@ def read_frames(body: bytes, scope_key: str) -> list[Point]:
 
 def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is no number")
+
+
+def _members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Raises ValueError for a name that comes twice: which of the two counts, nobody would be told."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"an object has {twice[:MAX_SHOWN]!r} twice")
+    return found
 
 
 class _Reading:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Iterator
 from decimal import Decimal
@@ -116,6 +117,11 @@ REFUSED: dict[str, tuple[bytes, str]] = {
     "qty text": (body(frame(point(vol={"unit": "u", "qty": "much"}))), "expected a number"),
     "qty NaN": (body(frame(point(vol={"unit": "u", "qty": "NaN"}))), "has a quantity that is NaN"),
     "qty too large": (body(frame(point(vol={"unit": "u", "qty": 1e31}))), "at most 1E+30 is taken"),
+    "a metric twice": (
+        b'{"dataframes": [{"usage": {"cpu": [1], "cpu": []}}]}',
+        "The body is no JSON: an object has 'cpu' twice",
+    ),
+    "a price next to nothing": (body(frame(point(rating={"price": "1e-99999999"}))), "99999999 decimals"),
     "a price of 39 decimals": (body(frame(point(rating={"price": "1e-39"}))), "has 39 decimals: at most 38 are taken"),
     "rating null": (body(frame(point(rating=None))), f"expected a dictionary (path: '{USAGE}['rating']')"),
     "price null": (body(frame(point(rating={"price": None}))), f"expected a number (path: '{USAGE}['rating']['price']"),
@@ -236,6 +242,19 @@ async def test_a_key_makes_a_repetition_the_same(world: World, log: Log) -> None
     assert first == again
     assert len({first, other_key, other_content}) == 3
     assert (await post(world, Idempotency_Key="k" * 256)).status == 400
+
+
+async def test_a_key_that_is_no_text_is_refused(world: World, log: Log) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", int(world.url.rpartition(":")[2]))
+    head = f"POST /v2/dataframes HTTP/1.1\r\nHost: x\r\nX-Auth-Token: {BOSS}\r\nContent-Type: application/json\r\n"
+    sent = body()
+    writer.write(f"{head}Connection: close\r\nContent-Length: {len(sent)}\r\n".encode())
+    writer.write(b"Idempotency-Key: caf\xe9\r\n\r\n" + sent)
+    answer = await reader.read()
+    assert b" 400 " in answer.splitlines()[0]
+    assert b"the header Idempotency-Key is no UTF-8" in answer
+    assert not log.records
+    writer.close()
 
 
 async def test_who_may_not_and_what_is_no_json(world: World, log: Log) -> None:
