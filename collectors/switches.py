@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
@@ -11,12 +12,15 @@ from collectors.errors import PublishError
 from rater.kafka import MAX_MESSAGE_BYTES, KafkaSettings, KafkaUnavailableError, Topic, client_options, partitions_of
 from rater.model.codec import content_type, decoder
 from rater.model.errors import RejectedError
-from rater.model.requests import RequestRecord, ScopeSwitched
+from rater.model.requests import RequestRecord, ScopeSwitched, SwitchesSent
 from rater.model.switches import Pauses, SwitchBook
+from rater.model.usage import ScopeSwitch
 
 __all__ = ["NoSwitches", "Switches"]
 
 log = logging.getLogger(__name__)
+
+LOOK_SECONDS = 60.0  # until the topic, which was not there, is looked for again
 _decode = decoder(RequestRecord, "request")
 
 
@@ -29,24 +33,32 @@ class NoSwitches:
 
 
 class Switches:
-    """The switches that were read so far. Call `follow` before asking."""
+    """The switches that were read so far. Call `follow` before asking.
+
+    A scope is off at once, and on only when topic `usage` has the switch: what came before it would be refused, and
+    nobody would send it again.
+    """
 
     def __init__(self, kafka: KafkaSettings, period_seconds: int) -> None:
         self._kafka = kafka
         self._period = period_seconds
         self._key = TopicPartition(kafka.topic(Topic.REQUESTS), 0)
         self._consumer: AIOKafkaConsumer | None = None
-        self._is_there = True
+        self._look_at = 0.0
         self._forget()
 
     def _forget(self) -> None:
         self._book = SwitchBook()
+        self._sent = 0
         self._pauses: dict[str, Pauses] = {}
+        self._announced: dict[str, list[int]] = {}
 
     def is_off(self, scope_id: str, period_begin: int) -> bool:
-        """Whether nothing is expected of the scope in that period: it is off, or was and that time was skipped."""
+        """Whether nothing is to be asked of the scope in that period: it is off, or was and that time was skipped."""
         found = self._pauses.get(scope_id)
-        return found is not None and found.holds(period_begin)
+        if found is not None and found.holds(period_begin):
+            return True
+        return any(period_begin >= begin for begin in self._announced.get(scope_id, ()))
 
     async def follow(self) -> None:
         """Reads what has come since. Raises PublishError."""
@@ -65,10 +77,10 @@ class Switches:
 
     async def _open(self) -> bool:
         """Whether there is such a topic; an installation may be older than it."""
-        if not self._is_there:
+        if time.monotonic() < self._look_at:
             return False
-        self._is_there = Topic.REQUESTS in await partitions_of(self._kafka)
-        if not self._is_there:
+        if Topic.REQUESTS not in await partitions_of(self._kafka):
+            self._look_at = time.monotonic() + LOOK_SECONDS
             log.info("there is no topic %s: every scope is on (`rater topics create`)", self._key.topic)
             return False
         self._forget()
@@ -90,17 +102,27 @@ class Switches:
             record = _decode(value, form)
         except RejectedError:
             return  # every reader ignores it
-        switch = self._book.take(record) if isinstance(record, ScopeSwitched) else None
-        if switch is None:
-            return
+        if isinstance(record, ScopeSwitched):
+            switch = self._book.take(record)
+            if switch is not None and not switch.active:
+                self._announced.setdefault(switch.scope_id, []).append(switch.begin)
+        elif isinstance(record, SwitchesSent):
+            for switch in self._book.switches[self._sent : record.count]:
+                self._reaches_usage(switch)
+            self._sent = max(self._sent, record.count)
+
+    def _reaches_usage(self, switch: ScopeSwitch) -> None:
+        """From here on the engine knows it before whatever is sent now."""
         before = self._pauses.get(switch.scope_id, Pauses())
+        skips = switch.inactive_time == "skip"
         self._pauses[switch.scope_id] = before.after(
-            switch.number,
-            switch.begin,
-            self._period,
-            active=switch.active,
-            skips=switch.inactive_time == "skip",
+            switch.number, switch.begin, self._period, active=switch.active, skips=skips
         )
+        if not switch.active:
+            announced = self._announced[switch.scope_id]
+            announced.pop(0)
+            if not announced:
+                del self._announced[switch.scope_id]
 
     async def stop(self) -> None:
         """Ends the connection; `follow` makes another one, and reads all of it."""

@@ -10,9 +10,9 @@ from collectors.history import History
 from collectors.runner import Collector
 from collectors.settings import CollectorSettings
 from collectors.switches import NoSwitches, Switches
-from rater.kafka import KafkaSettings
+from rater.kafka import KafkaSettings, Topic
 from rater.model.codec import JSON, encode_json
-from rater.model.requests import InactiveTime, ScopeAdded, ScopeSwitched
+from rater.model.requests import InactiveTime, ScopeAdded, ScopeSwitched, SwitchesSent
 from tests.unit.collectors.test_runner import METRICS, P, T, World
 
 
@@ -25,6 +25,9 @@ class Told(Switches):
     def say(self, active: bool, hour: float, inactive_time: InactiveTime = "bill", scope_id: str = "p1") -> None:
         begin = T + int(hour * P)
         self._take(encode_json(ScopeSwitched(scope_id, active, begin, "ann", begin, inactive_time)), JSON)
+
+    def reach_usage(self, count: int) -> None:
+        self._take(encode_json(SwitchesSent(count)), JSON)
 
 
 @pytest.fixture
@@ -54,9 +57,49 @@ async def test_the_time_that_it_was_off(world: World, log: Any, inactive_time: I
     assert asking.status.open_periods == 0
     # on again at 02:50: of the hour in which that is, the engine expects nothing if it is skipped
     switches.say(True, 2.8, inactive_time)
+    switches.reach_usage(2)
     assert await hours(world, asking) == asked
     world.now += P
     assert await hours(world, asking) == [3]
+
+
+async def test_nothing_is_asked_before_the_engine_knows_that_a_scope_is_on(world: World, log: Any) -> None:
+    """It would refuse what it gets, and nobody would send that again."""
+    switches = Told()
+    switches.say(False, 0.5)
+    switches.say(True, 1.5)
+    asking = collector(world, log, switches)
+    assert await hours(world, asking) == [0]
+    switches.reach_usage(1)
+    assert await hours(world, asking) == []
+    # off once more, and the first two have reached it by now
+    switches.say(False, 2.5)
+    switches.reach_usage(2)
+    assert await hours(world, asking) == [1, 2]
+    world.now += 2 * P
+    assert await hours(world, asking) == []
+    switches.reach_usage(2)
+    switches.reach_usage(3)
+    assert switches.is_off("p1", T + 3 * P)
+    assert not switches.is_off("p1", T + 2 * P)
+    switches.say(True, 4.5, "skip")
+    switches.reach_usage(4)
+    assert [hour for hour in range(6) if switches.is_off("p1", T + hour * P)] == [3, 4]
+
+
+async def test_a_topic_that_is_made_later_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    topics: list[dict[Topic, int]] = [{}, {}]
+
+    async def partitions(_kafka: KafkaSettings) -> dict[Topic, int]:
+        return topics.pop()
+
+    monkeypatch.setattr("collectors.switches.partitions_of", partitions)
+    monkeypatch.setattr("collectors.switches.LOOK_SECONDS", 0.0)
+    switches = Switches(KafkaSettings(), P)
+    await switches.follow()
+    await switches.follow()
+    assert topics == []
+    assert not switches.is_off("p1", T)
 
 
 async def test_other_scopes_other_records_and_nonsense_switch_nothing(world: World, log: Any) -> None:
@@ -65,5 +108,6 @@ async def test_other_scopes_other_records_and_nonsense_switch_nothing(world: Wor
     switches._take(encode_json(ScopeAdded("p1", T, "ann", T)), JSON)
     switches._take(b"nonsense", JSON)
     switches.say(True, 0)
+    switches.reach_usage(7)
     assert await hours(world, collector(world, log, switches)) == [0, 1, 2]
     assert await hours(world, collector(world, log, NoSwitches())) == [0, 1, 2]
