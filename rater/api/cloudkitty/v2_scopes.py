@@ -66,9 +66,9 @@ async def add_scope(backend: Backend, call: Call) -> Answer:
         raise ApiFaultError(404, f"Scope {scope_id} exists already.")
     begin = seconds(reached)
     record = ScopeAdded(scope_id, begin - begin % backend.period, author_of(call), int(call.now.timestamp()))
+    if not active:  # first: who has no answer asks again, and then it may not be there
+        await _switch(backend, call, scope_id, active=False)
     book = await backend.requests.append(record)
-    if not active:
-        book = await _switch(backend, call, scope_id, active=False)
     return Answer(_values(backend, _scope_now(book, scope_id, record.reached)))
 
 
@@ -91,7 +91,25 @@ async def patch(backend: Backend, call: Call) -> Answer:
     before = _values(backend, scope)
     if active is not None and active != scope.active:
         book = await _switch(backend, call, scope_id, active=active, inactive_time=inactive_time or "bill")
+    if inactive_time is not None:
+        _check_inactive_time(book, scope_id, inactive_time)
     return Answer(_values(backend, _scope_now(book, scope_id, scope.reached)), before=before)
+
+
+def _check_inactive_time(book: RequestBook, scope_id: str, asked: str) -> None:
+    """What was decided when the scope was switched on holds: another word about it would be lost in silence.
+
+    Raises ApiFaultError 400.
+    """
+    last = book.switches.last(scope_id)
+    if last is None or not last.active:
+        raise ApiFaultError(400, f"Scope {scope_id} was never switched off: there is no inactive_time to {asked}.")
+    if last.inactive_time != asked:
+        raise ApiFaultError(
+            400,
+            f"Scope {scope_id} was switched on already, with inactive_time {last.inactive_time!r}: that holds for the "
+            "time that it was off.",
+        )
 
 
 async def _switch(
@@ -121,7 +139,9 @@ async def reset(backend: Backend, call: Call) -> Answer:
         raise ApiFaultError(404, NONE_FOUND)
     begin = seconds(times[0]) // backend.period * backend.period
     later = [scope.scope_id for scope in chosen if scope.reached < begin]
-    if later:
+    if every and len(later) < len(chosen):  # of a project that ended long ago nothing is rated so late: others are
+        chosen = [scope for scope in chosen if scope.reached >= begin]
+    elif later:
         raise ApiFaultError(
             400, f"Scope(s) {_named(later)} are not rated so far yet: {zoned_text(times[0], backend.zone)} is to come."
         )

@@ -157,7 +157,31 @@ async def test_a_switch_is_refused(desk: Desk, values: dict[str, Any], status: i
 async def test_a_scope_can_be_added_as_one_that_is_off(desk: Desk) -> None:
     found = await desk.send("POST", "/v2/scope", scope_id="x", last_processed_timestamp=HOURS[0], active=False)
     assert (found.status, found.body["active"]) == (200, False)
-    assert [type(record) for record in desk.topic.records] == [ScopeAdded, ScopeSwitched]
+    # the switch first: it is not there as one that is on if the answer to it does not come, and may be asked for again
+    assert [type(record) for record in desk.topic.records] == [ScopeSwitched, ScopeAdded]
+
+
+async def test_what_becomes_of_the_inactive_time_is_decided_once(desk: Desk) -> None:
+    """A word that changes nothing is refused: who says `skip` must not find the time billed."""
+    never = await desk.send("PATCH", "/v2/scope", scope_id="A", active=True, inactive_time="skip")
+    await desk.send("PATCH", "/v2/scope", scope_id="A", active=False)
+    answers = [
+        await desk.send("PATCH", "/v2/scope", scope_id="A", active=True, **said)
+        for said in ({"inactive_time": "bill"}, {"inactive_time": "bill"}, {}, {"inactive_time": "skip"})
+    ]
+    assert (never.status, "never switched off" in never.body["message"]) == (400, True)
+    assert [answer.status for answer in answers] == [200, 200, 200, 400]
+    assert "switched on already, with inactive_time 'bill'" in answers[-1].body["message"]
+    assert [type(record) for record in desk.topic.records] == [ScopeSwitched] * 2
+
+
+async def test_a_reset_of_all_scopes_leaves_out_those_that_ended_before(desk: Desk) -> None:
+    await desk.send("POST", "/v2/scope", scope_id="old", last_processed_timestamp=HOURS[1])
+    every = await desk.send("PUT", "/v2/scope", all_scopes=True, state=HOURS[2])
+    one = await desk.send("PUT", "/v2/scope", scope_id=["A", "old"], state=HOURS[2])
+    none = await desk.send("PUT", "/v2/scope", all_scopes=True, state="2027-01-01T00:00:00")
+    assert [found.status for found in (every, one, none)] == [202, 400, 400]
+    assert asked(desk.topic) == [("reset", ("A", "B"), 2, 4, "unknown")]
 
 
 async def test_a_reprocess_takes_its_last_period_with_it(desk: Desk) -> None:
