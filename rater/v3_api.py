@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from typing import Any
 
 from rater.api.access import Access
@@ -21,12 +22,14 @@ from rater.config import Config
 from rater.model.codec import encode_msgpack
 from rater.model.usage import FrameForced, GapAccepted
 from rater.modules import list_modules
+from rater.rating import Module, RuleBook, ScriptRunner
 from rater.reports import StoreError
 from rater.stream.alert_feed import AlertFeed, FeedFullError, FeedPlaceError, Listening
 from rater.stream.interfaces import StreamUnavailableError
 from rater.stream.usage_log import UsageWriter, WriterFullError
+from rater.trying import script_runner, third_party_modules
 
-__all__ = ["TopicAlerts", "UsageControl", "reading", "v3_service"]
+__all__ = ["ConfiguredTrials", "TopicAlerts", "UsageControl", "reading", "v3_service"]
 
 log = logging.getLogger(__name__)
 
@@ -41,9 +44,26 @@ def v3_service(config: Config, settings: V3Settings, behind: ApiBackend, access:
         period=config.settings.engine.period,
         rules=KafkaRules(config.settings.kafka, behind.books, frozenset(module.name for module in list_modules())),
         control=UsageControl(behind.usage),
+        trials=ConfiguredTrials(config),
         alerts=TopicAlerts(AlertFeed(config.settings.kafka, settings.max_listeners)),
     )
     return V3Service(backend, OPERATIONS, access, settings.max_in_flight)
+
+
+class ConfiguredTrials:
+    """Trials with the metrics and the sandbox of the settings."""
+
+    def __init__(self, config: Config) -> None:
+        self.context = config.engine_context()
+        self._config = config
+
+    def scripts(self, *books: RuleBook) -> AbstractContextManager[ScriptRunner]:
+        """Raises SandboxError."""
+        return script_runner(self._config, *books)
+
+    def modules(self, *books: RuleBook) -> Mapping[str, Module]:
+        """Those that are installed."""
+        return third_party_modules(*books)
 
 
 class UsageControl:

@@ -65,6 +65,7 @@ ACTIONS = {
     "v3:get_alerts": Who.READER,
     "v3:get_audit": Who.ADMIN,
     "v3:get_coverage": Who.READER,
+    "v3:explain_frame": Who.READER,
     "v3:get_frames": Who.READER,
     "v3:get_gaps": Who.READER,
     "v3:get_lines": Who.READER,

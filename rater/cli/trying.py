@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rater.cli import exits
 from rater.model.errors import RaterError
+from rater.trying import script_runner, third_party_modules
 
 if TYPE_CHECKING:
     from rater.config import Config
-    from rater.rating import Module, RuleBook, ScriptRunner
+    from rater.rating import RuleBook
 
 __all__ = ["BadRulesError", "NoRulesError", "book_of_file", "book_reader", "script_runner", "third_party_modules"]
 
@@ -73,29 +73,3 @@ def book_reader(config: Config, file: Path | None = None) -> Callable[[int], Rul
             ) from fault
 
     return book_at
-
-
-@contextmanager
-def script_runner(config: Config, *books: RuleBook) -> Iterator[ScriptRunner]:
-    """Who runs the scripts of these books; no process is started if they have none."""
-    from rater.rating import NoScripts
-
-    if not any(book.module("pyscripts").enabled and book.scripts_in_order() for book in books):
-        yield NoScripts()
-        return
-    from rater.sandbox import Sandbox
-
-    with Sandbox(config.settings.scripts) as sandbox:
-        yield sandbox
-
-
-def third_party_modules(*books: RuleBook) -> Mapping[str, Module]:
-    """The installed modules, if one of these books switches a module on that is not built in."""
-    from rater.rating import BUILT_IN
-
-    enabled = {module.module for book in books for module in book.modules.values() if module.enabled}
-    if enabled <= set(BUILT_IN):
-        return {}
-    from rater.modules import installed_modules
-
-    return installed_modules()

@@ -131,6 +131,7 @@ async def test_what_became_of_usage_is_told(place: Place) -> None:
         assert (name, alert["scope_id"]) == ("gap_opened", "A")
         await no_more_listeners_than_allowed(place)
     gap = await gaps_are_listed_and_accepted(place)
+    await prices_are_explained(place)
     await who_comes_back_misses_nothing(place, place_of_ann, gap)
     await reports_say_what_was_accepted(place)
     await coverage_is_told(place)
@@ -207,7 +208,7 @@ async def the_page_is_true(place: Place, gap_id: str) -> None:
     blocks = re.findall(r"^```(\w+)\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
     shown = [after for (kind, _), after in zip(blocks, [*blocks[1:], ("", "")], strict=True) if kind == "sh"]
     commands = [text for kind, text in blocks if kind == "sh"]
-    assert len(commands) == 4
+    assert len(commands) == 6
     for command, (kind, answer) in zip(commands, shown, strict=True):
         text = command.replace("http://127.0.0.1:8889", place.url).replace("projA", "A")
         process = await asyncio.create_subprocess_exec(
@@ -217,6 +218,15 @@ async def the_page_is_true(place: Place, gap_id: str) -> None:
         assert process.returncode == 0, (text, out)
         if kind == "json":
             assert json.loads(out) == json.loads(answer.replace("projA", "A"))
+
+
+async def prices_are_explained(place: Place) -> None:
+    path = "/v3/scopes/A/frames/2026-01-01T00:00:00Z/explanation"
+    found = await place.ask(path, ANN)
+    [line] = found["lines"]
+    assert (line["qty"], line["price"], [sample["qty"] for sample in line["samples"]]) == ("1.5", "0", ["1.5"])
+    assert await place.ask(f"{path}?line_id={line['line_id']}") == found
+    assert (await place.ask(f"{path}?line_id={'0' * 32}", status=404))["faults"][0]["place"] == "query.line_id"
 
 
 async def who_comes_back_misses_nothing(place: Place, last_id: str, gap: dict[str, Any]) -> None:

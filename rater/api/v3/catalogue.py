@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rater.api.v3 import alerts, frames, gaps, lines, rules, scopes, state
+from rater.api.v3 import alerts, explain, frames, gaps, lines, rules, scopes, state
 from rater.api.v3.operations import Operation
 
 __all__ = ["OPERATIONS"]
@@ -11,6 +11,7 @@ OPERATIONS: tuple[Operation, ...] = (
     *scopes.OPERATIONS,
     *frames.OPERATIONS,
     *lines.OPERATIONS,
+    *explain.OPERATIONS,
     *gaps.OPERATIONS,
     *alerts.OPERATIONS,
     *state.OPERATIONS,

@@ -5,7 +5,9 @@ Each operation is declared once: routes, reading of parameters and body, access 
 
 from __future__ import annotations
 
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from datetime import datetime
 from typing import Any, Generic, Protocol, TypeAlias, TypeVar
 
@@ -15,8 +17,9 @@ from rater.api.faults import RefusalError
 from rater.api.identity import Identity
 from rater.api.policy import Policy
 from rater.api.v3.rule_source import RuleSource
+from rater.engine import EngineContext
 from rater.model.usage import FrameForced, GapAccepted
-from rater.rating import RuleBook
+from rater.rating import Module, RuleBook, ScriptRunner
 from rater.reports import FramePageRequest, View
 
 __all__ = [
@@ -36,6 +39,7 @@ __all__ = [
     "RawBody",
     "Reply",
     "Slots",
+    "Trials",
     "author_of",
     "has_frames",
     "unknown_scope",
@@ -44,6 +48,7 @@ __all__ = [
 JSON, NDJSON, CSV, EVENTS = "application/json", "application/x-ndjson", "text/csv", "text/event-stream"
 
 MAX_AUTHOR = 255  # characters
+MAX_EXPLANATIONS = 2
 MAX_EXPORTS = 2
 """At a time: each keeps one of the few threads that ask the store busy."""
 P = TypeVar("P")
@@ -123,23 +128,38 @@ class Control(Protocol):
         """Appends it to topic `usage`, confirmed by Kafka. Raises RefusalError 503."""
 
 
+class Trials(Protocol):
+    """What rules are tried with: nothing that it does is kept."""
+
+    context: EngineContext
+
+    def scripts(self, *books: RuleBook) -> AbstractContextManager[ScriptRunner]:
+        """Who runs the scripts of these books, in a process of its own."""
+
+    def modules(self, *books: RuleBook) -> Mapping[str, Module]:
+        """The modules of third parties that these books switch on."""
+
+
 class Slots:
     """How many of something there may be at a time."""
 
     def __init__(self, count: int, what: str) -> None:
         self._count, self._what = count, what
         self._taken = 0
+        self._guard = threading.Lock()  # threads give back what the event loop took
 
     def take(self) -> None:
         """Takes one. Raises RefusalError 429."""
-        if self._taken >= self._count:
-            raise RefusalError(429, f"{self._taken} {self._what} are under way already", retry_after=10)
-        self._taken += 1
+        with self._guard:
+            if self._taken >= self._count:
+                raise RefusalError(429, f"{self._taken} {self._what} are under way already", retry_after=10)
+            self._taken += 1
 
     def give(self) -> None:
         """Gives one back."""
-        assert self._taken, "nobody has one"
-        self._taken -= 1
+        with self._guard:
+            assert self._taken, "nobody has one"
+            self._taken -= 1
 
 
 class Backend(msgspec.Struct, frozen=True):
@@ -156,6 +176,8 @@ class Backend(msgspec.Struct, frozen=True):
     rules: RuleSource
     control: Control
     alerts: AlertFeed
+    trials: Trials
+    explanations: Slots = msgspec.field(default_factory=lambda: Slots(MAX_EXPLANATIONS, "explanations"))
     exports: Slots = msgspec.field(default_factory=lambda: Slots(MAX_EXPORTS, "exports"))
 
     def seen(self, asked: Asked[Any, Any]) -> tuple[str, ...] | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
 from typing import Any, NamedTuple
 
 import aiohttp
@@ -21,10 +21,11 @@ from rater.api.settings import ApiSettings
 from rater.api.v3.catalogue import OPERATIONS
 from rater.api.v3.operations import Backend
 from rater.api.v3.service import V3Service
+from rater.engine import EngineContext, EngineSettings
 from rater.kafka import KafkaSettings
 from rater.model.metric import Catalog
 from rater.model.rules import RuleEvent
-from rater.rating import RuleBook
+from rater.rating import Module, NoScripts, RuleBook, ScriptRunner
 from rater.reports import View
 from rater.stream.rules_history import LoggedChange, LogRecord
 from rater.stream.usage_log import UsageWriter
@@ -107,6 +108,18 @@ class KnownRules:
         return self._changes[:before_offset][-limit:]
 
 
+class KnownTrials:
+    """Trials of rules without scripts."""
+
+    context = EngineContext(EngineSettings(), Catalog([]))
+
+    def scripts(self, *books: RuleBook) -> AbstractContextManager[ScriptRunner]:
+        return nullcontext(NoScripts())
+
+    def modules(self, *books: RuleBook) -> Mapping[str, Module]:
+        return {}
+
+
 class Found(NamedTuple):
     """An answer."""
 
@@ -156,6 +169,7 @@ async def serving(
             "policy": DefaultPolicy(),
             "period": HOUR,
             "rules": KnownRules(),
+            "trials": KnownTrials(),
             "control": Control(),
             "alerts": NoAlerts(),
         }
