@@ -11,7 +11,7 @@ import msgspec
 from rater.model.interval import Interval, clip, period_of
 from rater.model.labels import series_labels
 from rater.model.metric import Catalog, Coverage, MetricSpec
-from rater.model.rated import CollectionRef, MetricCoverage
+from rater.model.rated import ClosedBy, CollectionRef, MetricCoverage
 from rater.model.usage import Collection, Sample, Series, answers_rework
 from rater.store import FrameRow, UsageRow
 
@@ -51,7 +51,7 @@ def stored_collections(
     for _, of_part in groupby(rows, key=_part_of):
         whole = list(of_part)
         spec = catalog.get(whole[0].metric)
-        fault = _fault(whole, spec, frame.period_end - frame.period_begin) or _untaken(whole[0], frame, named)
+        fault = _fault(whole, spec, frame.period_end - frame.period_begin) or _untaken(whole[0], spec, frame, named)
         if fault:
             left_out[fault] = left_out.get(fault, 0) + 1
             continue
@@ -94,11 +94,18 @@ def _fault(rows: Sequence[UsageRow], spec: MetricSpec | None, period_seconds: in
     return ""
 
 
-def _untaken(head: UsageRow, frame: FrameRow, named: set[tuple[str, str, str, int]]) -> str:
-    """Whether it was collected for a rework, and the frame was not made of it: that one was refused, or given up."""
-    is_answer = answers_rework(head.producer_id, head.collection_id, head.metric, frame.period_begin)
-    if is_answer and (head.metric, head.source, head.collection_id, head.attempt) not in named:
+def _untaken(head: UsageRow, spec: MetricSpec | None, frame: FrameRow, named: set[tuple[str, str, str, int]]) -> str:
+    """Why the frame was not made of it; empty if it was, or may be.
+
+    It was collected for a rework that was refused or given up, or came while the scope was switched off. Pushed samples
+    do not say which of them were taken: of those there are too many then.
+    """
+    if (head.metric, head.source, head.collection_id, head.attempt) in named:
+        return ""
+    if answers_rework(head.producer_id, head.collection_id, head.metric, frame.period_begin):
         return "an answer to a reprocess that was not done, or that said the same"
+    if frame.closed_by is ClosedBy.INACTIVE and not _is_pushed(spec):
+        return "the scope was switched off, and that time is not billed"
     return ""
 
 

@@ -14,7 +14,7 @@ from rater.engine.state import Record
 from rater.model import labels
 from rater.model.codec import decode_alert
 from rater.model.interval import Interval
-from rater.model.rated import CollectionRef
+from rater.model.rated import ClosedBy, CollectionRef, FrameStatus
 from rater.model.usage import Collection, QuarantinedItem, ReworkEnded, Sample, Series
 from rater.reports import ScopeRequest, Selection, UsageRequest, View
 from rater.rework import Bracket, Left, Material, Wanted, bracket_of, materials
@@ -79,6 +79,20 @@ def test_the_answer_to_a_reprocess_that_was_refused_is_not_taken_by_the_next_rew
     made = a_frame_row(("cpu", a_reference(0, collection_id=f"r0/cpu/{T}", attempt=9)))
     found = stored_collections(made, stored(a_part(), answer), CATALOG, "r1")
     assert [part.collection_id for part in found.collections] == [f"r0/cpu/{T}"]
+
+
+def test_what_came_while_the_scope_was_off_is_not_billed_by_a_rework() -> None:
+    """The engine refused it, and it is in table usage all the same; a reset must not bring in what was skipped."""
+    off = a_frame_row(closed_by=ClosedBy.INACTIVE, status=FrameStatus.EMPTY)
+    found = stored_collections(off, stored(a_part()), CATALOG, "r1")
+    assert (found.collections, found.missing) == ([], "")
+    assert found.left_out == ["1 part(s) left out: the scope was switched off, and that time is not billed"]
+    # switched on, and the time is to be billed: then it counts
+    owed = a_frame_row(closed_by=ClosedBy.GRACE, status=FrameStatus.MISSING)
+    assert len(stored_collections(owed, stored(a_part()), CATALOG, "r1").collections) == 1
+    # what was rated before it was said that the scope is off stays
+    rated = a_frame_row(("cpu", a_reference()), closed_by=ClosedBy.INACTIVE)
+    assert len(stored_collections(rated, stored(a_part()), CATALOG, "r1").collections) == 1
 
 
 @pytest.mark.parametrize(
