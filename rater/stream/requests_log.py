@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from itertools import islice
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
 from aiokafka.errors import KafkaError
@@ -19,7 +20,7 @@ from rater.model.usage import ScopeSwitch
 from rater.rework import RequestBook, Task, decode_request
 from rater.stream.interfaces import StreamUnavailableError
 
-__all__ = ["GROUP", "KafkaTasks", "RequestsLog", "open_tasks"]
+__all__ = ["GROUP", "KafkaTasks", "RequestsLog", "open_tasks", "records_over"]
 
 log = logging.getLogger(__name__)
 
@@ -27,6 +28,7 @@ GROUP = "requests"
 SESSION_MS = 6_000  # who is evicted by mistake does what is done already, and finds it unchanged
 POLL_INTERVAL_MS = 24 * 3600 * 1000  # while frames are rated again nothing is polled, and we stay in the group
 ANSWER_SECONDS = 15.0
+OUTCOMES = 250  # in a record: reasons of 2000 characters, six bytes each, and names still fit into a message
 PAUSE_SECONDS = 2.0  # after a fault, in which nobody tries again: those who waited meanwhile are answered at once
 _HEADERS = [(CONTENT_TYPE, JSON.encode())]
 
@@ -153,7 +155,8 @@ class KafkaTasks:
 
     async def over(self, request_id: str, outcomes: Iterable[ScopeOutcome]) -> None:
         """Says what became of tasks of a request. Raises StreamUnavailableError."""
-        await self._append(FramesOver(request_id, tuple(outcomes), int(time.time())))
+        for record in records_over(request_id, outcomes, int(time.time())):
+            await self._append(record)
 
     def unsent(self) -> list[ScopeSwitch]:
         """The switches that topic `usage` may not have yet, by what `waiting` read; none if others are to send them."""
@@ -204,6 +207,13 @@ async def open_tasks(settings: KafkaSettings) -> AsyncIterator[KafkaTasks]:
     finally:
         await consumer.stop()
         await producer.stop()
+
+
+def records_over(request_id: str, outcomes: Iterable[ScopeOutcome], over_at: int) -> Iterator[FramesOver]:
+    """What is said of the tasks of a request, in records that fit into messages. Those not said yet are done again."""
+    found = iter(outcomes)
+    while some := tuple(islice(found, OUTCOMES)):
+        yield FramesOver(request_id, some, over_at)
 
 
 def _producer(settings: KafkaSettings) -> AIOKafkaProducer:
