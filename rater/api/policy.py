@@ -71,6 +71,9 @@ ACTIONS = {
     "v3:get_lines": Who.READER,
     "v3:get_scopes": Who.READER,
     "v3:get_sources": Who.ADMIN,
+    "v3:cancel_whatif": Who.ADMIN,
+    "v3:get_whatif": Who.READER,
+    "v3:start_whatif": Who.ADMIN,
     "v3:put_rules": Who.ADMIN,
 }
 """Every action that there is, by the name in CloudKitty's policies or `v3:…`, and whom it is open to by default."""

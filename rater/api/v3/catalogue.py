@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rater.api.v3 import alerts, explain, frames, gaps, lines, rules, scopes, state
+from rater.api.v3 import alerts, explain, frames, gaps, lines, rules, scopes, state, whatif
 from rater.api.v3.operations import Operation
 
 __all__ = ["OPERATIONS"]
@@ -16,4 +16,5 @@ OPERATIONS: tuple[Operation, ...] = (
     *alerts.OPERATIONS,
     *state.OPERATIONS,
     *rules.OPERATIONS,
+    *whatif.OPERATIONS,
 )

@@ -16,6 +16,7 @@ import msgspec
 from rater.api.faults import RefusalError
 from rater.api.identity import Identity
 from rater.api.policy import Policy
+from rater.api.v3.jobs import Jobs
 from rater.api.v3.rule_source import RuleSource
 from rater.engine import EngineContext
 from rater.model.usage import FrameForced, GapAccepted
@@ -177,6 +178,7 @@ class Backend(msgspec.Struct, frozen=True):
     control: Control
     alerts: AlertFeed
     trials: Trials
+    jobs: Jobs = msgspec.field(default_factory=Jobs)
     explanations: Slots = msgspec.field(default_factory=lambda: Slots(MAX_EXPLANATIONS, "explanations"))
     exports: Slots = msgspec.field(default_factory=lambda: Slots(MAX_EXPORTS, "exports"))
 

@@ -29,7 +29,7 @@ from rater.rating import (
 from rater.rating.change_words import words_of
 from rater.stream.rules_history import LoggedChange
 
-__all__ = ["OPERATIONS", "YAML"]
+__all__ = ["OPERATIONS", "YAML", "parsed_rules"]
 
 YAML = "application/yaml"
 MAX_ENTRIES = 10_000
@@ -134,7 +134,7 @@ async def put_rules(backend: Backend, asked: Asked[PutRules, bytes]) -> Reply:
     wanted = asked.parameters
     if not wanted.if_match.strip() and not wanted.dry_run:
         raise refused("header.If-Match", "is missing: send the ETag that the rules were read with, or *", 428)
-    document = await asyncio.to_thread(_parsed, asked.body, backend.rules.modules)
+    document = await asyncio.to_thread(parsed_rules, asked.body, backend.rules.modules)
     if wanted.dry_run:
         book = await backend.rules.book()
         _check_match(book, wanted.if_match)
@@ -158,7 +158,7 @@ async def put_rules(backend: Backend, asked: Asked[PutRules, bytes]) -> Reply:
     )
 
 
-def _parsed(body: bytes, modules: frozenset[str]) -> RuleDocument:
+def parsed_rules(body: bytes, modules: frozenset[str]) -> RuleDocument:
     """Raises RefusalError with every fault, its line and path."""
     try:
         text = body.decode()
