@@ -17,7 +17,7 @@ from rater.store.choices import Choice, PointPage, PointRow, PointsRequest
 from rater.store.client import Store
 from rater.store.errors import ReadConflictError
 from rater.store.posting import any_posted
-from rater.store.summing import ATTEMPTS, PAUSE_SECONDS, Head, in_runs, runs_of_heads
+from rater.store.summing import ATTEMPTS, PAUSE_SECONDS, RUN_FRAMES, Head, in_runs, runs_of_heads
 
 __all__ = ["point_page", "points"]
 
@@ -233,13 +233,16 @@ def _counted(store: Store, choice: Choice, run: list[Head]) -> Iterator[Head]:
 
 
 def _parts(run: list[Head]) -> Iterator[list[Head]]:
-    """The frames with points that were chosen, in runs of at most RUN_LINES or of one frame."""
+    """The frames with points that were chosen, in runs of at most RUN_LINES or of one frame.
+
+    Nor of more than one statement may name: keys of 1 MB ClickHouse no longer takes for a constant, and refuses.
+    """
     part: list[Head] = []
     lines = 0
     for head in run:
         if not head.metric_lines:
             continue
-        if part and lines + head.metric_lines > RUN_LINES:
+        if part and (lines + head.metric_lines > RUN_LINES or len(part) == RUN_FRAMES):
             yield part
             part, lines = [], 0
         part.append(head)

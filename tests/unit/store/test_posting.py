@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from decimal import Decimal
 from typing import Any
 
+import msgspec
 import pytest
 
 import rater.store.pointing
@@ -77,6 +78,14 @@ def test_no_insert_is_dropped_for_looking_like_one_before(store: Store) -> None:
         batch.add_posted(post)
         write(store, batch, token)
         assert len(list(posted(store, "a", JANUARY, JANUARY + HOUR))) == 1, token
+
+
+def test_a_page_of_very_many_begins_is_read(store: Store) -> None:
+    """Each is a key of the statement that reads the lines: of so long a scope 5 000 are more than it takes."""
+    lines = [msgspec.structs.replace(LINE, n=n, begin=JANUARY + n, end=JANUARY + n + 1) for n in range(5000)]
+    store_posts(store, PostedLines("s" * 250, "1" * 32, lines))
+    page = point_page(store, PointsRequest(YEAR, limit=5000))
+    assert [row.period_begin for row in page.rows] == [line.begin for line in lines]
 
 
 def test_views_show_what_is_billed(store: Store) -> None:
