@@ -140,11 +140,13 @@ class _Topics:
         from rater.kafka import Topic
         from rater.stream.audit_log import read_positions
 
-        partitions = sorted(partition for topic, partition in self._before.ends if topic == Topic.RATED.value)
+        ends = self._before.ends  # of topics that need not have as many partitions
+        partitions = sorted({partition for topic, partition in ends if topic in (Topic.RATED.value, Topic.USAGE.value)})
         found: list[Violation] = []
         with progress("topics", "partitions") as advance:
             for number, partition in enumerate(partitions):
-                found += [*self._of_partition(partition), *self._posted(partition)]
+                found += self._of_partition(partition) if (Topic.RATED.value, partition) in ends else ()
+                found += self._posted(partition) if (Topic.USAGE.value, partition) in ends else ()
                 advance(number + 1, len(partitions))
         after = run(read_positions(self._kafka))
         found += offsets_never_go_back([*self._before.commits, *after.commits])
@@ -186,11 +188,12 @@ class _Topics:
 
         stored_until = self._before.committed("sink-usage", Topic.USAGE, partition)
         entries = [
-            usage_entry(record.value, record.headers, partition=partition, offset=record.offset)
+            (usage_entry(record.value, record.headers, partition=partition, offset=record.offset), record.key)
             for record in run(read_part(self._kafka, Topic.USAGE, partition, _holds_posted)).records
             if record.offset < stored_until
         ]
-        for violation in differs_from_posted(self._view, filter(None, entries)):
+        taken = [entry for entry, key in entries if entry is not None and key == entry.record.scope_id.encode()]
+        for violation in differs_from_posted(self._view, taken):  # under another key nobody takes it
             if self._is_asked(violation.scope_id, violation.period_begin):
                 yield violation
 

@@ -32,6 +32,7 @@ class AuditRecord(NamedTuple):
     timestamp_ms: int
     value: bytes
     headers: Headers
+    key: bytes | None = None
 
 
 class TopicPart(NamedTuple):
@@ -91,7 +92,7 @@ async def read_part(
             while await consumer.position(key) < end:
                 for records in (await consumer.getmany(timeout_ms=500)).values():
                     found += [
-                        AuditRecord(r.offset, r.timestamp, r.value or b"", r.headers)
+                        AuditRecord(r.offset, r.timestamp, r.value or b"", r.headers, r.key)
                         for r in records
                         if keep(r.value or b"", r.headers)
                     ]
