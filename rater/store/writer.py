@@ -52,6 +52,11 @@ class Batch:
         """About how many lines' worth of memory and work the batch is: a row is one, a sample a quarter."""
         self.closed_at: list[int] = []
         """When the frames of the batch were closed."""
+        self.name = secrets.token_hex(16)
+        """Of this object: the token of its posted lines. A thousand inserts of those may be a year, and so long the
+        engine would drop those of a topic that was made anew, whose first offsets are the same, and what is read again
+        because rows were deleted.
+        """
 
     def add_lines(self, frame: RatedFrame, keep: int | None = None) -> None:
         """The lines of this part of a frame, or only its first `keep`. Raises UnstorableError."""
@@ -124,9 +129,7 @@ def write(store: Store, batch: Batch, token: str = "") -> dict[str, int]:
     """
     written: Counter[str] = Counter()
     for table, month, block in batch.blocks():
-        named = f"{token}/{month}" if token else ""
-        # A thousand inserts of posted lines may be a year: so long the engine would drop those of a topic that was
-        # made anew, whose first offsets are the same, and what is read again because rows were deleted.
-        store.insert(table.name, block, secrets.token_hex(16) if table is POSTED else named)
+        named = batch.name if table is POSTED else token
+        store.insert(table.name, block, f"{named}/{month}" if named else "")
         written[table.name] += len(block[0].values)
     return written
