@@ -25,6 +25,7 @@ from rater.api.connections import IDLE_SECONDS
 from rater.api.credentials import check_exposure
 from rater.api.faults import RefusalError
 from rater.api.identity import Identity
+from rater.api.incoming import body_of
 from rater.api.intake import Intake
 from rater.api.openapi import document
 from rater.api.reading import decompressed, read_push
@@ -42,8 +43,6 @@ __all__ = ["Api", "serve"]
 
 log = logging.getLogger(__name__)
 
-BODY_SECONDS = 30.0
-"""In which a body has to arrive: who sends slower holds a place that others need."""
 PROBLEM = "application/problem+json"
 LINGER_SECONDS = 5.0
 """For the rest of a body that was refused: who sends it should see the answer."""
@@ -218,15 +217,7 @@ class Api:
     async def _read(self, request: web.Request) -> UsagePush:
         if "Content-Type" not in request.headers:
             raise RefusalError(415, "there is no header Content-Type: send application/json or application/msgpack")
-        try:
-            async with asyncio.timeout(BODY_SECONDS):
-                sent = await request.read()  # ends at max_body_bytes
-        except TimeoutError:
-            raise RefusalError(408, f"the body did not arrive within {BODY_SECONDS:g} s") from None
-        except web.HTTPRequestEntityTooLarge:
-            raise RefusalError(413, f"the body is larger than {self.settings.max_body_bytes} bytes: split it") from None
-        except (web.RequestPayloadError, ConnectionError) as fault:
-            raise RefusalError(400, f"the body cannot be read: {fault}") from fault
+        sent = await body_of(request, f"the body is larger than {self.settings.max_body_bytes} bytes: split it")
         body = decompressed(sent, request.headers.get("Content-Encoding", ""), self.settings.max_body_bytes)
         self._metrics.bytes.inc(len(body))
         return read_push(body, request.content_type)

@@ -34,6 +34,7 @@ from rater.api.cloudkitty.calls import Backend, Call, Handler, Post
 from rater.api.cloudkitty.faults import JSON, ApiFaultError, fault_body
 from rater.api.faults import RefusalError
 from rater.api.identity import Authenticator
+from rater.api.incoming import PathTable, body_of
 from rater.model.codec import encode_json
 from rater.reports import StoreError
 from rater.stream.interfaces import StreamUnavailableError
@@ -43,7 +44,6 @@ __all__ = ["READERS", "CloudKittyService", "posting", "reading"]
 
 log = logging.getLogger(__name__)
 
-BODY_SECONDS = 30.0
 READERS = 4  # threads that ask the store at the same time
 ROUTES = {
     1: (
@@ -108,7 +108,7 @@ class CloudKittyService:
         self._authenticator = authenticator
         self._max_in_flight = max_in_flight
         self._in_flight = 0
-        self._tables = {version: _table(routes) for version, routes in ROUTES.items()}
+        self._tables = {version: PathTable(routes, lambda route: route.path) for version, routes in ROUTES.items()}
 
     def routes(self) -> list[web.RouteDef]:
         """For the application that this is a part of."""
@@ -123,7 +123,7 @@ class CloudKittyService:
             self._check_load()
             return await self._answer(request, version)
         except (ApiFaultError, RefusalError) as raised:
-            fault = raised if isinstance(raised, ApiFaultError) else _of_access(raised)
+            fault = raised if isinstance(raised, ApiFaultError) else _of_all_versions(raised)
             log.info("refused: status=%d path=%r: %r", fault.status, request.path, str(fault))
             current_trail().refused = str(fault)
             body, form = fault_body(fault, version, request.headers.get("Accept", ""))
@@ -168,10 +168,8 @@ class CloudKittyService:
                 raise ApiFaultError(405, "This method is not allowed here.", of_route=True)
             segments = [_ALIAS.get(segments[0], segments[0]), *segments[1:]]
         methods: dict[str, tuple[_Found, str]] = {}
-        for pattern, method, handler in self._tables[version].get(len(segments), ()):
-            path = _matched(pattern, segments)
-            if path is not None:
-                methods.setdefault(method, ((handler, path), f"/v{version}/{'/'.join(pattern)}"))
+        for route, path in self._tables[version].matching(segments):
+            methods.setdefault(route.method, ((route.handler, path), f"/v{version}/{route.path}"))
         if not methods and version == 1 and len(segments) == 1:  # pecan's root knows no GET, whatever follows
             raise ApiFaultError(405, "This method is not allowed here.", of_route=True)
         if not methods:
@@ -204,8 +202,8 @@ class CloudKittyService:
         return found
 
 
-def _of_access(refused: RefusalError) -> ApiFaultError:
-    """What the authenticator or the policy refuses, as CloudKitty's API says it."""
+def _of_all_versions(refused: RefusalError) -> ApiFaultError:
+    """What is refused where all versions share the code, such as the policy, as CloudKitty's API says it."""
     return ApiFaultError(refused.problem.status, str(refused), headers=refused.headers)
 
 
@@ -213,31 +211,6 @@ def _break_off(request: web.Request) -> None:
     """Half an answer must not look like a whole one."""
     if request.transport is not None:
         request.transport.abort()
-
-
-def _table(routes: Any) -> dict[int, list[tuple[list[str], str, Handler]]]:
-    """The routes by number of segments; those without names first."""
-    table: dict[int, list[tuple[list[str], str, Handler]]] = {}
-    for route in routes:
-        pattern = route.path.split("/")
-        table.setdefault(len(pattern), []).append((pattern, route.method, route.handler))
-    for found in table.values():
-        found.sort(key=lambda entry: [segment.startswith("{") for segment in entry[0]])
-    return table
-
-
-def _matched(pattern: list[str], segments: list[str]) -> dict[str, str] | None:
-    """The named segments; None if this is another path."""
-    path: dict[str, str] = {}
-    for wanted, segment in zip(pattern, segments, strict=True):
-        if not wanted.startswith("{"):
-            if wanted != segment:
-                return None
-        elif not segment:
-            return None
-        else:
-            path[wanted[1:-1]] = segment
-    return path
 
 
 def _segments(request: web.Request) -> list[str]:
@@ -258,15 +231,7 @@ async def _body(request: web.Request) -> bytes:
         raise ApiFaultError(415, f"the body has type {request.content_type!r}: send {JSON}")
     if request.headers.get("Content-Encoding", "identity").lower() not in ("", "identity"):
         raise ApiFaultError(415, "send the body without content encoding")
-    try:
-        async with asyncio.timeout(BODY_SECONDS):
-            return await request.read()
-    except TimeoutError:
-        raise ApiFaultError(408, f"the body did not arrive within {BODY_SECONDS:g} s") from None
-    except web.HTTPRequestEntityTooLarge:
-        raise ApiFaultError(413, "the body is too large") from None
-    except (web.RequestPayloadError, ConnectionError) as fault:
-        raise ApiFaultError(400, f"the body cannot be read: {fault}") from fault
+    return await body_of(request, "the body is too large")
 
 
 def _versions(request: web.Request) -> dict[str, Any]:

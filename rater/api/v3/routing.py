@@ -7,6 +7,7 @@ from typing import NamedTuple
 from urllib.parse import unquote
 
 from rater.api.faults import RefusalError
+from rater.api.incoming import PathTable
 from rater.api.v3.operations import Operation
 
 __all__ = ["Found", "Routes", "chosen_form", "segments_of"]
@@ -22,16 +23,11 @@ class Found(NamedTuple):
 
 
 class Routes:
-    """The operations by the number of segments of their paths; those without names first."""
+    """The operations by their paths."""
 
     def __init__(self, operations: Iterable[Operation], elsewhere: Iterable[tuple[str, str]] = ()) -> None:
         """`elsewhere`: methods and paths below /v3 that somebody else answers, and that only `Allow` names."""
-        self._table: dict[int, list[tuple[list[str], Operation]]] = {}
-        for operation in operations:
-            pattern = operation.path.split("/")
-            self._table.setdefault(len(pattern), []).append((pattern, operation))
-        for found in self._table.values():
-            found.sort(key=lambda entry: [segment.startswith("{") for segment in entry[0]])
+        self._table = PathTable(operations, lambda operation: operation.path)
         self._elsewhere: dict[tuple[str, ...], list[str]] = {}
         for method, path in elsewhere:
             self._elsewhere.setdefault(tuple(path.split("/")), []).append(method)
@@ -39,10 +35,8 @@ class Routes:
     def find(self, method: str, segments: Sequence[str]) -> Found:
         """Raises RefusalError 404, or 405 with what is allowed."""
         methods: dict[str, Found] = {}
-        for pattern, operation in self._table.get(len(segments), ()):
-            path = _matched(pattern, segments)
-            if path is not None:
-                methods.setdefault(operation.method, Found(operation, path))
+        for operation, path in self._table.matching(segments):
+            methods.setdefault(operation.method, Found(operation, path))
         found = methods.get("GET" if method == "HEAD" else method)
         if found is not None:
             return found
@@ -64,20 +58,6 @@ def segments_of(raw_path: str) -> list[str]:
     if len(raw_path) > MAX_PATH:
         raise RefusalError(404, f"no path here has more than {MAX_PATH} characters")
     return [unquote(segment) for segment in raw_path.removeprefix("/v3").removeprefix("/").split("/")]
-
-
-def _matched(pattern: Sequence[str], segments: Sequence[str]) -> dict[str, str] | None:
-    """The named segments; None if this is another path."""
-    path: dict[str, str] = {}
-    for wanted, segment in zip(pattern, segments, strict=True):
-        if not wanted.startswith("{"):
-            if wanted != segment:
-                return None
-        elif not segment:
-            return None
-        else:
-            path[wanted[1:-1]] = segment
-    return path
 
 
 def chosen_form(accept: str, forms: Sequence[str]) -> str:

@@ -14,6 +14,7 @@ from rater.api.audit_log import current_trail
 from rater.api.cloudkitty.faults import ApiFaultError
 from rater.api.faults import RefusalError
 from rater.api.identity import Authenticator
+from rater.api.incoming import body_of
 from rater.api.v3.arguments import read_arguments
 from rater.api.v3.operations import Asked, Backend, Operation, Reply
 from rater.api.v3.routing import Found, Routes, chosen_form, segments_of
@@ -21,11 +22,10 @@ from rater.api.v3.sending import break_off, send, send_events
 from rater.client.wire import PATH
 from rater.model.codec import encode_json
 
-__all__ = ["BODY_SECONDS", "V3Service"]
+__all__ = ["V3Service"]
 
 log = logging.getLogger(__name__)
 
-BODY_SECONDS = 30.0
 ELSEWHERE = (
     ("POST", PATH.removeprefix("/v3/")),
     ("GET", "openapi.json"),
@@ -138,12 +138,4 @@ async def _body(request: web.Request) -> bytes:
     """Raises RefusalError."""
     if request.headers.get("Content-Encoding", "identity").lower() not in ("", "identity"):
         raise RefusalError(415, "send the body without content encoding")
-    try:
-        async with asyncio.timeout(BODY_SECONDS):
-            return await request.read()  # ends at max_body_bytes
-    except TimeoutError:
-        raise RefusalError(408, f"the body did not arrive within {BODY_SECONDS:g} s") from None
-    except web.HTTPRequestEntityTooLarge:
-        raise RefusalError(413, "the body is too large: api.max_body_bytes is the limit") from None
-    except (web.RequestPayloadError, ConnectionError) as fault:
-        raise RefusalError(400, f"the body cannot be read: {fault}") from fault
+    return await body_of(request, "the body is too large: api.max_body_bytes is the limit")

@@ -14,6 +14,7 @@ from prometheus_client import CollectorRegistry
 
 from rater.api import app as app_module
 from rater.api import connections as connections_module
+from rater.api import incoming as incoming_module
 from rater.api.cloudkitty import service as service_module
 from rater.api.cloudkitty.calls import Answer, Backend, Call, Route
 from rater.rating import RuleBook
@@ -227,7 +228,7 @@ async def test_a_compressed_body_is_never_unpacked_for_cloudkitty(
 
 
 async def test_a_body_that_does_not_come_is_408_of_cloudkitty(view: StoreView, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(service_module, "BODY_SECONDS", 0.2)
+    monkeypatch.setattr(incoming_module, "BODY_SECONDS", 0.2)
     monkeypatch.setattr(app_module, "LINGER_SECONDS", 0.2)
     async with serving(view, RuleBook.empty()) as world, raw(world.url) as one:
         one.writer.write(b"GET /v1/rating/modules HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 10\r\n\r\n{")

@@ -15,7 +15,7 @@ import aiohttp
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
-from rater.api import app as app_module
+from rater.api import incoming as incoming_module
 from rater.api.app import Api, serve
 from rater.api.intake import Intake, Limits
 from rater.api.openapi import document
@@ -131,7 +131,7 @@ async def test_tls(tmp_path: Path) -> None:
 
 async def test_a_body_that_does_not_come_is_408(monkeypatch: pytest.MonkeyPatch) -> None:
     # given a service that waits for a moment only, and a writer that could write
-    monkeypatch.setattr(app_module, "BODY_SECONDS", 0.2)
+    monkeypatch.setattr(incoming_module, "BODY_SECONDS", 0.2)
     monkeypatch.setattr(UsageWriter, "red", lambda self: "")
     async with served() as url:
         host, port = url.removeprefix("http://").split(":")
