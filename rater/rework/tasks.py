@@ -15,6 +15,8 @@ from contextlib import AbstractAsyncContextManager
 from itertools import groupby
 from typing import Protocol, TypeAlias, TypeVar
 
+import msgspec
+
 from rater.model.codec import encode_msgpack
 from rater.model.errors import RaterError
 from rater.model.metric import Catalog
@@ -41,6 +43,7 @@ POLL_SECONDS = 1.0
 RETRY_SECONDS = 5.0
 PAUSES = (5.0, 30.0, 60.0, 120.0, 300.0, 300.0, 300.0)
 """Before what had no answer is tried again: together longer than the 15 minutes after which others are given up."""
+LONG_PERIODS = 20 * 168  # a task of more asks first how far its scopes reach, which takes seconds
 TOLD = 3  # reasons in an outcome
 
 
@@ -210,13 +213,24 @@ class TaskFollower:
         """The frames that are not done yet, in order of time for each scope. In the thread."""
         request_id = request[0].request_id
         done.update(key for key, outcome in self._stored_outcomes(request_id).items() if outcome in _GOOD)
-        for task in request:
+        for task in self._within_known(request):
             begin = -(-task.begin // self._period) * self._period
             for material in materials(self._view, task.scope_id, begin, task.end, self._period):
                 if material.frame.rework_id == request_id:
                     done.add(material.key)  # table `reworks` comes from another topic, and later
                 elif material.key not in done:
                     yield material
+
+    def _within_known(self, request: list[Task]) -> list[Task]:
+        """The same without time in which a scope has no frame: a reset may be to 1970, and every week is a question."""
+        if all(task.end - task.begin <= LONG_PERIODS * self._period for task in request):
+            return request
+        known = {scope.scope_id: scope for scope in self._view.scopes()}
+        return [
+            msgspec.structs.replace(task, begin=max(task.begin, scope.begin), end=min(task.end, scope.end))
+            for task in request
+            if (scope := known.get(task.scope_id)) is not None
+        ]
 
     def _stored_outcomes(self, request_id: str) -> dict[FrameKey, str]:
         rows = self._view.reworks(ReworkRequest(rework_id=request_id))

@@ -16,7 +16,7 @@ from rater.model.requests import ScopeOutcome
 from rater.model.usage import ScopeSwitch
 from rater.reports import ReworkRequest, Selection, UsageRequest
 from rater.rework import Bracket, FrameKey, Left, Make, Material, ReworkError, Task, TaskFollower, Wanted, bracket_of
-from rater.store import FrameRow, ReworkRow
+from rater.store import FrameRow, ReworkRow, ScopeRow
 from tests.unit.rework.builders import CATALOG, HOUR, T, a_frame_row, a_part, a_reference, stored
 
 SCOPES = ("A", "B")
@@ -30,7 +30,7 @@ class Town:
         """`hides`: how many questions for reworks find nothing, since the sink has not stored them yet."""
         self.frames_of = {(scope, T + n * HOUR): frame(scope, n) for scope in SCOPES for n in range(HOURS)}
         self.reworks_of: dict[tuple[str, int, str], ReworkRow] = {}
-        self.sent = 0
+        self.sent = self.questions = 0
         self.dies_at = -1
         self.switched: list[ScopeSwitch] = []
         self.refuses: dict[FrameKey, int] = {}
@@ -40,8 +40,12 @@ class Town:
     # what is read
 
     def frames(self, selection: Selection) -> Iterator[FrameRow]:
+        self.questions += 1
         begin, end = selection.begin or 0, selection.end or 2**32
         return iter([f for (s, b), f in sorted(self.frames_of.items()) if s == selection.scope_id and begin <= b < end])
+
+    def scopes(self) -> list[ScopeRow]:
+        return [ScopeRow(scope, T, T + HOURS * HOUR, HOURS) for scope in SCOPES]
 
     def lines(self, selection: Selection) -> Iterator[Any]:
         return iter(())
@@ -176,6 +180,16 @@ async def test_all_closed_frames_of_a_request_are_rated_once_more() -> None:
     assert revisions(town, "B") == [0, 0, 0, 0, 1, 1]
     assert topic.told == [ScopeOutcome("A", done=4), ScopeOutcome("B", done=2)]
     assert {row.author for row in town.reworks_of.values()} == {"ann"}
+
+
+async def test_what_was_before_the_first_frame_is_not_asked_for_week_by_week() -> None:
+    """A reset to 1970 is how all of a scope is rated again: it must not hold up the others for hours."""
+    began = -T // HOUR
+    town, topic = Town(), Topic(a_task("A", began, 99_999), a_task("gone", began, 5))
+    await followed(town, topic)
+    assert revisions(town) == [1] * 6
+    assert topic.told == [ScopeOutcome("A", done=6), ScopeOutcome("gone")]
+    assert town.questions < 10
 
 
 @pytest.mark.parametrize("hides", [0, 2], ids=["all is stored", "the sink lags"])
