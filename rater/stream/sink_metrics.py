@@ -39,6 +39,7 @@ class SinkMetrics:
         self.errors = Counter("rater_sink_errors", "Refusals of the store; repeated", ["reader"], registry=registry)
         self.restarts = Counter("rater_sink_restarts", "Memberships ended by trouble", ["reader"], registry=registry)
         self.rejected = Counter("rater_sink_rejected", "Records that cannot be kept", ["topic"], registry=registry)
+        self.lost = Counter("rater_sink_lost", "Records that the topic had no more", ["topic"], registry=registry)
         self.queryable = Histogram(
             "rater_sink_queryable_seconds",
             "From closing a frame to finding it in the store",

@@ -67,6 +67,9 @@ class Consumer(Protocol):
         KafkaError.
         """
 
+    async def committed(self, partition: TopicPartition) -> int | None:
+        """The group's offset; None if there is none. Raises KafkaError."""
+
     def highwater(self, partition: TopicPartition) -> int | None:
         """The offset after the last record, as last heard of."""
 
@@ -224,6 +227,7 @@ class Reader(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
                 self._work, seen = self._new_work(), self._rebalances
             work = self._work
             if found:
+                await _unless(stop, self._tell_lost(consumer, work, found))
                 work.put(record for records in found.values() for record in records)
                 await self._insist(work.absorb, stop, seen)
             if work.is_empty:
@@ -233,6 +237,26 @@ class Reader(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
             await self._prune()
         if not self._work.is_empty:  # so that after a stop in order little is read again
             await self._store(consumer, self._work, stop, seen)
+
+    async def _tell_lost(
+        self, consumer: Consumer, work: Work, found: Mapping[TopicPartition, Sequence[Record]]
+    ) -> None:
+        """Says of which records of `usage` the topic had no more when their turn came: it keeps them for some days.
+
+        Posted lines among them are nowhere else, and nobody expects them. Other topics have transactions, and so holes.
+        """
+        for partition, records in found.items():
+            if self._topics[partition.topic] is not Topic.USAGE or not records:
+                continue
+            known = work.assemblies.get(partition)
+            expected = known.next_offset if known else await consumer.committed(partition)
+            if expected is not None and (lost := records[0].offset - expected) > 0:
+                self._metrics.lost.labels(Topic.USAGE.value).inc(lost)
+                log.error(
+                    "%s [%d]: %d records from offset %d on are gone (retention shorter than the sink was away?): usage "
+                    "is not stored, and lines that were posted then are lost: post them again",
+                    partition.topic, partition.partition, lost, expected,
+                )  # fmt: skip
 
     def _patience_ms(self) -> int:
         left = POLL_SECONDS if self._work.is_empty else self._settings.max_delay - self._work.age

@@ -24,6 +24,7 @@ from deploy.local.kafka import LaptopKafka
 from rater.kafka import KafkaSettings, Topic, client_options, create_topics
 from rater.model.codec import CONTENT_TYPE, JSON, encode_json
 from rater.model.partition import partition_of
+from rater.model.posted import PostedLines
 from rater.model.rated import Alert, RatedFrame
 from rater.model.usage import Collection
 from rater.store import Store, StoreSettings
@@ -32,7 +33,7 @@ from rater.stream.sink import Sink, SinkSettings
 
 PARTITIONS = 2
 SETTINGS = SinkSettings(max_delay=0.1)
-Published = RatedFrame | Alert | Collection
+Published = RatedFrame | Alert | Collection | PostedLines
 
 
 async def own_topics(kafka: LaptopKafka) -> KafkaSettings:

@@ -10,19 +10,25 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterator
+from decimal import Decimal
 from pathlib import Path
 
 import msgspec
 import pytest
+from aiokafka import TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 from prometheus_client import CollectorRegistry
 
 from deploy.local.kafka import LaptopKafka
-from rater.kafka import KafkaSettings, Topic, TopicsError
+from rater.kafka import KafkaSettings, Topic, TopicsError, client_options
+from rater.model.partition import partition_of
+from rater.model.posted import PostedLine, PostedLines
 from rater.model.rated import AlertKind
-from rater.store import Store, StoreAccessError, StoreSettings, frames, gaps, lines
+from rater.store import Store, StoreAccessError, StoreSettings, frames, gaps, lines, posted
 from rater.stream.sink import Sink, SinkSettings
 from tests.integration.clickhouse_http import PASSWORD, USER, clickhouse_server
 from tests.integration.sinks import (
+    PARTITIONS,
     SETTINGS,
     committed,
     own_topics,
@@ -33,6 +39,8 @@ from tests.integration.sinks import (
 )
 from tests.integration.streams import read
 from tests.unit.store.builders import HOUR, JANUARY, a_collection, a_frame, a_gap_alert, a_line, parts_of
+
+ONE = Decimal(1)
 
 
 @pytest.fixture
@@ -301,3 +309,29 @@ async def test_no_kill_loses_or_doubles_anything(kafka: LaptopKafka, tmp_path: P
             await until_committed(settings, Topic.USAGE, [part for portion in usage for part in portion], "sink-usage")
         assert held(store) == truth(made)
         assert store.rows("SELECT count() FROM usage FINAL") == [(80,)]
+
+
+async def test_posted_lines_that_the_topic_forgot_before_a_sink_came_are_told(
+    kafka: LaptopKafka, store: Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    # given a sink that stored one post and went away, and two more, of which the broker has forgotten one
+    settings, registry = await own_topics(kafka), CollectorRegistry()
+    posts = [PostedLines("a", f"{n:032x}", [PostedLine(0, "cpu", JANUARY, HOUR + JANUARY, ONE)]) for n in range(3)]
+    await publish(settings, posts[0])
+    async with sinking(settings, store):
+        await until_committed(settings, Topic.USAGE, posts[:1], "sink-usage")
+    await publish(settings, *posts[1:])
+    admin = AIOKafkaAdminClient(**client_options(settings))
+    await admin.start()
+    place = TopicPartition(settings.topic(Topic.USAGE), partition_of(b"a", PARTITIONS))
+    await admin.delete_records({place: RecordsToDelete(before_offset=2)})
+    await admin.close()
+
+    # when it comes back
+    async with sinking(settings, store, registry=registry):
+        await until_committed(settings, Topic.USAGE, posts, "sink-usage")
+
+    # then what is lost is said, and the rest is stored
+    assert {row.post_id for row in posted(store, "a", JANUARY, JANUARY + 1)} == {posts[0].post_id, posts[2].post_id}
+    assert registry.get_sample_value("rater_sink_lost_total", {"topic": "usage"}) == 1
+    assert f"[{place.partition}]: 1 records from offset 1 on are gone" in caplog.text

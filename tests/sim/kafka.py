@@ -362,6 +362,9 @@ class SimConsumer:
         if code:
             raise CommitFailedError(f"code {code}")
 
+    async def committed(self, place: TopicPartition) -> int:
+        return self._member.position(tuple(place))
+
     def highwater(self, place: TopicPartition) -> int:
         return len(self._broker.logs[place.topic, place.partition])
 

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
+from decimal import Decimal
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
 from aiokafka import TopicPartition
 from prometheus_client import CollectorRegistry
 
 from rater.kafka import Topic
 from rater.model.codec import encode_json
+from rater.model.posted import PostedLine, PostedLines
 from rater.model.rated import RatedFrame
 from rater.store import Batch, StoreUnavailableError, write
 from rater.stream.interfaces import nowhere
@@ -19,7 +22,7 @@ from rater.stream.sink_metrics import SinkMetrics
 from rater.stream.sink_reader import Reader, SinkSettings
 from tests.unit.store.builders import a_frame, a_line
 
-RATED = TopicPartition("rated", 0)
+RATED, USAGE = TopicPartition("rated", 0), TopicPartition("usage", 0)
 
 
 class World:
@@ -70,6 +73,9 @@ class World:
         self.said.append(f"commit {offsets[RATED]}")
         self.stop.set()
 
+    async def committed(self, partition: TopicPartition) -> int | None:
+        return None
+
     def highwater(self, partition: TopicPartition) -> int | None:
         return None
 
@@ -82,7 +88,7 @@ class World:
 
     def consumer(self, group: str, topics: Any, listener: Any) -> Any:
         consumer = SimpleNamespace(
-            **{name: getattr(self, name) for name in ("start", "getmany", "commit", "highwater")}
+            **{name: getattr(self, name) for name in ("start", "getmany", "commit", "committed", "highwater")}
         )
         consumer.stop = self.start
         return consumer
@@ -91,10 +97,12 @@ class World:
         raise AssertionError(refused)
 
 
-async def read(world: Any) -> None:
+async def read(
+    world: Any, topics: Mapping[str, Topic] | None = None, registry: CollectorRegistry | None = None
+) -> None:
     """Runs a reader until its first commit."""
-    metrics = SinkMetrics(CollectorRegistry(), lambda: (), lambda: ())
-    topics, settings = {"rated": Topic.RATED}, SinkSettings(max_delay=0.05)
+    metrics = SinkMetrics(registry or CollectorRegistry(), lambda: (), lambda: ())
+    topics, settings = topics or {"rated": Topic.RATED}, SinkSettings(max_delay=0.05)
     async with asyncio.timeout(30):
         await Reader("sink", topics, world, settings, metrics, nowhere).run(world.stop)
 
@@ -127,3 +135,41 @@ async def test_two_readers_of_the_same_records_give_the_batch_one_name() -> None
         await read(world)
 
     assert worlds[0].tokens == worlds[1].tokens
+
+
+class Forgetful(World):
+    """Its `usage` has one record, at offset 7; `group_at` is the group's offset."""
+
+    def __init__(self, group_at: int | None) -> None:
+        super().__init__([])
+        self._group_at = group_at
+        post = PostedLines("a", "0" * 32, [PostedLine(0, "cpu", 0, 1, Decimal(1))])
+        self._records = [
+            SimpleNamespace(
+                topic="usage", partition=0, offset=7, timestamp=0, key=b"a", value=encode_json(post), headers=()
+            )
+        ]
+
+    async def getmany(self, *, timeout_ms: int, max_records: int) -> Mapping[TopicPartition, Sequence[Any]]:
+        found = await super().getmany(timeout_ms=timeout_ms, max_records=max_records)
+        return {USAGE: found[RATED]} if found else {}
+
+    async def commit(self, offsets: Mapping[TopicPartition, int]) -> None:
+        await super().commit({RATED: offsets[USAGE]})
+
+    async def committed(self, partition: TopicPartition) -> int | None:
+        return self._group_at
+
+
+@pytest.mark.parametrize(("group_at", "lost"), [(3, 4), (7, 0), (None, 0)])
+async def test_what_the_topic_forgot_before_it_was_stored_is_told(
+    group_at: int | None, lost: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    registry = CollectorRegistry()
+    world = Forgetful(group_at)
+
+    await read(world, {"usage": Topic.USAGE}, registry)
+
+    assert world.said == ["posted", "commit 8"]
+    assert (registry.get_sample_value("rater_sink_lost_total", {"topic": "usage"}) or 0) == lost
+    assert ("post them again" in caplog.text) is bool(lost)
