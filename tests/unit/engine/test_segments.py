@@ -127,3 +127,32 @@ def test_one_more_resource_is_all_that_is_written_of_the_series() -> None:
     # then
     assert first.size > 30_000
     assert second.size < 2_000
+
+
+def test_what_changes_while_an_old_segment_is_renewed_is_written_by_the_next_checkpoint() -> None:
+    # given a segment with two scopes that has become old
+    bench, ledger = full_bench(), Ledger()
+    bench.take(collection(scope_id="B"))
+    first = cut_of(bench.state, ledger, "A", "B")
+    ledger.commit(first)
+    (old,) = ledger.still_needed()
+    renewing = ledger.cut(bench.state, T + ledger.limits.renew_seconds)
+
+    # when one of them changes after the cut
+    renewing.before("B")
+    ledger.touch("B")
+    for _ in renewing.steps():
+        pass
+    ledger.commit(renewing)
+
+    # then the old segment is needed for it until it was written, and no longer
+    known = {
+        scope_id: {place.segment for place in found.places()} for scope_id in "AB" if (found := ledger.known(scope_id))
+    }
+    assert known == {"A": {renewing.number}, "B": {old}}
+    assert ledger.still_needed() == [old, renewing.number]
+    last = ledger.cut(bench.state, T + ledger.limits.renew_seconds + 1)
+    for _ in last.steps():
+        pass
+    ledger.commit(last)
+    assert ledger.still_needed() == [renewing.number, last.number]
