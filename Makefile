@@ -18,8 +18,8 @@ export PATH := $(PATH):$(CURDIR)/.cache/prometheus/bin
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test lint format types imports schemas schemas-check unit integration conformance \
-	conformance-long api api-long openstack sim sim-long chaos chaos-long e2e month bench bench-checkpoint bench-collect bench-publish bench-rating bench-replay bench-rules bench-scripts mutants mutants-rating \
-	kafka tools lock lock-aetos lock-cloudkitty lock-cloudkittyclient lock-gnocchi lock-keystone lock-moto clean .venv check-python
+	conformance-long api api-long openstack sim sim-long chaos chaos-long e2e month bench bench-api bench-checkpoint bench-collect bench-publish bench-rating bench-replay bench-rules bench-scripts mutants mutants-rating \
+	kafka tools lock lock-aetos lock-cloudkitty lock-cloudkittyclient lock-gnocchi lock-keystone lock-moto lock-schemathesis clean .venv check-python
 
 help:  ## Lists the targets
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z0-9.-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -103,6 +103,9 @@ e2e: tools  ## Whole system tests: the demo, and the README's commands as writte
 month: .venv  ## A month of 10 million samples, late, twice and lost, against a slow reference: ten minutes (ARGS="--help")
 	$(BIN)/python -m tests.month $(ARGS)
 
+bench-api: .venv  ## Measures the API over 100 million lines, alone and while lines arrive (ARGS="--help")
+	$(BIN)/python -m benchmarks.api $(ARGS)
+
 bench: .venv  ## Measures throughput, cost per sample and memory (ARGS="--help" shows what can be set)
 	$(BIN)/python -m benchmarks.stream $(ARGS)
 
@@ -136,7 +139,7 @@ mutants-rating: .venv  ## Plants some thousand faults in rater/rating, one at a 
 kafka: .venv  ## Runs the laptop Kafka on 127.0.0.1 until Ctrl-C
 	@$(BIN)/python -m deploy.local.kafka $(ARGS)
 
-tools: .venv  ## Fetches what the tests start: Kafka, Prometheus, VictoriaMetrics, InfluxDB, PostgreSQL, CloudKitty, Gnocchi, Keystone, Aetos, moto
+tools: .venv  ## Fetches what the tests start: Kafka, Prometheus, VictoriaMetrics, InfluxDB, PostgreSQL, CloudKitty, Gnocchi, Keystone, Aetos, moto, Schemathesis
 	@$(BIN)/python -c "from deploy.local.kafka import install; print('Kafka:', install().name)"
 	@$(BIN)/python scripts/prometheus.py
 	@$(BIN)/python scripts/side_venv.py CloudKitty .cache/cloudkitty tests/conformance/cloudkitty.lock
@@ -146,6 +149,7 @@ tools: .venv  ## Fetches what the tests start: Kafka, Prometheus, VictoriaMetric
 	@$(BIN)/python scripts/side_venv.py Aetos .cache/aetos tests/openstack/aetos.lock
 	@$(BIN)/python scripts/side_venv.py moto .cache/moto tests/integration/s3/moto.lock
 	@$(BIN)/python scripts/side_venv.py "CloudKitty's client" .cache/cloudkittyclient tests/api/cloudkittyclient/client.lock
+	@$(BIN)/python scripts/side_venv.py Schemathesis .cache/schemathesis tests/api/schemathesis/client.lock
 
 lock: .venv  ## Writes the lock files anew after a change of pyproject.toml (UPGRADE=1 takes newer versions)
 	$(UV_COMPILE) --output-file requirements.lock
@@ -169,6 +173,9 @@ lock-keystone: .venv  ## Writes the lock file of the Keystone that the tests sta
 
 lock-moto: .venv  ## Writes the lock file of the S3 store that the tests start anew (UPGRADE=1 as above)
 	$(subst pyproject.toml,tests/integration/s3/moto.in,$(UV_COMPILE)) --output-file tests/integration/s3/moto.lock
+
+lock-schemathesis: .venv  ## Writes the lock file of the Schemathesis that makes up requests to /v3 anew (UPGRADE=1 as above)
+	$(subst pyproject.toml,tests/api/schemathesis/client.in,$(UV_COMPILE)) --output-file tests/api/schemathesis/client.lock
 
 clean:  ## Removes what was built and the local data in var/; .venv and downloads stay
 	rm -rf var build dist rater.egg-info .coverage .coverage.* .mypy_cache .ruff_cache .pytest_cache .hypothesis \
