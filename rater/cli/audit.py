@@ -236,7 +236,13 @@ def _holds_posted(value: bytes, headers: Headers) -> bool:
 
 def _nothing_seen(view: View, request: AuditRequest) -> None:
     """Says that there was nothing to look at. Raises UnknownScopeError for a scope that may be a slip of the pen."""
-    if request.scope_id is not None and all(scope.scope_id != request.scope_id for scope in view.scopes()):
+    from rater.reports import UsageRequest
+
+    scope_id = request.scope_id
+    if scope_id is not None and all(scope.scope_id != scope_id for scope in view.scopes()):
+        if view.posted_totals(UsageRequest(scope_id, 0, 2**32 - 1)):
+            remark(f"scope {scope_id} has posted lines and no frames: only --topics has something to check of it")
+            return
         raise UnknownScopeError(
             f"nothing was checked: there are no frames of scope {request.scope_id!r}: see `rater frames list`"
         )

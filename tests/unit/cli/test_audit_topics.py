@@ -14,6 +14,7 @@ from rater.audit.topics import PartitionLogs
 from rater.cli import audit
 from rater.model.codec import encode_json
 from rater.model.posted import PostedLine, PostedLines
+from rater.reports import AuditRequest
 from rater.stream.audit_log import AuditRecord, TopicPart
 from tests.unit.audit.test_invariants import COVERED, FIRST, RESOLVED, SECOND, of_alerts, of_rated, opened
 
@@ -75,3 +76,13 @@ def test_topics_need_not_have_as_many_partitions(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr("rater.stream.audit_log.read_positions", read_positions)
     assert topics.violations([]) == []
     assert looked == [("rated", 0), ("usage", 0), ("rated", 1), ("usage", 2)]
+
+
+def test_a_scope_that_has_posted_lines_alone_is_known(capsys: pytest.CaptureFixture[str]) -> None:
+    found: list[int] = []
+    view = cast("Any", SimpleNamespace(scopes=lambda: [], posted_totals=lambda _: found))
+    with pytest.raises(audit.UnknownScopeError):
+        audit._nothing_seen(view, AuditRequest("A"))
+    found.append(1)
+    audit._nothing_seen(view, AuditRequest("A"))
+    assert "only --topics" in capsys.readouterr().err
