@@ -257,7 +257,9 @@ async def again(place: Place, number: int) -> int:
     async with asyncio.timeout(60):
         while True:
             with suppress(aiohttp.ClientError):
-                return await place.post(*frames_of(number), key=f"post {number}")
+                status = await place.post(*frames_of(number), key=f"post {number}")
+                if status != 503:  # it was started a moment ago and has no connection to Kafka yet
+                    return status
             await asyncio.sleep(0.05)
 
 
