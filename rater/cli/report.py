@@ -92,9 +92,14 @@ def _tell_frames(found: Report, tell: Callable[[str], None]) -> None:
     complete = "all complete but for what was accepted" if found.accepted else "all complete"
     tell(
         f"{found.frames} frames from {instant(found.known_begin)} to {instant(found.known_end)} UTC, {complete}: "
-        f"{found.empty_frames} of them empty (nothing was used), {found.weak_frames} with weak proof, "
-        f"{found.revised_frames} revised; rules {', '.join(map(str, found.rule_versions))}"
+        f"{found.empty_frames - found.inactive_frames} of them empty (nothing was used), "
+        f"{found.weak_frames} with weak proof, {found.revised_frames} revised; rules {', '.join(map(str, found.rule_versions))}"
     )
+    if found.inactive_frames:
+        tell(
+            f"not in the figures: {found.inactive_frames} period(s) in which the scope was switched off and that stay "
+            "unbilled (`rater frames list` shows them as closed by inactive)"
+        )
     for row in found.metrics:
         if row.qty and not row.price:
             tell(

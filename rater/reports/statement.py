@@ -15,7 +15,7 @@ import msgspec
 
 from rater.model.errors import RaterError
 from rater.model.interval import Interval, clip, subtract
-from rater.model.rated import FrameStatus, Gap, MetricTotal
+from rater.model.rated import ClosedBy, FrameStatus, Gap, MetricTotal
 from rater.store import FrameRow, TotalRow
 from rater.store.accepted import AcceptedGap
 
@@ -103,6 +103,8 @@ class Report(msgspec.Struct, frozen=True):
     """
     accepted: list[AcceptedHole] = []
     """What is missing and was accepted, by time."""
+    inactive_frames: int = 0
+    """Of the empty ones: the scope was switched off, and the time stays unbilled whatever was used."""
 
 
 class NoFramesError(RaterError):
@@ -168,7 +170,12 @@ def compute(
         metrics=metrics,
         accepted=_accepted(frames, accepted),
         posted=of_posts,
+        inactive_frames=sum(_is_inactive(frame) for frame in frames),
     )
+
+
+def _is_inactive(frame: FrameRow) -> bool:
+    return frame.status is FrameStatus.EMPTY and frame.closed_by is ClosedBy.INACTIVE
 
 
 def holes_of(

@@ -57,3 +57,11 @@ def test_of_posted_lines_alone_no_frames_are_spoken_of(capsys: pytest.CaptureFix
     print_report(Report("p1", T, T + 3600, T, T + 3600, 0, 0, 0, 0, [], Decimal("0.05"), [], posted), tell=said.append)
     assert said == ["2 lines were posted through the API with their price, and not rated: cpu"]
     assert "cpu (posted)" in capsys.readouterr().out
+
+
+def test_time_that_stays_unbilled_is_not_told_as_unused() -> None:
+    said: list[str] = []
+    found = Report("p1", T, T + 10800, T, T + 10800, 3, 2, 0, 0, [3], Decimal(0), [], inactive_frames=1)
+    print_report(found, "csv", tell=said.append)
+    assert any("1 of them empty (nothing was used)" in line for line in said)
+    assert any("1 period(s) in which the scope was switched off and that stay unbilled" in line for line in said)

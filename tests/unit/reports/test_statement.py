@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from decimal import Decimal
 
+import msgspec
 import pytest
 
 from rater.model.interval import Interval
@@ -90,6 +91,13 @@ def test_sums_are_exact_and_grouped_by_metric_and_unit() -> None:
     assert (found.frames, found.empty_frames, found.weak_frames, found.revised_frames) == (3, 1, 1, 1)
     assert (found.known_begin, found.known_end) == (BEGIN, BEGIN + 3 * HOUR)
     assert found.rule_versions == [3]
+
+
+def test_periods_in_which_the_scope_was_off_are_counted_for_themselves() -> None:
+    off = msgspec.structs.replace(frame(1, FrameStatus.EMPTY), closed_by=ClosedBy.INACTIVE)
+    rated = msgspec.structs.replace(frame(2, totals=(total(),)), closed_by=ClosedBy.INACTIVE)
+    found = report([frame(0, FrameStatus.EMPTY), off, rated])
+    assert (found.frames, found.empty_frames, found.inactive_frames) == (3, 2, 1)
 
 
 def test_a_hole_over_several_frames_is_named_once_to_the_minute() -> None:
