@@ -93,7 +93,8 @@ def _tell_frames(found: Report, tell: Callable[[str], None]) -> None:
     tell(
         f"{found.frames} frames from {instant(found.known_begin)} to {instant(found.known_end)} UTC, {complete}: "
         f"{found.empty_frames - found.inactive_frames} of them empty (nothing was used), "
-        f"{found.weak_frames} with weak proof, {found.revised_frames} revised; rules {', '.join(map(str, found.rule_versions))}"
+        f"{found.weak_frames} with weak proof, {found.revised_frames} revised; "
+        f"rules {', '.join(map(str, found.rule_versions))}"
     )
     if found.inactive_frames:
         tell(
