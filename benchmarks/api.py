@@ -32,7 +32,7 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from benchmarks.api_data import HOUR, LINES, fill, month, scope_name
+from benchmarks.api_data import HOUR, LINES, fill, month, scope_name, update
 from deploy.local.kafka import LaptopKafka
 from rater.kafka import KafkaSettings, Topic, create_topics
 from rater.model.codec import CONTENT_TYPE, MSGPACK, encode_msgpack
@@ -305,7 +305,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         place = Path(name)
         directory = options.directory or place / "store"
-        if not directory.exists():
+        if directory.exists():
+            update(directory, options.months)
+        else:
             rows = sum(end - begin for begin, end in map(month, range(options.months))) // HOUR * options.scopes * LINES
             with Progress(console=console) as progress:
                 task = progress.add_task(f"{rows} lines", total=rows)

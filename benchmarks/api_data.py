@@ -8,7 +8,7 @@ from pathlib import Path
 
 from rater.store import Store, StoreSettings, migrate
 
-__all__ = ["HOUR", "LINES", "fill", "month", "scope_name"]
+__all__ = ["HOUR", "LINES", "fill", "month", "scope_name", "update"]
 
 HOUR = 3600
 LINES = 12
@@ -91,3 +91,12 @@ def fill(directory: Path, scopes: int, months: int, made: Callable[[int], None])
                 made(lines)
         for table in ("lines", "frames"):
             store.command(f"OPTIMIZE TABLE {table} FINAL")
+
+
+def update(directory: Path, months: int) -> None:
+    """Brings a store that was filled before up to the tables of today; what arrived in other runs is gone."""
+    with Store(StoreSettings(f"chdb://{directory}")) as store:
+        migrate(store)
+        arrived = datetime.fromtimestamp(month(months)[0], UTC).strftime("%Y%m")
+        for table in ("lines", "frames"):
+            store.command(f"ALTER TABLE {table} DROP PARTITION {arrived}")
