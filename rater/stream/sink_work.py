@@ -50,6 +50,8 @@ class Work:
         self._waiting: deque[Record] = deque()
         self.assemblies: dict[TopicPartition, Assembly] = {}
         self.committed: dict[TopicPartition, int] = {}
+        self._written_at: dict[TopicPartition, int] = {}
+        """Timestamp of the last record read, in milliseconds."""
         self._renew()
 
     def _renew(self) -> None:
@@ -74,6 +76,7 @@ class Work:
         if assembly is None:
             assembly = self.assemblies[partition] = Assembly(self._tables.revision_of)
             self.committed[partition] = record.offset
+        self._written_at[partition] = record.timestamp
         value, form = record.value or b"", content_type(record.headers)
         try:
             match self._topics[record.topic]:
@@ -106,8 +109,15 @@ class Work:
 
     @property
     def token(self) -> str:
-        """Names the batch by the records that it is made of."""
-        content = [(*partition, self.committed[partition], a.next_offset) for partition, a in self.assemblies.items()]
+        """Names the batch by the records that it is made of.
+
+        Their time is in it: of a topic that was made anew the first offsets are those of the old one, and its first
+        batches would be dropped as repetitions.
+        """
+        content = [
+            (*partition, self.committed[partition], assembly.next_offset, self._written_at[partition])
+            for partition, assembly in self.assemblies.items()
+        ]
         return blake2b(msgspec.msgpack.encode(sorted(content)), digest_size=16).hexdigest()
 
     @property

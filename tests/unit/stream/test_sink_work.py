@@ -33,14 +33,22 @@ class Tables:
         raise AssertionError
 
 
-def took(topic: str, *records: Any, key: bytes | None = None, form: str = JSON, **settings: Any) -> Work:
+def took(
+    topic: str, *records: Any, key: bytes | None = None, form: str = JSON, written_at: int = 1, **settings: Any
+) -> Work:
     work = Work(Tables(), TOPICS, lambda: 1.0, **settings)
     encode = encode_json if form == JSON else encode_msgpack
     for offset, record in enumerate(records):
         value = record if isinstance(record, bytes) else encode(record)
         own = key if key is not None or isinstance(record, bytes) else record.scope_id.encode()
         made: Any = SimpleNamespace(
-            topic=topic, partition=0, offset=offset, key=own, value=value, headers=[(CONTENT_TYPE, form.encode())]
+            topic=topic,
+            partition=0,
+            offset=offset,
+            timestamp=written_at,
+            key=own,
+            value=value,
+            headers=[(CONTENT_TYPE, form.encode())],
         )
         work.put([made])
     work.absorb()
@@ -78,3 +86,10 @@ def test_of_rated_the_frames_are_kept_and_posted_lines_are_not() -> None:
     work = took("rated", POSTED, a_frame(lines=[a_line(1)]))
     assert rows(work) == {"lines": 1, "frames": 1}
     assert not work.refused
+
+
+def test_a_batch_of_a_topic_that_was_made_anew_has_a_name_of_its_own() -> None:
+    """Its offsets are those of the old topic's first records, whose names the store remembers."""
+    first, again, anew = (took("rated", a_frame(), written_at=at) for at in (1_000, 1_000, 2_000))
+    assert first.token == again.token
+    assert first.token != anew.token
