@@ -11,20 +11,19 @@ import logging
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager
 from hashlib import blake2b
-from typing import Protocol, TypeVar
+from typing import Protocol
 
 import msgspec
 
 from rater.model.codec import encode_json
-from rater.model.errors import RaterError
 from rater.model.interval import Interval, periods_of
 from rater.model.metric import Catalog
 from rater.model.rated import Alert, AlertKind
 from rater.reports import ReworkRequest, View
 from rater.rework.brackets import bracket_of
+from rater.rework.follower import Follower
 from rater.rework.material import materials
 from rater.rework.run import ReworkLog, Runner
 from rater.rework.values import FrameKey, Left, Material, Wanted
@@ -33,7 +32,6 @@ from rater.store import UsageRow
 __all__ = ["AUTHOR", "LateAlerts", "LateFollower", "late_id"]
 
 log = logging.getLogger(__name__)
-T = TypeVar("T")
 
 AUTHOR = "rater"
 """Of reworks that nobody asked for."""
@@ -41,7 +39,6 @@ GATHER_SECONDS = 5.0  # usage comes in many parts, each with an alert; a frame s
 PAUSES = (2.0, 5.0, 15.0, 60.0, 300.0, 900.0)  # before a frame is tried again
 TRIES = 12  # then, two hours later, it is left: a person is told, and `rater rerate` does it
 NAMED = 40  # alerts in the reason of a record
-RETRY_SECONDS = 5.0
 POLL_SECONDS = 1.0
 
 
@@ -72,7 +69,7 @@ def late_id(row: UsageRow) -> str:
     return blake2b(text, digest_size=16).hexdigest()
 
 
-class LateFollower:
+class LateFollower(Follower[LateAlerts]):
     """Follows the alerts until it is stopped. `red` says why it cannot; empty if it can."""
 
     def __init__(
@@ -84,51 +81,19 @@ class LateFollower:
         open_log: Callable[[], AbstractAsyncContextManager[ReworkLog]],
     ) -> None:
         """What is opened is opened anew after trouble with it."""
+        super().__init__("rater-late", "what came late waits", open_alerts)
         self._view = view
         self._catalog = catalog
         self._period = period_seconds
-        self._open_alerts = open_alerts
         self._open_log = open_log
-        self._thread = ThreadPoolExecutor(1, "rater-late")
         self._pending: dict[FrameKey, _Pending] = {}
-        self._trouble = ""
         self.given_up = 0
         """Frames that were left after many tries since the start."""
-
-    def red(self) -> str:
-        """Why the alerts are not followed; empty if they are."""
-        return self._trouble
 
     @property
     def waiting(self) -> int:
         """Frames that something came late for and that are not rated again yet."""
         return len(self._pending)
-
-    async def run(self, stop: asyncio.Event) -> None:
-        """Works until `stop`. Trouble with Kafka or the store is waited out."""
-        following, stopped = asyncio.create_task(self._insist()), asyncio.create_task(stop.wait())
-        try:
-            await asyncio.wait({following, stopped}, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            stopped.cancel()
-            following.cancel()
-            await asyncio.wait({following})
-            await asyncio.to_thread(self._thread.shutdown)
-        if not following.cancelled():
-            following.result()
-
-    async def _insist(self) -> None:
-        while True:
-            try:
-                async with self._open_alerts() as alerts:
-                    self._trouble = ""
-                    await self._follow(alerts)
-            except RaterError as fault:  # Kafka or the store is away: what was not done is read again
-                if not self._trouble:
-                    log.warning("what came late waits: %s", fault)
-                self._trouble = f"what came late waits: {fault}"
-                self._pending.clear()
-                await asyncio.sleep(RETRY_SECONDS)
 
     async def _follow(self, alerts: LateAlerts) -> None:
         loop = asyncio.get_running_loop()
@@ -149,6 +114,9 @@ class LateFollower:
             if handed_out and not self._pending:
                 await alerts.done()
                 handed_out = False
+
+    def _forget(self) -> None:
+        self._pending.clear()
 
     def _take(self, alert: Alert) -> None:
         for period in periods_of(Interval(alert.begin, alert.end), self._period):
@@ -211,9 +179,6 @@ class LateFollower:
             if record.author == AUTHOR and record.outcome in ("done", "unchanged"):
                 told.update(record.requested.rpartition("alerts ")[2].split(", "))
         return material, told
-
-    async def _in_thread(self, call: Callable[[], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._thread, call)
 
     def _try_later(self, key: FrameKey, trouble: str) -> None:
         pending = self._pending[key]

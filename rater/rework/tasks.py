@@ -10,21 +10,20 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager
 from itertools import groupby
-from typing import Protocol, TypeAlias, TypeVar
+from typing import Protocol, TypeAlias
 
 import msgspec
 
 from rater.model.codec import encode_msgpack
-from rater.model.errors import RaterError
 from rater.model.metric import Catalog
 from rater.model.rated import AlertKind
 from rater.model.requests import ScopeOutcome
 from rater.model.usage import ScopeSwitch
 from rater.reports import ReworkRequest, View
 from rater.rework.brackets import bracket_of
+from rater.rework.follower import Follower
 from rater.rework.material import materials
 from rater.rework.requests import Task
 from rater.rework.run import Finished, ReworkLog, Runner, run_rework
@@ -33,14 +32,12 @@ from rater.rework.values import Bracket, FrameKey, Left, Material, Wanted
 __all__ = ["Make", "TaskFollower", "Tasks"]
 
 log = logging.getLogger(__name__)
-T = TypeVar("T")
 
 Make: TypeAlias = Callable[[Material], Awaitable[Bracket | Left]]
 Opening: TypeAlias = Callable[[Wanted], AbstractAsyncContextManager[Make | None]]
 """Opens the source for one rework; None: there is none to ask."""
 
 POLL_SECONDS = 1.0
-RETRY_SECONDS = 5.0
 PAUSES = (5.0, 30.0, 60.0, 120.0, 300.0, 300.0, 300.0)
 """Before what had no answer is tried again: together longer than the 15 minutes after which others are given up."""
 LONG_PERIODS = 20 * 168  # a task of more asks first how far its scopes reach, which takes seconds
@@ -66,7 +63,7 @@ class Tasks(Protocol):
         """Says that topic `usage` has so many more of them. Raises RaterError."""
 
 
-class TaskFollower:
+class TaskFollower(Follower[Tasks]):
     """Does the tasks one request after the other until it is stopped. `red` says why it cannot; empty if it can."""
 
     def __init__(
@@ -80,46 +77,15 @@ class TaskFollower:
         pauses: Sequence[float] = PAUSES,
     ) -> None:
         """What is opened is opened anew after trouble with it."""
+        super().__init__("rater-tasks", "requests wait", open_tasks)
         self._view = view
         self._catalog = catalog
         self._period = period_seconds
-        self._open_tasks = open_tasks
         self._open_log = open_log
         self._open_source = open_source
         self._pauses = pauses
-        self._thread = ThreadPoolExecutor(1, "rater-tasks")
-        self._trouble = ""
         self.waiting = 0
         """Scopes of requests that are not over, if they are to be done here."""
-
-    def red(self) -> str:
-        """Why nothing is done; empty if that is not so."""
-        return self._trouble
-
-    async def run(self, stop: asyncio.Event) -> None:
-        """Works until `stop`. Trouble with Kafka or the store is waited out."""
-        following, stopped = asyncio.create_task(self._insist()), asyncio.create_task(stop.wait())
-        try:
-            await asyncio.wait({following, stopped}, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            stopped.cancel()
-            following.cancel()
-            await asyncio.wait({following})
-            await asyncio.to_thread(self._thread.shutdown)
-        if not following.cancelled():
-            following.result()
-
-    async def _insist(self) -> None:
-        while True:
-            try:
-                async with self._open_tasks() as tasks:
-                    self._trouble = ""
-                    await self._follow(tasks)
-            except RaterError as fault:
-                if not self._trouble:
-                    log.warning("requests wait: %s", fault)
-                self._trouble = f"requests wait: {fault}"
-                await asyncio.sleep(RETRY_SECONDS)
 
     async def _follow(self, tasks: Tasks) -> None:
         """One request after the other; switches of scopes do not wait for them."""
@@ -139,6 +105,9 @@ class TaskFollower:
             if working is not None:
                 working.cancel()
                 await asyncio.wait({working})
+
+    def _forget(self) -> None:
+        """Nothing is kept but in the topic."""
 
     async def _send_switches(self, tasks: Tasks) -> None:
         """Into topic `usage`, in order. One that is sent twice counts once: it has a number."""
@@ -235,9 +204,6 @@ class TaskFollower:
     def _stored_outcomes(self, request_id: str) -> dict[FrameKey, str]:
         rows = self._view.reworks(ReworkRequest(rework_id=request_id))
         return {(row.scope_id, row.period_begin): row.outcome for row in rows}
-
-    async def _in_thread(self, call: Callable[[], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._thread, call)
 
 
 _GOOD = ("done", "unchanged")
