@@ -8,6 +8,7 @@ import time
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from itertools import islice
+from typing import NamedTuple
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
 from aiokafka.errors import KafkaError
@@ -33,6 +34,15 @@ PAUSE_SECONDS = 2.0  # after a fault, in which nobody tries again: those who wai
 _HEADERS = [(CONTENT_TYPE, JSON.encode())]
 
 
+class _Clients(NamedTuple):
+    """What the log is read, asked and written by."""
+
+    consumer: AIOKafkaConsumer
+    asking: AIOKafkaConsumer
+    """For the end of the log: on the connection of `consumer` the question waits behind a fetch, for half a second."""
+    producer: AIOKafkaProducer
+
+
 class RequestsLog:
     """The requests as they are when somebody asks. Connected when first used and again after a fault."""
 
@@ -40,7 +50,7 @@ class RequestsLog:
         self._settings = settings
         self._key = TopicPartition(settings.topic(Topic.REQUESTS), 0)
         self._stack = AsyncExitStack()
-        self._clients: tuple[AIOKafkaConsumer, AIOKafkaProducer] | None = None
+        self._clients: _Clients | None = None
         self._book = RequestBook()
         self._lock = asyncio.Lock()
         self._not_before = 0.0
@@ -68,12 +78,12 @@ class RequestsLog:
             raise self._away("was away a moment ago")
         try:
             async with asyncio.timeout(ANSWER_SECONDS):
-                consumer, producer = self._clients or await self._open()
+                clients = self._clients or await self._open()
                 if record is not None:
-                    await producer.send_and_wait(
+                    await clients.producer.send_and_wait(
                         self._key.topic, encode_json(record), partition=self._key.partition, headers=_HEADERS
                     )
-                await self._read(consumer)
+                await self._read(clients)
                 return self._book
         except BaseException as fault:  # cancelled, too: what was read and not folded would be lost
             await self._drop()
@@ -83,7 +93,7 @@ class RequestsLog:
             log.warning("topic requests cannot be used: %r", fault)
             raise self._away(repr(fault)) from fault
 
-    async def _open(self) -> tuple[AIOKafkaConsumer, AIOKafkaProducer]:
+    async def _open(self) -> _Clients:
         await require_topics(self._settings, Topic.REQUESTS)
         options = client_options(self._settings)
         consumer = AIOKafkaConsumer(
@@ -92,18 +102,18 @@ class RequestsLog:
             auto_offset_reset="none",  # a log that was cut is read anew
             max_partition_fetch_bytes=MAX_MESSAGE_BYTES,
         )
-        producer = _producer(self._settings)
-        for client in (consumer, producer):
+        clients = _Clients(consumer, AIOKafkaConsumer(**options, enable_auto_commit=False), _producer(self._settings))
+        for client in clients:
             self._stack.push_async_callback(client.stop)
             await client.start()
         consumer.assign([self._key])
-        consumer.seek(self._key, (await consumer.beginning_offsets([self._key]))[self._key])
+        consumer.seek(self._key, (await clients.asking.beginning_offsets([self._key]))[self._key])
         self._book = RequestBook()
-        self._clients = consumer, producer
-        return self._clients
+        self._clients = clients
+        return clients
 
-    async def _read(self, consumer: AIOKafkaConsumer) -> None:
-        end = (await consumer.end_offsets([self._key]))[self._key]
+    async def _read(self, clients: _Clients) -> None:
+        end, consumer = (await clients.asking.end_offsets([self._key]))[self._key], clients.consumer
         while await consumer.position(self._key) < end:
             _take(self._book, (await consumer.getmany(self._key, timeout_ms=500)).get(self._key, []))
 
