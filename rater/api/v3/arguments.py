@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
+from types import NoneType
 from typing import Annotated, Any, get_args, get_origin
 
 import msgspec
@@ -11,7 +13,7 @@ from rater.api.faults import Faults, RefusalError
 from rater.api.reading import read_struct
 from rater.api.v3.operations import JSON, Operation, RawBody
 
-__all__ = ["header_name", "is_list", "parameter_place", "read_arguments"]
+__all__ = ["header_name", "is_list", "parameter_place", "read_arguments", "without_none"]
 
 MAX_SHOWN = 100  # characters of what was sent
 MAX_VALUES = 1000  # of one parameter
@@ -55,6 +57,19 @@ def is_list(kind: Any) -> bool:
     if get_origin(kind) is Annotated:
         kind = get_args(kind)[0]
     return get_origin(kind) in (list, tuple)
+
+
+def without_none(kind: Any) -> Any:
+    """What a parameter of that type is where it is sent: there is no text for nothing."""
+    several = get_args(kind)
+    if NoneType not in several:
+        return kind
+    [sent] = [one for one in several if one is not NoneType]
+    return sent
+
+
+def _is_time(kind: Any) -> bool:
+    return kind is datetime or (get_origin(kind) is Annotated and _is_time(get_args(kind)[0]))
 
 
 def _parameters(
@@ -113,9 +128,11 @@ def _read(
     if len(values) > MAX_VALUES:
         faults.add(place, f"is given {len(values)} times, at most {MAX_VALUES} are taken")
         return
+    kind = without_none(field.type)
     try:
-        # read again with all others as what it is: what is kept is text where text was sent
-        read = msgspec.convert(values if several else values[0], field.type, strict=False)
+        # read again with all others as what it is: what is kept is text where text was sent; not being strict
+        # would make times of numbers, and 1970 of `0`
+        read = msgspec.convert(values if several else values[0], kind, strict=_is_time(kind))
     except msgspec.ValidationError as fault:
         faults.add(place, str(fault).replace("`$", f"`{place}"))
         return

@@ -8,12 +8,14 @@ from typing import Any
 
 import msgspec
 
-from rater.api.v3.arguments import is_list, parameter_place
-from rater.api.v3.operations import JSON, Operation, RawBody
+from rater.api.v3.arguments import is_list, parameter_place, without_none
+from rater.api.v3.operations import JSON, YAML, Operation, RawBody
 
 __all__ = ["described", "structs_of"]
 
 PROBLEM = "application/problem+json"
+_VALUES = (JSON, YAML)
+"""Forms whose texts are values with a schema; of others the document only says that they are text."""
 _REFUSALS = {
     400: "What was sent cannot be read.",
     401: "The service asks for a token, and there is none or an unknown one.",
@@ -41,7 +43,7 @@ def structs_of(operations: Iterable[Operation]) -> list[Any]:
     """Types whose schemas stand in the document: bodies, answers, and each parameter."""
     found: list[Any] = []
     for operation in operations:
-        found += [field.type for field in msgspec.structs.fields(operation.parameters)]
+        found += [without_none(field.type) for field in msgspec.structs.fields(operation.parameters)]
         found += [kind for kind in (operation.body, operation.result) if kind not in (None, RawBody)]
     return found
 
@@ -63,13 +65,13 @@ def described(operation: Operation, schema: Schema, problem: dict[str, Any]) -> 
 
 
 def _body_schema(operation: Operation, form: str, schema: Schema) -> dict[str, Any]:
-    if form != JSON:
+    if form not in _VALUES:
         return {"type": "string"}
     return {"type": "object"} if operation.body is RawBody else schema(operation.body)
 
 
 def _parameter(operation: Operation, field: msgspec.structs.FieldInfo, schema: Schema) -> dict[str, Any]:
-    said = dict(schema(field.type))
+    said = dict(schema(without_none(field.type)))
     if not field.required and field.default not in (msgspec.NODEFAULT, None, "", ()):
         said["default"] = msgspec.json.decode(msgspec.json.encode(field.default))
     found: dict[str, Any] = {
@@ -94,7 +96,7 @@ def _answer(operation: Operation, schema: Schema) -> dict[str, Any]:
 
 def _content(operation: Operation, form: str, schema: Schema) -> dict[str, Any]:
     """Streams are texts to the document, which knows no schema of their items."""
-    return {"schema": schema(operation.result) if form == JSON else {"type": "string"}}
+    return {"schema": schema(operation.result) if form in _VALUES else {"type": "string"}}
 
 
 def _refused(operation: Operation, problem: dict[str, Any]) -> dict[str, Any]:

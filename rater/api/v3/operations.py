@@ -29,6 +29,7 @@ __all__ = [
     "JSON",
     "MAX_EXPORTS",
     "NDJSON",
+    "YAML",
     "AlertFeed",
     "Asked",
     "Backend",
@@ -46,7 +47,8 @@ __all__ = [
     "unknown_scope",
 ]
 
-JSON, NDJSON, CSV, EVENTS = "application/json", "application/x-ndjson", "text/csv", "text/event-stream"
+JSON, YAML, NDJSON, CSV = "application/json", "application/yaml", "application/x-ndjson", "text/csv"
+EVENTS = "text/event-stream"
 
 MAX_AUTHOR = 255  # characters
 MAX_EXPLANATIONS = 2

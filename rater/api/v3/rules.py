@@ -10,7 +10,7 @@ import msgspec
 from msgspec import Meta
 
 from rater.api.faults import Faults, RefusalError
-from rater.api.v3.operations import JSON, Asked, Backend, Operation, RawBody, Reply
+from rater.api.v3.operations import JSON, YAML, Asked, Backend, Operation, RawBody, Reply
 from rater.api.v3.values import CursorText, cursor_of, moment, read_cursor, refused
 from rater.model.document import MAX_CHARACTERS, DocumentError, dump
 from rater.model.rules import Change
@@ -29,9 +29,8 @@ from rater.rating import (
 from rater.rating.change_words import words_of
 from rater.stream.rules_history import LoggedChange
 
-__all__ = ["OPERATIONS", "YAML", "parsed_rules"]
+__all__ = ["OPERATIONS", "parsed_rules"]
 
-YAML = "application/yaml"
 MAX_ENTRIES = 10_000
 """Of a plan that are told one by one."""
 

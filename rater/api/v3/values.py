@@ -44,7 +44,12 @@ Amount: TypeAlias = Annotated[
 ]
 Limit: TypeAlias = Annotated[int, Meta(ge=1, le=1000, description="items of one answer at most")]
 CursorText: TypeAlias = Annotated[
-    str, Meta(max_length=MAX_CURSOR, description="`next` of the answer before; everything else stays as it was")
+    str,
+    Meta(
+        max_length=MAX_CURSOR,
+        pattern="^[A-Za-z0-9_-]*$",
+        description="`next` of the answer before; everything else stays as it was",
+    ),
 ]
 Reason: TypeAlias = Annotated[str, Meta(min_length=1, max_length=2000)]
 

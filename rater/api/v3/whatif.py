@@ -11,8 +11,8 @@ from msgspec import Meta
 
 from rater.api.faults import RefusalError
 from rater.api.v3.jobs import MAX_JOBS, MAX_SECONDS, Job, JobState, Progress, Wanted
-from rater.api.v3.operations import JSON, Asked, Backend, Operation, RawBody, Reply, author_of
-from rater.api.v3.rules import YAML, parsed_rules
+from rater.api.v3.operations import JSON, YAML, Asked, Backend, Operation, RawBody, Reply, author_of
+from rater.api.v3.rules import parsed_rules
 from rater.api.v3.values import Amount, Limit, ScopeId, Time, check_range, moment
 from rater.rating import Chain, RuleBook, RuleDocument, plan
 from rater.rating.explanation import number_of
@@ -214,6 +214,7 @@ OPERATIONS = (
         WhatIfJob,
         body_forms=(YAML, JSON),
         status=202,
+        refusals=(404,),
         answers="The job; header Location says where to look.",
         description=f"The body is a rule document. One job runs at a time, for {MAX_SECONDS:g} s at most; {MAX_JOBS} "
         "run or wait. Jobs live in the process that was asked and are lost with it.",

@@ -52,3 +52,36 @@ def test_every_answer_is_described() -> None:
     answers = document()["paths"]["/v3/usage"]["post"]["responses"]
 
     assert set(answers) == {"202", "400", "401", "403", "408", "413", "415", "422", "429", "503"}
+
+
+def test_yaml_is_values_as_json_is() -> None:
+    rules = document()["paths"]["/v3/rules"]
+
+    for content in (rules["get"]["responses"]["200"]["content"], rules["put"]["requestBody"]["content"]):
+        assert content["application/yaml"] == content["application/json"]
+        assert content["application/yaml"]["schema"]["type"] == "object"
+
+
+def test_whoever_may_name_a_scope_may_hear_that_there_is_none() -> None:
+    named = [
+        operation["responses"]
+        for path in document()["paths"].values()
+        for operation in path.values()
+        if any(parameter["name"] == "scope_id" for parameter in operation.get("parameters", []))
+    ]
+
+    assert len(named) == 13
+    assert all("404" in responses for responses in named)
+
+
+def test_no_parameter_is_null() -> None:
+    """There is no text for it: it is left out."""
+    found = [
+        parameter["schema"]
+        for path in document()["paths"].values()
+        for operation in path.values()
+        for parameter in operation.get("parameters", [])
+    ]
+
+    assert len(found) > 50
+    assert not any("anyOf" in schema for schema in found)

@@ -165,6 +165,9 @@ async def test_all_faults_of_parameters_and_body_are_told_at_once(world: World) 
         ("/v3/things/A", "POST", {"data": b"", "headers": {"Content-Encoding": "gzip", "Content-Type": JSON}}, 415),
         ("/v3/things/A%00", "GET", {}, 422),
         ("/v3/things/A?limit=1&limit=2", "GET", {}, 422),
+        ("/v3/things/A?begin=0.5", "GET", {}, 422),
+        ("/v3/things/A?begin=1767225600", "GET", {}, 422),
+        ("/v3/things/A?begin=null", "GET", {}, 422),
     ],
 )
 async def test_what_is_refused_is_a_problem(
