@@ -19,7 +19,7 @@ from rater.stream.usage_log import UsageWriter
 
 __all__ = ["ApiBackend", "NoStoreError"]
 
-READERS = 4  # threads that ask the store at the same time
+READERS = 6  # threads that ask the store at the same time: two exports and two explanations leave two for all else
 
 
 class NoStoreError(RaterError):
