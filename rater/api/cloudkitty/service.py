@@ -40,11 +40,10 @@ from rater.reports import StoreError
 from rater.stream.interfaces import StreamUnavailableError
 from rater.stream.usage_log import UsageWriter, WriterFullError
 
-__all__ = ["READERS", "CloudKittyService", "posting", "reading"]
+__all__ = ["CloudKittyService", "posting", "reading"]
 
 log = logging.getLogger(__name__)
 
-READERS = 4  # threads that ask the store at the same time
 ROUTES = {
     1: (
         *v1_info.ROUTES,

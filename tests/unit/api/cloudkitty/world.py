@@ -20,7 +20,7 @@ from rater.api.app import Api, serve
 from rater.api.cloudkitty.calls import Backend, Decide, MetricInfo, ModuleInfo
 from rater.api.cloudkitty.quoting import Quoter
 from rater.api.cloudkitty.requests import Requests
-from rater.api.cloudkitty.service import READERS, CloudKittyService, reading
+from rater.api.cloudkitty.service import CloudKittyService, reading
 from rater.api.cloudkitty.settings import CloudKittyApiSettings
 from rater.api.intake import Intake, Limits
 from rater.api.policy import DefaultPolicy
@@ -167,7 +167,7 @@ async def serving(
     cloudkitty = CloudKittyApiSettings()
     shared = {"listen": "127.0.0.1:0", "token_file": token_file, "cloudkitty": cloudkitty, "max_body_bytes": 100_000}
     settings = ApiSettings(**{**shared, **(api or {})})
-    with ThreadPoolExecutor(READERS) as threads:
+    with ThreadPoolExecutor(4) as threads:
         rules, quoter = Rules(book), Quoter({}, SandboxSettings())
         values: dict[str, Any] = {
             "view": view,
