@@ -130,7 +130,7 @@ DEFECTS = (
         "token not deterministic",
         (
             Edit("rater/store/writer.py", "from collections import C", "import uuid\nfrom collections import C"),
-            Edit("rater/store/writer.py", '{token}/{month}"', '{token}/{month}/{uuid.uuid4()}"'),
+            Edit("rater/store/writer.py", '{named}/{month}"', '{named}/{month}/{uuid.uuid4()}"'),
         ),
         "unit",
         ("tests/unit/stream/test_sink_reader.py",),
