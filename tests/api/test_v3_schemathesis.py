@@ -52,7 +52,7 @@ hashmap:
   - name: cpu
     mappings: [{cost: 0.5, type: flat}]
 """
-EXAMPLES = 5
+EXAMPLES = 3
 MANY_EXAMPLES = 2_000
 """Of each operation."""
 MAY_FAIL = {
@@ -60,7 +60,15 @@ MAY_FAIL = {
     "GET /v3/whatif/{job_id}",  # the name of a job is made up when it begins
     "DELETE /v3/whatif/{job_id}",
 }
-"""What may never succeed. All others have to: an API that refuses everything has no fault either."""
+"""What may never succeed."""
+A_FEW = 6
+"""Operations beside them may not either where there are few examples."""
+WITHOUT_BORDERS_OF_USAGE = """
+[[operations]]
+include-operation-id = "pushUsage"
+phases.coverage.enabled = false
+"""
+"""They are 600 requests, a third of the time."""
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAM = ROOT / ".cache" / "schemathesis" / "bin" / "st"
 TOLD = Path(__file__).with_name("schemathesis")
@@ -111,28 +119,31 @@ async def put_rules(url: str) -> None:
 async def test_the_document_is_true(kafka: LaptopKafka, tmp_path: Path) -> None:
     """Each border of each parameter and body, and a few examples of all at once."""
     async with installation(kafka, tmp_path) as service:
-        found = await asked(service, tmp_path, "coverage,fuzzing", EXAMPLES)
-        assert found["test_cases"]["generated"] >= 1000
+        found = await asked(service, tmp_path, EXAMPLES, WITHOUT_BORDERS_OF_USAGE)
+        assert found["test_cases"]["generated"] >= 800
+        assert len(useless(found) - MAY_FAIL) <= A_FEW, useless(found)
         await nothing_was_a_fault(service)
 
 
 @pytest.mark.long
 async def test_the_document_is_true_of_thousands_of_requests(kafka: LaptopKafka, tmp_path: Path) -> None:
     async with installation(kafka, tmp_path) as service:
-        found = await asked(service, tmp_path, "coverage,fuzzing,stateful", MANY_EXAMPLES)
+        found = await asked(service, tmp_path, MANY_EXAMPLES)
         assert found["test_cases"]["generated"] >= 10 * MANY_EXAMPLES
+        assert useless(found) <= MAY_FAIL
         await nothing_was_a_fault(service)
 
 
-async def asked(service: ApiProcess, directory: Path, phases: str, examples: int) -> Any:
-    """What Schemathesis reports; the test fails with what it found, and if an operation never did what it is for."""
+async def asked(service: ApiProcess, directory: Path, examples: int, more_settings: str = "") -> Any:
+    """What Schemathesis reports of a run of all phases; the test fails with what it found."""
     assert PROGRAM.exists(), "Schemathesis is not installed: make tools"
-    report = directory / "report.json"
+    report, settings = directory / "report.json", directory / "schemathesis.toml"
+    settings.write_text((TOLD / "schemathesis.toml").read_text() + more_settings)
     process = await asyncio.create_subprocess_exec(
         PROGRAM,
-        *("--config-file", str(TOLD / "schemathesis.toml"), "--no-color", "run", f"{service.url}/v3/openapi.json"),
+        *("--config-file", str(settings), "--no-color", "run", f"{service.url}/v3/openapi.json"),
         *("--report", "json", "--report-json-path", str(report)),
-        *("--phases", phases, "--max-examples", str(examples)),
+        *("--phases", "coverage,fuzzing,stateful", "--max-examples", str(examples)),
         env={**os.environ, "SCHEMATHESIS_HOOKS": str(TOLD / "hooks.py"), "SCHEMATHESIS_TOKEN": TOKEN},
         cwd=directory,  # it leaves files behind
         stdout=asyncio.subprocess.PIPE,
@@ -149,10 +160,13 @@ async def asked(service: ApiProcess, directory: Path, phases: str, examples: int
     found = json.loads(report.read_text())
     operations = found["operations"]
     assert operations["tested"] == operations["selected"] == operations["total"] - 1, operations  # alerts never end
-    rates = found["valid_rates"]
-    useless = {name for name, by_phase in rates.items() if not any(rate["accepted"] for rate in by_phase.values())}
-    assert useless <= MAY_FAIL, f"never answered with a success: {useless - MAY_FAIL}"
     return found
+
+
+def useless(found: Any) -> set[str]:
+    """The operations that never answered with a success: an API that refuses everything has no fault either."""
+    rates = found["valid_rates"].items()
+    return {name for name, by_phase in rates if not any(rate["accepted"] for rate in by_phase.values())}
 
 
 async def nothing_was_a_fault(service: ApiProcess) -> None:
