@@ -140,11 +140,10 @@ async def place(kafka: LaptopKafka, tmp_path: Path) -> AsyncIterator[Place]:
         await sink.end(signal.SIGTERM)
 
 
-async def test_posting(place: Place, tmp_path: Path, record_property: Any) -> None:
+async def test_posting(place: Place, tmp_path: Path) -> None:
     await the_clients_post_and_read(place, tmp_path)
     seconds = [await seconds_until_readable(place, number) for number in range(5)]
     print("seconds from posting to reading:", ", ".join(f"{found:.2f}" for found in seconds))
-    record_property("seconds_until_readable", seconds)
     await what_was_acknowledged_counts_once_whoever_is_killed(place)
     await everybody_else_is_told(place)
 

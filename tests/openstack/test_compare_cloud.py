@@ -21,8 +21,9 @@ pytestmark = pytest.mark.filterwarnings("ignore:Support for InfluxDB")  # openst
 async def test_the_catalogue_tells_where_and_keystone_who(
     keystone: KeystoneServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # given a user and a cloud, in whose catalogue there is no rating service yet
+    # given a user and a cloud, in whose region there is no rating service yet
     client = keystone.client
+    client.region("compared")
     project, user = client.project("compare"), client.user("comparer")
     client.grant(user, "admin", f"projects/{project}")
     domains = {"user_domain_id": "default", "project_domain_id": "default"}
@@ -34,7 +35,7 @@ async def test_the_catalogue_tells_where_and_keystone_who(
         **domains,
     }
     wrong = auth | {"password": "not-this-one"}
-    clouds = {name: {"auth": values, "region_name": "RegionOne"} for name, values in {"own": auth, "no": wrong}.items()}
+    clouds = {name: {"auth": values, "region_name": "compared"} for name, values in {"own": auth, "no": wrong}.items()}
     (tmp_path / "clouds.yaml").write_text(json.dumps({"clouds": clouds}))
     monkeypatch.setenv("OS_CLIENT_CONFIG_FILE", str(tmp_path / "clouds.yaml"))
     with pytest.raises(CloudKittyError, match=r"cloud 'own': .*rating"):
@@ -46,7 +47,7 @@ async def test_the_catalogue_tells_where_and_keystone_who(
     # when there is one, which refuses the first token
     fake = FakeApi({("A", "cpu"): (1.0, 2.0)})
     async with fake.running():
-        client.service("rating", "cloudkitty", {"public": fake.url})
+        client.service("rating", "cloudkitty", {"public": fake.url}, region="compared")
         cloud = await asyncio.to_thread(Cloud, "own")
         url = await asyncio.to_thread(cloud.endpoint)
         side = Side("CloudKitty", url, cloud, Connection(timeout=30), "")
