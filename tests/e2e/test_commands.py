@@ -15,6 +15,7 @@ import pytest
 
 from deploy.local.kafka import LaptopKafka
 from rater.demo.cloud import write_usage
+from rater.kafka import Topic
 
 ROOT = Path(__file__).parents[2]
 EXAMPLE = ROOT / "examples" / "first"
@@ -76,11 +77,11 @@ def test_from_nothing_to_prices(call: Call, tmp_path: Path) -> None:
     parts = ("settings", "metrics", "kafka", "rules", "scripts", "store", "rework", "audit")
     assert sound == {part: "RED" if part in red else "ok" for part in parts}
     # when the topics are created, twice
-    assert call("topics", "create").stdout.count("created ") == 7
+    assert call("topics", "create").stdout.count("created ") == len(Topic)
     assert call("topics", "create").stdout == ""
     # then they are listed
     listed = [json.loads(text) for text in call("topics", "list", "--out", "json").stdout.splitlines()]
-    assert [row["partitions"] for row in listed] == [PARTITIONS, 1, 1, PARTITIONS, PARTITIONS, PARTITIONS, PARTITIONS]
+    assert [row["partitions"] for row in listed] == [PARTITIONS, 1, 1, 1, PARTITIONS, PARTITIONS, PARTITIONS, PARTITIONS]
     # and another number of partitions is refused
     wrong = call("topics", "create", RATER_KAFKA__PARTITIONS="5")
     assert wrong.returncode == 1
