@@ -31,7 +31,7 @@ _MAX_HOPS = 20  # of X-Forwarded-For that are looked at
 _ANY = "{rest}"  # the end of a route that stands for whatever is below it
 
 # What is refused before it is a request is answered by aiohttp, which would tell its version and has no setting for it.
-web_response.SERVER_SOFTWARE = SERVER  # type: ignore[attr-defined]
+web_response.SERVER_SOFTWARE = SERVER  # type: ignore[attr-defined]  # imported there, not declared
 
 
 class Transport:

@@ -142,6 +142,6 @@ class Jobs:
                     return
             try:
                 job.run()
-            except Exception as fault:
+            except Exception as fault:  # whatever it is, the thread goes on with the next job, and this one says so
                 log.exception("job %s broke", job.id)
                 job.reason, job.state = f"it broke: {type(fault).__name__}, see the log", "failed"
