@@ -153,7 +153,7 @@ tools: .venv  ## Fetches what the tests start: Kafka, Prometheus, VictoriaMetric
 
 lock: .venv  ## Writes the lock files anew after a change of pyproject.toml (UPGRADE=1 takes newer versions)
 	$(UV_COMPILE) --output-file requirements.lock
-	$(UV_COMPILE) --extra dev --extra oidc --extra openstack --constraint requirements.lock --output-file requirements-dev.lock
+	$(UV_COMPILE) --extra dev --extra oidc --extra openstack --extra otel --constraint requirements.lock --output-file requirements-dev.lock
 	echo 'click>=8.4.2' | $(UV_COMPILE) --extra dev --extra mutation --override - --output-file requirements-mutation.lock
 
 lock-cloudkitty: .venv  ## Writes the lock file of the CloudKitty that the tests compare with anew (UPGRADE=1 as above)
