@@ -70,7 +70,7 @@ class Switches:
             while await self._consumer.position(self._key) < end:
                 found = await self._consumer.getmany(self._key, timeout_ms=500)
                 for record in found.get(self._key, []):
-                    self._take(record.value or b"", content_type(record.headers))
+                    self._take(record.value or b"", content_type(record.headers), record.timestamp // 1000)
         except (KafkaError, KafkaUnavailableError) as fault:
             await self.stop()
             raise PublishError(f"topic requests on {self._kafka.bootstrap} cannot be read: {fault!r}") from fault
@@ -97,13 +97,13 @@ class Switches:
         await consumer.seek_to_beginning(self._key)
         return True
 
-    def _take(self, value: bytes, form: str) -> None:
+    def _take(self, value: bytes, form: str, recorded_at: int) -> None:
         try:
             record = _decode(value, form)
         except RejectedError:
             return  # every reader ignores it
         if isinstance(record, ScopeSwitched):
-            switch = self._book.take(record)
+            switch = self._book.take(record, recorded_at)
             if switch is not None and not switch.active:
                 self._announced.setdefault(switch.scope_id, []).append(switch.begin)
         elif isinstance(record, SwitchesSent):

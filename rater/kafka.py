@@ -144,7 +144,13 @@ def _new_topics(settings: KafkaSettings) -> list[NewTopic]:
             "min.cleanable.dirty.ratio": "0.1",
             "delete.retention.ms": str(HOUR_MS),
         },
-        Topic.REQUESTS: {**week, "retention.ms": "-1", "retention.bytes": "-1"},
+        # the broker's clock: no switch of a scope begins later than its record came (rater/model/switches.py)
+        Topic.REQUESTS: {
+            **week,
+            "retention.ms": "-1",
+            "retention.bytes": "-1",
+            "message.timestamp.type": "LogAppendTime",
+        },
         Topic.RATED: week,
         Topic.ALERTS: month,
         Topic.REJECTED: {**month, "max.message.bytes": str(REJECTED_MESSAGE_BYTES)},

@@ -60,10 +60,15 @@ class SwitchBook:
         """Those that changed something, in order, as they go to topic `usage`."""
         self._last: dict[str, tuple[int, ScopeSwitched]] = {}
 
-    def take(self, switched: ScopeSwitched) -> ScopeSwitch | None:
-        """The next one; None if the scope is so already."""
+    def take(self, switched: ScopeSwitched, recorded_at: int) -> ScopeSwitch | None:
+        """The next one; None if the scope is so already. `recorded_at` is the broker's time of the record, in seconds.
+
+        It begins no later than that: the engine refuses a switch that is far ahead, and were the clock of the API so,
+        the API and the collectors would take the scope for on while the engine goes on refusing its usage.
+        """
         if switched.active == self.is_active(switched.scope_id):
             return None
+        switched = msgspec.structs.replace(switched, begin=min(switched.begin, recorded_at))
         number = self._last[switched.scope_id][0] + 1 if switched.scope_id in self._last else 1
         self._last[switched.scope_id] = number, switched
         made = ScopeSwitch(

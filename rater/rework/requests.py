@@ -60,8 +60,8 @@ class RequestBook:
         self._refused: dict[str, str] = {}
         self._open: dict[str, dict[TaskKey, None]] = {}
 
-    def take(self, record: RequestRecord) -> None:
-        """The next record of the log."""
+    def take(self, record: RequestRecord, recorded_at: int) -> None:
+        """The next record of the log, and the broker's time of it in seconds since the epoch."""
         match record:
             case FramesAsked():
                 self._ask(record)
@@ -71,7 +71,7 @@ class RequestBook:
             case ScopeAdded():
                 self.added[record.scope_id] = record
             case ScopeSwitched():
-                self.switches.take(record)
+                self.switches.take(record, recorded_at)
             case SwitchesSent():
                 self._sent = max(self._sent, record.count)
 

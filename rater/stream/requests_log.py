@@ -178,10 +178,12 @@ class KafkaTasks:
 
     async def _append(self, record: RequestRecord) -> None:
         try:
-            await self._producer.send_and_wait(self._key.topic, encode_json(record), partition=0, headers=_HEADERS)
+            sent = await self._producer.send_and_wait(
+                self._key.topic, encode_json(record), partition=0, headers=_HEADERS
+            )
         except KafkaError as fault:
             raise self._unavailable(fault) from fault
-        self._book.take(record)
+        self._book.take(record, sent.timestamp // 1000)
 
     def _read(self, records: Sequence[ConsumerRecord]) -> None:
         if records and records[0].offset < self._read_until:  # the partition was gone, and came back: all is read anew
@@ -232,10 +234,9 @@ def _producer(settings: KafkaSettings) -> AIOKafkaProducer:
     )
 
 
-def _take(book: RequestBook, records: Iterable[object]) -> None:
+def _take(book: RequestBook, records: Iterable[ConsumerRecord]) -> None:
     for record in records:
-        value, headers = getattr(record, "value", None), getattr(record, "headers", ())
         try:
-            book.take(decode_request(value or b"", content_type(headers)))
+            book.take(decode_request(record.value or b"", content_type(record.headers)), record.timestamp // 1000)
         except RejectedError as fault:
             log.warning("a record of topic requests cannot be read, and every reader ignores it: %s", fault)

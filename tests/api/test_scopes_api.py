@@ -26,10 +26,12 @@ from deploy.local.kafka import LaptopKafka
 from rater.config import Config, load_config
 from rater.kafka import KafkaSettings, Topic, create_topics
 from rater.model.codec import JSON, MSGPACK, decode_usage
+from rater.model.requests import ScopeSwitched
 from rater.model.usage import Sample, ScopePlan, ScopeSwitch
 from rater.reports import ReworkRequest, Selection, View, open_view
 from rater.store import FrameRow, ReworkRow
 from rater.stream.operate import read_values
+from rater.stream.requests_log import RequestsLog
 from rater.stream.worker import Worker
 from tests.api.cloudkittyclient.client import Client, clients
 from tests.integration.pushing import ApiProcess, serving
@@ -173,6 +175,7 @@ async def test_scopes_and_tasks(place: Place) -> None:
     await periods_are_reprocessed(place)
     await a_scope_is_added(place)
     await a_scope_is_switched_off_and_on(place)
+    await a_clock_two_days_ahead_switches_now(place)
     await what_was_acknowledged_is_done_whoever_is_killed(place)
 
 
@@ -252,6 +255,21 @@ async def a_scope_is_switched_off_and_on(place: Place) -> None:
         await send(kafka, *(collection(name, following, attempt=count) for name in "AB"))
         (rejected,) = await read(kafka, Topic.REJECTED, count, seconds)
         assert b"scope 'B' is switched off" in dict(rejected.headers)["reason"]
+
+
+async def a_clock_two_days_ahead_switches_now(place: Place) -> None:
+    """By the broker's clock: the engine would refuse a switch for another day, API and collectors not."""
+    kafka, ahead = place.config.settings.kafka, int(time.time()) + 48 * HOUR
+    log = RequestsLog(kafka)
+    try:
+        for active in (False, True):
+            book = await log.append(ScopeSwitched("B", active, ahead, "ann", ahead))
+            last = book.switches.last("B")
+            assert last is not None
+            assert last.begin <= time.time()
+            await the_engine_has(kafka, active)
+    finally:
+        await log.close()
 
 
 async def the_engine_has(kafka: KafkaSettings, active: bool) -> None:

@@ -24,10 +24,10 @@ class Told(Switches):
 
     def say(self, active: bool, hour: float, inactive_time: InactiveTime = "bill", scope_id: str = "p1") -> None:
         begin = T + int(hour * P)
-        self._take(encode_json(ScopeSwitched(scope_id, active, begin, "ann", begin, inactive_time)), JSON)
+        self._take(encode_json(ScopeSwitched(scope_id, active, begin, "ann", begin, inactive_time)), JSON, begin)
 
     def reach_usage(self, count: int) -> None:
-        self._take(encode_json(SwitchesSent(count)), JSON)
+        self._take(encode_json(SwitchesSent(count)), JSON, T)
 
 
 @pytest.fixture
@@ -87,6 +87,16 @@ async def test_nothing_is_asked_before_the_engine_knows_that_a_scope_is_on(world
     assert [hour for hour in range(6) if switches.is_off("p1", T + hour * P)] == [3, 4]
 
 
+async def test_a_switch_from_a_clock_that_is_ahead_counts_from_when_it_came(world: World, log: Any) -> None:
+    """Else the scope would be asked for while the engine, which refuses such a switch, refuses the answers."""
+    switches, ahead = Told(), T + 100 * P
+    for active, hour in ((False, 1), (True, 2)):
+        record = ScopeSwitched("p1", active, ahead, "ann", ahead, "skip")
+        switches._take(encode_json(record), JSON, T + hour * P)
+    switches.reach_usage(2)
+    assert [hour for hour in (0, 1, 2, 99, 100, 101) if switches.is_off("p1", T + hour * P)] == [1]
+
+
 async def test_a_topic_that_is_made_later_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     topics: list[dict[Topic, int]] = [{}, {}]
 
@@ -105,8 +115,8 @@ async def test_a_topic_that_is_made_later_is_found(monkeypatch: pytest.MonkeyPat
 async def test_other_scopes_other_records_and_nonsense_switch_nothing(world: World, log: Any) -> None:
     switches = Told()
     switches.say(False, 0, scope_id="p2")
-    switches._take(encode_json(ScopeAdded("p1", T, "ann", T)), JSON)
-    switches._take(b"nonsense", JSON)
+    switches._take(encode_json(ScopeAdded("p1", T, "ann", T)), JSON, T)
+    switches._take(b"nonsense", JSON, T)
     switches.say(True, 0)
     switches.reach_usage(7)
     assert await hours(world, collector(world, log, switches)) == [0, 1, 2]

@@ -34,7 +34,7 @@ def folded(*records: RequestRecord) -> RequestBook:
     """The book of records that were written and read."""
     book = RequestBook()
     for record in records:
-        book.take(decode_request(encode_json(record), JSON))
+        book.take(decode_request(encode_json(record), JSON), T)
     return book
 
 
@@ -93,6 +93,14 @@ def test_switches_are_numbered_by_scope_and_those_that_change_nothing_are_not() 
     assert [book.switches.is_active(scope) for scope in "ABC"] == [True, False, True]
     assert book.switches.last("C") is None
     assert book.switches.last("B") == a_switch(False, "B")
+
+
+def test_a_switch_begins_no_later_than_its_record_came() -> None:
+    """By the broker's clock: the engine refuses one that is far ahead, and everybody else would believe it."""
+    book = RequestBook()
+    for active, begin in ((False, T + 48 * HOUR), (True, T - HOUR)):
+        book.take(ScopeSwitched("A", active, begin, "ann", begin), T)
+    assert [switch.begin for switch in book.unsent()] == [T, T - HOUR]
 
 
 def test_a_scope_is_added_as_it_was_said_last() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
@@ -124,7 +125,7 @@ class RequestsInMemory:
 
     async def append(self, record: RequestRecord) -> RequestBook:
         self.records.append(record)
-        self._book.take(record)
+        self._book.take(record, int(time.time()))
         return self._book
 
 
