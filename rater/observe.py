@@ -1,19 +1,20 @@
 """What a running service tells the outside: logs, `/healthz`, `/readyz` and `/metrics`.
 
 `/healthz` answers as long as the event loop turns; `/readyz` asks every named check and says which are red and why.
-While a request is worked on, its id stands in every line of the log.
+While a request is worked on, its id stands in every line of the log, and so do the fields of `rater.log_fields`.
 """
 
 from __future__ import annotations
 
 import ipaddress
 import logging
+import re
 import sys
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
 from datetime import UTC, datetime
-from typing import TextIO
+from typing import Any, TextIO
 
 import orjson
 from aiohttp import web
@@ -21,9 +22,10 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 from rater.config import ObserveSettings
+from rater.log_fields import FIELDS, fields_of_context
 from rater.model.errors import RaterError
 
-__all__ = ["FIELDS", "REQUEST_ID", "Check", "ListenError", "endpoint", "is_loopback", "serve_health", "setup_logging"]
+__all__ = ["REQUEST_ID", "Check", "ListenError", "endpoint", "is_loopback", "serve_health", "setup_logging"]
 
 log = logging.getLogger(__name__)
 
@@ -32,10 +34,11 @@ Check = Callable[[], str]
 
 REQUEST_ID: ContextVar[str] = ContextVar("request_id", default="")
 """Of the request that is worked on; empty outside of one. It holds no white space."""
-FIELDS = "fields"
-"""Key of `extra` for what stands in the JSON form of a line of the log, instead of or beside the usual: a mapping."""
 
-_NOISY = ("aiokafka", "faust", "mode", "asyncio", "clickhouse_connect", "aiohttp.access")
+_OURS = ("rater", "collectors", "deploy")
+_NOISY = ("aiokafka", "faust", "mode", "asyncio", "clickhouse_connect", "aiohttp.access", "opentelemetry")
+_SELDOM = ("aiokafka", "opentelemetry")
+_PLAIN = re.compile(r"[\w.:/@+-]+")  # a value that the text form shows without quotes
 REPEAT_SECONDS = 60.0
 MAX_REPEATS = 1000  # texts that are remembered
 
@@ -45,31 +48,58 @@ class ListenError(RaterError):
 
 
 class _Text(logging.Formatter):
-    """`2026-01-01T00:00:00Z INFO rater.stream: message`; of a request `… INFO rater.api.app [its id]: message`."""
+    """`2026-01-01T00:00:00Z INFO rater.stream: message`; of a request `… INFO rater.api.app [its id]: message`.
+
+    What a line is about stands there too: `… WARNING collectors.runner [scope_id=a metric=cpu]: message`.
+    """
 
     def __init__(self) -> None:
-        super().__init__("%(asctime)s %(levelname)s %(name)s%(of_request)s: %(message)s")
+        super().__init__("%(asctime)s %(levelname)s %(name)s%(about)s: %(message)s")
 
     def format(self, record: logging.LogRecord) -> str:
-        request_id = REQUEST_ID.get()
-        record.of_request = f" [{request_id}]" if request_id else ""
+        shown = [f"{name}={_quoted(value)}" for name, value in _fields(record).items() if name not in _JSON_ONLY]
+        about = " ".join(filter(None, (REQUEST_ID.get(), *shown)))
+        record.about = f" [{about}]" if about else ""
         return super().format(record)
 
     def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:  # noqa: N802  logging's own name
         return _at(record)
 
 
+_JSON_ONLY = frozenset({"message", "audit", "trace_id", "span_id"})
+
+
+def _fields(record: logging.LogRecord) -> dict[str, Any]:
+    """What the line is about; times as text."""
+    fields = {**fields_of_context(), **getattr(record, FIELDS, {})}
+    if isinstance(begin := fields.get("period_begin"), int):
+        fields["period_begin"] = datetime.fromtimestamp(begin, UTC).isoformat().replace("+00:00", "Z")
+    return fields
+
+
+def _quoted(value: object) -> str:
+    """A value that came from outside cannot look like another field, nor like another line."""
+    text = str(value)
+    return text if _PLAIN.fullmatch(text) else repr(text)
+
+
+def _is_told(record: logging.LogRecord) -> bool:
+    """Whether nobody's secret can be in the line: below `info` only our own are known to keep them."""
+    return record.levelno >= logging.INFO or record.name.partition(".")[0] in _OURS
+
+
 class _Seldom(logging.Filter):
-    """Lets the same text of a Kafka client through once in REPEAT_SECONDS: in an outage it comes several a second."""
+    """Lets the same text of some clients through once in REPEAT_SECONDS: in an outage it comes several a second."""
 
     def __init__(self) -> None:
         super().__init__()
         self._told: dict[str, float] = {}
 
     def filter(self, record: logging.LogRecord) -> bool:
-        if not record.name.startswith("aiokafka"):
+        if not record.name.startswith(_SELDOM):
             return True
-        text = record.getMessage()
+        # OpenTelemetry's texts name the seconds until it tries again, which always differ
+        text = record.getMessage() if record.name.startswith("aiokafka") else record.msg
         if record.created - self._told.get(text, -REPEAT_SECONDS) < REPEAT_SECONDS:
             return False
         if len(self._told) >= MAX_REPEATS:
@@ -92,7 +122,7 @@ class _Json(logging.Formatter):
             entry["request_id"] = request_id
         if record.exc_info:
             entry["error"] = self.formatException(record.exc_info)
-        return orjson.dumps({**entry, **getattr(record, FIELDS, {})}).decode()
+        return orjson.dumps({**entry, **_fields(record)}).decode()
 
 
 def _at(record: logging.LogRecord) -> str:
@@ -100,16 +130,21 @@ def _at(record: logging.LogRecord) -> str:
 
 
 def setup_logging(settings: ObserveSettings, stream: TextIO | None = None) -> None:
-    """Sends all logs to `stream` (stderr) in the chosen form. Libraries speak from `warning` on."""
+    """Sends all logs to `stream` (stderr) in the chosen form. Libraries speak from `warning` on, those that talk much.
+
+    None speaks below `info`, whatever the level: the debug lines of clients hold what they send and get, usage and
+    passwords among it.
+    """
     handler = logging.StreamHandler(stream or sys.stderr)
     handler.setFormatter(_Json() if settings.log_format == "json" else _Text())
+    handler.addFilter(_is_told)
     handler.addFilter(_Seldom())
     root = logging.getLogger()
     root.handlers[:] = [handler]
     level = settings.log_level.upper()
     root.setLevel(level)
     for name in _NOISY:
-        logging.getLogger(name).setLevel(level if level == "DEBUG" else "WARNING")
+        logging.getLogger(name).setLevel("INFO" if level == "DEBUG" else max(root.level, logging.WARNING))
 
 
 def endpoint(listen: str) -> tuple[str, int]:

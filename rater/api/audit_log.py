@@ -20,7 +20,7 @@ from rater._settings_reader import without_secrets
 from rater.api.audit_file import AuditFile
 from rater.api.faults import RefusalError
 from rater.api.identity import Identity
-from rater.observe import FIELDS
+from rater.log_fields import FIELDS
 
 __all__ = ["MAX_VALUE_BYTES", "AuditLog", "AuditRecord", "Trail", "current_trail", "open_trail"]
 

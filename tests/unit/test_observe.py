@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
 import logging
@@ -12,7 +13,8 @@ import pytest
 from prometheus_client import CollectorRegistry, Counter
 
 from rater.config import ObserveSettings
-from rater.observe import ListenError, endpoint, is_loopback, serve_health, setup_logging
+from rater.log_fields import about, of
+from rater.observe import _NOISY, ListenError, endpoint, is_loopback, serve_health, setup_logging
 
 
 async def fetch(url: str) -> tuple[int, str]:
@@ -77,8 +79,11 @@ def test_loopback_is_told_from_the_rest() -> None:
 def _logging_as_before() -> object:
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
+    quiet = {name: logging.getLogger(name).level for name in _NOISY}
     yield
     root.handlers[:], _ = handlers, root.setLevel(level)
+    for name, before in quiet.items():
+        logging.getLogger(name).setLevel(before)
 
 
 def test_json_logs_are_one_object_a_line_with_the_traceback_inside() -> None:
@@ -121,3 +126,76 @@ def test_what_a_kafka_client_repeats_is_told_once_a_minute() -> None:
         "rater.test: away",
         "aiokafka.conn: refused",
     ]
+
+
+def test_a_line_names_what_it_is_about_in_both_forms() -> None:
+    # given
+    forms = {}
+    for form in ("json", "text"):
+        forms[form] = io.StringIO()
+        setup_logging(ObserveSettings(log_format=form), forms[form])  # type: ignore[arg-type]  # one of both forms
+        # when
+        with about(scope_id="a", period_begin=1_767_225_600), about(metric="cpu"):
+            logging.getLogger("rater.test").info("within", extra=of(partition=3))
+        logging.getLogger("rater.test").info("after", extra=of(scope_id="two\nlines=1"))
+    # then
+    entries = [json.loads(line) for line in forms["json"].getvalue().splitlines()]
+    usual = {"logged_at", "level", "logger"}
+    assert [{key: value for key, value in entry.items() if key not in usual} for entry in entries] == [
+        {
+            "message": "within",
+            "scope_id": "a",
+            "period_begin": "2026-01-01T00:00:00Z",
+            "metric": "cpu",
+            "partition": 3,
+        },
+        {"message": "after", "scope_id": "two\nlines=1"},
+    ]
+    assert [line.split(" ", 2)[2] for line in forms["text"].getvalue().splitlines()] == [
+        "rater.test [scope_id=a period_begin=2026-01-01T00:00:00Z metric=cpu partition=3]: within",
+        "rater.test [scope_id='two\\nlines=1']: after",
+    ]
+
+
+async def test_what_a_task_is_about_is_not_what_its_neighbours_are_about() -> None:
+    stream = io.StringIO()
+    setup_logging(ObserveSettings(), stream)
+
+    async def work(scope_id: str) -> None:
+        with about(scope_id=scope_id):
+            await asyncio.sleep(0)
+            logging.getLogger("rater.test").info("at work")
+
+    await asyncio.gather(work("a"), work("b"))
+
+    assert [line.split(" ", 2)[2] for line in stream.getvalue().splitlines()] == [
+        "rater.test [scope_id=a]: at work",
+        "rater.test [scope_id=b]: at work",
+    ]
+
+
+def test_libraries_say_nothing_below_info_whatever_the_level() -> None:
+    stream = io.StringIO()
+    setup_logging(ObserveSettings(log_level="debug"), stream)
+    for name in ("aiokafka.conn", "some.library", "rater.test", "raterish", "collectors.test"):
+        logging.getLogger(name).debug("what was sent")
+        logging.getLogger(name).info("connected")
+
+    assert [line.split(" ", 1)[1] for line in stream.getvalue().splitlines()] == [
+        "INFO aiokafka.conn: connected",
+        "INFO some.library: connected",
+        "DEBUG rater.test: what was sent",
+        "INFO rater.test: connected",
+        "INFO raterish: connected",
+        "DEBUG collectors.test: what was sent",
+        "INFO collectors.test: connected",
+    ]
+
+
+def test_what_an_exporter_of_traces_repeats_with_other_numbers_is_told_once_a_minute() -> None:
+    stream = io.StringIO()
+    setup_logging(ObserveSettings(), stream)
+    for seconds in (0.9, 1.1):
+        logging.getLogger("opentelemetry.exporter").warning("away, retrying in %.1fs", seconds)
+
+    assert stream.getvalue().count("\n") == 1
