@@ -25,14 +25,14 @@ from rater.kafka import (
     Topic,
     client_options,
 )
-from rater.model.codec import CONTENT_TYPE, JSON, MSGPACK, Headers, encode_json, encode_msgpack, rejected_headers
+from rater.model.codec import CONTENT_TYPE, MSGPACK, Headers, encode_json, encode_msgpack, rejected_headers
+from rater.model.events import event_headers, with_source
 from rater.model.rated import Alert, RejectedHeaders
 from rater.model.usage import CollectionFailed, ScopePlan
 
 __all__ = ["CollectionDraft", "Publisher", "UsageLog"]
 
 _HEADERS: Headers = ((CONTENT_TYPE, MSGPACK.encode()),)
-_JSON_HEADERS: Headers = ((CONTENT_TYPE, JSON.encode()),)  # as all alerts
 _BATCH_BYTES = 256 * 1024  # several parts per request; the broker's default limit of a batch is 1 MB
 _MAX_IN_FLIGHT = 512  # parts that wait for the broker: 9 MB at 500 samples each
 _STOP_SECONDS = 20.0
@@ -172,7 +172,9 @@ class Publisher:
 
     async def alert(self, alert: Alert) -> None:
         """Publish an alert of a source. Raises PublishError."""
-        await self._deliver([(Topic.ALERTS, alert.source.encode(), encode_json(alert), _JSON_HEADERS)])
+        key, value = alert.source.encode(), encode_json(alert)
+        headers = with_source(event_headers(alert, key, value), self._kafka.topic(Topic.ALERTS))
+        await self._deliver([(Topic.ALERTS, key, value, headers)])
 
     async def _deliver(self, records: list[tuple[Topic, bytes | None, bytes, Headers]]) -> None:
         try:

@@ -8,15 +8,14 @@ from hashlib import blake2b
 import msgspec
 
 from rater.engine.state import OutboxItem, Record
-from rater.model.codec import CONTENT_TYPE, JSON, Headers, encode_json
+from rater.model.codec import encode_json
+from rater.model.events import event_headers
 from rater.model.interval import Interval, clip, subtract
 from rater.model.rated import Alert, AlertKind, Gap, RatedFrame, ReworkResult
 from rater.model.usage import Collection, GapAccepted
 
-__all__ = ["JSON_HEADERS", "batches_lost", "frame_alerts", "gap_accepted", "gap_id", "late_plan"]
+__all__ = ["batches_lost", "frame_alerts", "gap_accepted", "gap_id", "late_plan"]
 __all__ += ["late_usage", "rework_alert"]
-
-JSON_HEADERS: Headers = ((CONTENT_TYPE, JSON.encode()),)
 
 
 def _identity(*parts: object) -> str:
@@ -29,7 +28,8 @@ def gap_id(scope_id: str, metric: str, source: str, period_begin: int, hole: Int
 
 
 def _item(alert: Alert) -> OutboxItem:
-    return OutboxItem("alerts", alert.scope_id.encode(), encode_json(alert), JSON_HEADERS)
+    key, value = alert.scope_id.encode(), encode_json(alert)
+    return OutboxItem("alerts", key, value, event_headers(alert, key, value))
 
 
 def late_usage(part: Collection, late: list[Interval], record: Record) -> OutboxItem:

@@ -5,7 +5,7 @@ A record is taken as a whole or goes as a whole to `rejected`, with the reason; 
 
 from __future__ import annotations
 
-from rater.engine.alerts import JSON_HEADERS, gap_accepted, late_plan, late_usage
+from rater.engine.alerts import gap_accepted, late_plan, late_usage
 from rater.engine.coverage import expectations
 from rater.engine.rework import take_begun, take_ended, take_lines, take_reworked
 from rater.engine.settings import EngineContext
@@ -29,6 +29,7 @@ from rater.engine.take import (
 )
 from rater.model.codec import check_key, content_type, decode_usage, encode_json, rejected_headers
 from rater.model.errors import RaterError, RejectedError
+from rater.model.events import event_headers
 from rater.model.interval import Interval, clip, overlaps, period_of, subtract, union
 from rater.model.posted import PostedLines
 from rater.model.rated import RejectedHeaders
@@ -128,7 +129,8 @@ def _pass_on(state: PartitionState, record: Record, posted: PostedLines) -> None
 
     One that comes twice is told twice; the sink has it from `usage`, and does not wait for a checkpoint.
     """
-    state.outbox.append(OutboxItem("rated", record.key, encode_json(posted), JSON_HEADERS))
+    key, value = posted.scope_id.encode(), encode_json(posted)
+    state.outbox.append(OutboxItem("rated", key, value, event_headers(posted, key, value)))
 
 
 # --- collections

@@ -6,13 +6,14 @@ from collections.abc import Iterator
 from decimal import Decimal
 from hashlib import blake2b
 
-from rater.engine.alerts import JSON_HEADERS, frame_alerts, rework_alert
+from rater.engine.alerts import frame_alerts, rework_alert
 from rater.engine.coverage import expected_until
 from rater.engine.rate import Look, Rating, look, open_gaps, rate_frame
 from rater.engine.rework import result_of
 from rater.engine.settings import EngineContext
 from rater.engine.state import FOREVER, Frame, OutboxItem, PartitionState, Scope
 from rater.model.codec import encode_json
+from rater.model.events import event_headers
 from rater.model.interval import Interval
 from rater.model.rated import AlertKind, ClosedBy, Line, RatedFrame
 from rater.rating import Chain, add_used, month_begin, tier_metric
@@ -209,7 +210,8 @@ def _parts(lines: list[Line]) -> Iterator[tuple[list[Line], int, int]]:
 
 def _message(head: RatedFrame, lines: list[Line], part: int, parts: int) -> OutboxItem:
     frame = RatedFrame(**{name: getattr(head, name) for name in _HEAD}, part=part, parts=parts, lines=lines)
-    return OutboxItem("rated", frame.scope_id.encode(), encode_json(frame), JSON_HEADERS)
+    key, value = frame.scope_id.encode(), encode_json(frame)
+    return OutboxItem("rated", key, value, event_headers(frame, key, value))
 
 
 _HEAD = [name for name in RatedFrame.__struct_fields__ if name not in {"part", "parts", "lines"}]

@@ -11,6 +11,7 @@ from aiokafka.errors import KafkaError
 
 from rater.engine import OutboxItem
 from rater.kafka import REJECTED_MESSAGE_BYTES, KafkaSettings, Topic, client_options
+from rater.model.events import with_source
 from rater.stream.interfaces import RestoreRefusedError, Run, StreamUnavailableError
 
 __all__ = ["KafkaLog", "chunk_keys"]
@@ -53,7 +54,10 @@ class KafkaLog:
 
     async def publish(self, partition: int, items: Sequence[OutboxItem]) -> None:
         """Appends the items to the partition of the same number of their topics, in order."""
-        records = [(self._settings.topic(_OUTPUT[item.topic]), item.key, item.value, item.headers) for item in items]
+        names = {output: self._settings.topic(topic) for output, topic in _OUTPUT.items()}
+        records = [
+            (names[item.topic], item.key, item.value, with_source(item.headers, names[item.topic])) for item in items
+        ]
         for start in range(0, len(records), IN_FLIGHT):
             await self._send(partition, records[start : start + IN_FLIGHT])
 

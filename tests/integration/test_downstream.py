@@ -61,7 +61,10 @@ async def test_everything_published_is_as_the_schemas_say(topics: KafkaSettings)
             validator(name).validate(json.loads(record.value))
             assert record.key == b"A"
             assert dict(record.headers)["content-type"] == b"application/json"
+            assert dict(record.headers)["ce_source"] == f"/{topics.prefix}{name}".encode()
+            assert dict(record.headers)["ce_subject"] == record.key
         assert len({record.partition for record in records}) == 1
+        assert len({dict(record.headers)["ce_id"] for record in records}) == len(records)
     headers = {name: value.decode() for name, value in rejected[0].headers}
     validator("rejected-headers").validate(headers)
 
