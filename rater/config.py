@@ -29,6 +29,7 @@ from rater.sandbox import SandboxSettings
 from rater.store.settings import StoreSettings
 from rater.stream.settings import WorkerSettings
 from rater.stream.sink import SinkSettings
+from rater.tracing import TracingSettings
 
 __all__ = [
     "DEFAULT_FILE",
@@ -70,6 +71,8 @@ class ObserveSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Must be true for a listen address that other machines can reach; the endpoint has no authentication."""
     log_format: Literal["text", "json"] = "text"
     log_level: Literal["debug", "info", "warning", "error"] = "info"
+    tracing: TracingSettings | None = None
+    """Null: nothing is traced."""
 
 
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
