@@ -11,6 +11,7 @@ import msgspec
 
 from rater.api.cloudkitty.faults import ApiFaultError
 from rater.api.cloudkitty.requests import Requests
+from rater.api.cloudkitty.unconfirmed import Unconfirmed
 from rater.api.identity import Identity
 from rater.api.policy import Policy
 from rater.model.rules import Change
@@ -121,6 +122,8 @@ class Backend(msgspec.Struct, frozen=True):
     """metrics.yml, as plain values."""
     modules: tuple[ModuleInfo, ...]
     post: Post = _nobody_writes
+    unconfirmed: Unconfirmed = msgspec.field(default_factory=Unconfirmed)
+    """Posts of which Kafka has not said whether it has them."""
 
     def attribute(self, name: str) -> Attribute:
         """What CloudKitty's name of an attribute stands for."""

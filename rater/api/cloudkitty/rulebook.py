@@ -44,6 +44,11 @@ class RuleBooks:
         self._lock = asyncio.Lock()
         self._not_before = 0.0
 
+    @property
+    def version(self) -> int | None:
+        """As last read; None while nobody has asked, or Kafka is away."""
+        return None if self._reader is None else self._reader.book.version
+
     async def book(self) -> RuleBook:
         """The book. Raises ApiFaultError 503."""
         async with self._lock:

@@ -55,10 +55,30 @@ async def add_dataframes(backend: Backend, call: Call) -> Answer:
     _check_headers(call, key)
     points = await asyncio.to_thread(read_frames, call.body, backend.scope_key)
     author = call.identity.user[:MAX_NAME]
-    post_id = _named(author, key, points) if key else secrets.token_hex(16)
-    records = records_of(post_id, author, points)
-    await backend.post([(record.scope_id.encode(), encode_msgpack(record)) for record in records])
+    post_id = _named(author, key, points)
+    if key:
+        await _write(backend, records_of(post_id, author, points))
+    else:
+        post_id = await _write_unnamed(backend, post_id, author, points, call.now.timestamp())
     return Answer(status=204, after={"post_id": post_id, "points": len(points)})
+
+
+async def _write_unnamed(backend: Backend, content: str, author: str, points: Sequence[Point], now: float) -> str:
+    """Writes a post that has no key; its id. Each is another one, but for the repetition of one that failed.
+
+    CloudKitty's client can send no key, and repeats what was answered 503. Raises ApiFaultError 503.
+    """
+    post_id = backend.unconfirmed.take(content, now) or secrets.token_hex(16)
+    try:
+        await _write(backend, records_of(post_id, author, points))
+    except BaseException:  # cancelled, too: what is under way then may be there
+        backend.unconfirmed.keep(content, post_id, now)
+        raise
+    return post_id
+
+
+async def _write(backend: Backend, records: Iterable[PostedLines]) -> None:
+    await backend.post([(record.scope_id.encode(), encode_msgpack(record)) for record in records])
 
 
 def _check_headers(call: Call, key: str) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from rater.api.cloudkitty.calls import ApiFaultError
+from rater.api.cloudkitty.unconfirmed import Unconfirmed
 from rater.api.cloudkitty.v2_posting import NO_SCOPE, PART_BYTES, Point, read_frames, records_of
 from rater.model.codec import MSGPACK, decode_usage, encode_json, encode_msgpack
 from rater.model.posted import MAX_POSTED_BYTES, PostedLine, PostedLines
@@ -242,6 +243,32 @@ async def test_a_key_makes_a_repetition_the_same(world: World, log: Log) -> None
     assert first == again
     assert len({first, other_key, other_content}) == 3
     assert (await post(world, Idempotency_Key="k" * 256)).status == 400
+
+
+async def test_what_was_not_confirmed_counts_once_when_it_is_sent_again(world: World, log: Log) -> None:
+    """CloudKitty's client can send no key, and its user repeats what was answered 503."""
+    log.fault = ApiFaultError(503, "Kafka is away")
+    for sent in (body(), body(), body(frame(metric="net"))):
+        assert (await post(world, sent)).status == 503
+    log.fault = None
+    for _ in range(3):
+        assert (await post(world)).status == 204
+    first, second, other, *later = (record.post_id for record in log.records)
+    # the second one was a repetition of the first already; what is sent once more after an answer is another post
+    assert first == second == later[0]
+    assert len({first, other, *later}) == 4
+
+
+def test_unconfirmed_posts_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    known = Unconfirmed()
+    known.keep("a", "1", now=0)
+    known.keep("a", "2", now=1800)
+    assert known.take("a", now=3600) == "2"
+    assert known.take("a", now=3600) == ""
+    monkeypatch.setattr("rater.api.cloudkitty.unconfirmed.MOST", 2)
+    for name in "xyz":
+        known.keep(name, name, now=0)
+    assert [known.take(name, now=1) for name in "xyz"] == ["", "y", "z"]
 
 
 async def test_a_key_that_is_no_text_is_refused(world: World, log: Log) -> None:
