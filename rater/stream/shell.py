@@ -110,17 +110,24 @@ class Shell:
         self._interval = checkpoint_interval
         self._keepers: dict[int, Keeper] = {}
         self._assigned: set[int] = set()
+        self._is_shared_out = False
+        """Whether the group has told us what is ours, nothing perhaps, since it last began to share out."""
         self._restored_as: tuple[Pin, set[int]] | None = None
         self._trouble = "not started"
         self._failure: asyncio.Future[None] | None = None
         self._metrics = make_metrics(lambda: self._keepers)
 
     def red(self) -> str:
-        """Why the worker is not ready; empty if it is. Ready: every assigned partition is restored."""
+        """Why the worker is not ready; empty if it is. Ready: we know what is assigned, and all of it is restored.
+
+        While the group shares out anew nobody is ready: who exchanges workers one by one has to wait for it.
+        """
         if self._trouble:
             return self._trouble
         if self._rules.rules is None:
             return "the rule book is not read yet"
+        if not self._is_shared_out:
+            return "the group has not shared out the partitions yet"
         waiting = sorted(p for p in self._assigned if not self._is_restored(p))
         return f"partitions {waiting} are not restored yet" if waiting else ""
 
@@ -155,7 +162,7 @@ class Shell:
 
     async def _stay(self, stop: asyncio.Event) -> None:
         membership = await self._join(self)
-        self._restored_as = None
+        self._restored_as, self._is_shared_out = None, False
         self._failure = asyncio.get_running_loop().create_future()
         try:
             await membership.start()
@@ -215,6 +222,7 @@ class Shell:
 
     async def revoked(self) -> None:
         """The group takes all partitions back, and waits for us."""
+        self._is_shared_out = False
         try:
             await self._give_back()
         except Exception as fault:  # noqa: BLE001  the supervised boundary: whatever it is, it ends the membership
@@ -243,7 +251,7 @@ class Shell:
             # still be at its checkpoint, and the broker could not tell the commits of two under one membership apart.
             return
         self._restored_as = (pin, assigned)
-        self._assigned = assigned
+        self._assigned, self._is_shared_out = assigned, True
         self._keepers = {
             partition: self._make_keeper(partition, self._context, membership.log, membership.register)
             for partition in sorted(assigned)

@@ -17,6 +17,9 @@ from rater.stream.shell import Shell
 from tests.unit.engine.builders import context, price_list
 
 
+UNSHARED = "the group has not shared out the partitions yet"
+
+
 class Group:
     """A membership that a test moves on by hand. Follows the protocol `Membership`."""
 
@@ -98,10 +101,29 @@ async def test_a_new_membership_restores_whatever_its_generation(bench: Bench) -
     for _ in range(2):
         stop = asyncio.Event()
         running = asyncio.create_task(bench.shell.run(stop))
-        while bench.shell.red():
+        while bench.shell.red() != UNSHARED:
             await asyncio.sleep(0)
         await bench.assigned()
+        assert bench.shell.red() == ""
         stop.set()
         await running
 
     assert bench.made == [(0, 1), (1, 1), (0, 1), (1, 1)]
+
+
+async def test_who_waits_for_its_share_is_not_ready(bench: Bench) -> None:
+    """Else a rolling upgrade would end the next worker while the group still waits for this one."""
+    running = asyncio.create_task(bench.shell.run(bench.stop))
+    while bench.shell.red() == "not started":
+        await asyncio.sleep(0)
+    assert bench.shell.red() == UNSHARED
+
+    bench.group.places = set()  # more workers than partitions: nothing is a share, too
+    await bench.assigned()
+    assert bench.shell.red() == ""
+
+    await bench.shell.revoked()
+    assert bench.shell.red() == UNSHARED
+
+    bench.stop.set()
+    await running
