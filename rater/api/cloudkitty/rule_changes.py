@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, TypeVar
 from uuid import uuid4
 
+import msgspec
+
 from rater.api.cloudkitty.arguments import Reader, Unquoted, flag, text
 from rater.api.cloudkitty.calls import Answer, Backend, Call
 from rater.api.cloudkitty.faults import ApiFaultError
@@ -22,6 +24,7 @@ __all__ = [
     "change_rules",
     "created",
     "deleted",
+    "input_of",
     "new_id",
     "number",
     "quoted",
@@ -29,6 +32,7 @@ __all__ = [
     "updated",
 ]
 
+S = TypeVar("S", bound=msgspec.Struct)
 V = TypeVar("V")
 MAX_AUTHOR = 255
 UNKNOWN = "unknown"
@@ -50,6 +54,11 @@ def quoted(raw: str) -> str:
     if isinstance(raw, Unquoted):
         raise ValueError("expected text in quotes")  # noqa: TRY004  as all readers do
     return text(raw)
+
+
+def input_of(kind: type[S], asked: Mapping[str, Any]) -> S:
+    """A struct of those of the attributes that it has; what was not given has its default."""
+    return kind(**{name: asked[name] for name in kind.__struct_fields__ if name in asked})
 
 
 def number(*, exact: bool) -> Reader:

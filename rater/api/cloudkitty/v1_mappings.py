@@ -15,6 +15,7 @@ from rater.api.cloudkitty.rule_changes import (
     change_rules,
     created,
     deleted,
+    input_of,
     new_id,
     number,
     quoted,
@@ -70,7 +71,7 @@ async def create_mapping(backend: Backend, call: Call) -> Answer:
     """POST mappings?force=."""
     authorized(backend, call)
     asked = arguments_v1(call, {**_attributes(backend), **FORCE}, of_body="mapping_data")
-    wanted, mapping_id, now = _wanted(asked), new_id(), seconds(call.now)
+    wanted, mapping_id, now = input_of(MappingInput, asked), new_id(), seconds(call.now)
     done = await change_rules(
         backend,
         call,
@@ -85,7 +86,7 @@ async def update_mapping(backend: Backend, call: Call) -> Answer:
     """PUT mappings/ID, or the id is in the body, which is often the whole mapping."""
     authorized(backend, call)
     asked = arguments_v1(call, _attributes(backend), "mapping_id", of_body="mapping")
-    wanted, mapping_id, now = _wanted(asked), asked["mapping_id"], seconds(call.now)
+    wanted, mapping_id, now = input_of(MappingInput, asked), asked["mapping_id"], seconds(call.now)
     done = await change_rules(
         backend,
         call,
@@ -141,10 +142,6 @@ def _attributes(backend: Backend) -> dict[str, Reader]:
         "cost": number(exact=backend.exact_numbers),
         **AUDITED,
     }
-
-
-def _wanted(asked: dict[str, Any]) -> MappingInput:
-    return MappingInput(**{name: asked[name] for name in MappingInput.__struct_fields__ if name in asked})
 
 
 def _mapping_shown(mapping_id: str) -> Callable[[RuleBook], Any]:

@@ -18,6 +18,7 @@ from rater.api.cloudkitty.rule_changes import (
     change_rules,
     created,
     deleted,
+    input_of,
     new_id,
     quoted,
     shown,
@@ -56,7 +57,7 @@ async def create_script(backend: Backend, call: Call) -> Answer:
     """POST scripts?force=."""
     authorized(backend, call)
     asked = arguments_v1(call, {**_ATTRIBUTES, **FORCE}, "name", of_body="script_data")
-    wanted, script_id, now = _wanted(asked), new_id(), seconds(call.now)
+    wanted, script_id, now = input_of(ScriptInput, asked), new_id(), seconds(call.now)
     done = await change_rules(
         backend,
         call,
@@ -71,7 +72,7 @@ async def update_script(backend: Backend, call: Call) -> Answer:
     """PUT scripts/ID, or the id is in the body. 201 with the script, as in CloudKitty."""
     authorized(backend, call)
     asked = arguments_v1(call, _ATTRIBUTES, "script_id", of_body="script_data")
-    wanted, script_id, now = _wanted(asked), asked["script_id"], seconds(call.now)
+    wanted, script_id, now = input_of(ScriptInput, asked), asked["script_id"], seconds(call.now)
     done = await change_rules(
         backend,
         call,
@@ -113,10 +114,6 @@ _ATTRIBUTES: dict[str, Reader] = {
     **AUDITED,
     "data": _data,
 }
-
-
-def _wanted(asked: dict[str, Any]) -> ScriptInput:
-    return ScriptInput(**{name: asked[name] for name in ScriptInput.__struct_fields__ if name in asked})
 
 
 def _whole(entry: ScriptEntry) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from rater.api.cloudkitty.rule_changes import (
     change_rules,
     created,
     deleted,
+    input_of,
     new_id,
     number,
     quoted,
@@ -59,7 +60,7 @@ async def get_threshold(backend: Backend, call: Call) -> Answer:
 async def create_threshold(backend: Backend, call: Call) -> Answer:
     """POST thresholds."""
     authorized(backend, call)
-    wanted, threshold_id = _wanted(arguments_v1(call, _attributes(backend), of_body="threshold_data")), new_id()
+    wanted, threshold_id = input_of(ThresholdInput, arguments_v1(call, _attributes(backend), of_body="threshold_data")), new_id()
     done = await change_rules(
         backend,
         call,
@@ -74,7 +75,7 @@ async def update_threshold(backend: Backend, call: Call) -> Answer:
     """PUT thresholds/ID, or the id is in the body."""
     authorized(backend, call)
     asked = arguments_v1(call, _attributes(backend), "threshold_id", of_body="threshold")
-    wanted, threshold_id = _wanted(asked), asked["threshold_id"]
+    wanted, threshold_id = input_of(ThresholdInput, asked), asked["threshold_id"]
     done = await change_rules(
         backend,
         call,
@@ -128,10 +129,6 @@ def _attributes(backend: Backend) -> dict[str, Reader]:
         **dict.fromkeys(("threshold_id", "type", "service_id", "field_id", "group_id", "tenant_id"), quoted),
         **dict.fromkeys(("level", "cost"), number(exact=backend.exact_numbers)),
     }
-
-
-def _wanted(asked: dict[str, Any]) -> ThresholdInput:
-    return ThresholdInput(**{name: asked[name] for name in ThresholdInput.__struct_fields__ if name in asked})
 
 
 def _threshold_shown(threshold_id: str) -> Callable[[RuleBook], Any]:
