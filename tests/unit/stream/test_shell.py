@@ -16,7 +16,6 @@ from rater.stream.metrics import WorkerMetrics
 from rater.stream.shell import Shell
 from tests.unit.engine.builders import context, price_list
 
-
 UNSHARED = "the group has not shared out the partitions yet"
 
 
