@@ -37,6 +37,7 @@ from rater.stream.interfaces import (
 from rater.stream.pace import Pace
 from rater.stream.pointer import decode_pointer, encode_pointer, genesis
 from rater.stream.snapshots import Snapshots
+from rater.stream.traces import Traces
 
 __all__ = ["Keeper"]
 
@@ -62,6 +63,7 @@ class Keeper:
         clock: Clock,
         at: At = nowhere,
         limits: Limits | None = None,
+        traces: Traces | None = None,
     ) -> None:
         self.partition = partition
         self.fenced = False
@@ -73,7 +75,8 @@ class Keeper:
         self._log = log
         self._register = register
         self._clock = clock
-        self._at = at
+        self._traces = traces
+        self._at = at if traces is None else traces.telling(at)
         self._pin: Pin | None = None
         self._state: PartitionState | None = None
         self._committed_offset = -1
@@ -161,7 +164,10 @@ class Keeper:
         scope_id = _scope_of(record)
         self.snapshots.before(scope_id)
         self._torn, was_torn = True, self._torn
-        taken = apply(self.state, record, self._context)
+        if self._traces is None:
+            taken = apply(self.state, record, self._context)
+        else:
+            taken = self._traces.applied(record, scope_id, lambda: apply(self.state, record, self._context))
         self._torn = was_torn
         if scope_id in self.state.scopes:
             self.snapshots.touch(scope_id)
@@ -211,12 +217,15 @@ class Keeper:
         is_long = False
         while not self._torn:
             self._torn = True
+            decided, began = len(self.state.outbox), self._clock() if self._traces is not None else 0.0
             step = await self._in_thread(steps) if is_long else next(steps, None)
             self._torn = was_torn
             if step is None:
                 break
             if step.scope_id is not None:
                 self.snapshots.touch(step.scope_id)
+                if self._traces is not None:
+                    self._traces.decided(self.state.outbox, decided, step.scope_id, began)
             if is_long:
                 await self._take_waiting()
             is_long = step.next_is_long

@@ -23,6 +23,8 @@ from rater.stream.register import FaustRegister
 from rater.stream.rules_log import RulesFollower
 from rater.stream.settings import WorkerSettings
 from rater.stream.shell import Shell
+from rater.stream.traces import Traces
+from rater.tracing import OFF, Tracing
 
 __all__ = ["Parts", "Worker"]
 
@@ -30,10 +32,13 @@ __all__ = ["Parts", "Worker"]
 class Parts:
     """What a worker is made of. Tests replace single parts by defective ones, to see that the suite notices."""
 
-    def __init__(self, kafka: KafkaSettings, at: At = nowhere, clock: Clock = time.time) -> None:
+    def __init__(
+        self, kafka: KafkaSettings, at: At = nowhere, clock: Clock = time.time, tracing: Tracing = OFF
+    ) -> None:
         self.kafka = kafka
         self.at = at
         self.clock = clock
+        self.tracing = tracing
 
     def log(self) -> KafkaLog:
         """Where snapshots and output go."""
@@ -45,7 +50,13 @@ class Parts:
 
     def keeper(self, partition: int, context: EngineContext, log: Log, register: Register) -> Keeper:
         """Who keeps a partition."""
-        return Keeper(partition, context, log, register, self.clock, self.at)
+        return Keeper(partition, context, log, register, self.clock, self.at, traces=self.traces(partition))
+
+    def traces(self, partition: int) -> Traces | None:
+        """What the partition's spans are made by; None while nothing is traced."""
+        if not self.tracing.is_on:
+            return None
+        return Traces(self.tracing, partition, self.kafka.topic(Topic.USAGE), self.clock)
 
 
 class Worker:

@@ -10,34 +10,14 @@ import time
 from pathlib import Path
 
 import pytest
-from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
-from opentelemetry.sdk.trace.export import SimpleSpanProcessor
-from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from rater.config import ConfigError, load_config
 from rater.tracing import OFF, TracingError, TracingSettings, open_tracing
 from rater.tracing.header import written
-from rater.tracing.otel import Follower, OtelTracing, read_headers
+from rater.tracing.otel import read_headers
+from tests.unit.tracing.traced import Traced
 
 RECORDED, DROPPED = written(1, 2), written(3, 4)[:-2] + "00"
-
-
-class Traced:
-    """Tracing into a list."""
-
-    def __init__(self, ratio: float) -> None:
-        self._kept = InMemorySpanExporter()
-        provider = TracerProvider(sampler=Follower(ratio), shutdown_on_exit=False)
-        provider.add_span_processor(SimpleSpanProcessor(self._kept))
-        self.tracing = OtelTracing(provider)
-
-    @property
-    def spans(self) -> list[ReadableSpan]:
-        return list(self._kept.get_finished_spans())
-
-    @property
-    def names(self) -> list[str]:
-        return [span.name for span in self.spans]
 
 
 @pytest.fixture
