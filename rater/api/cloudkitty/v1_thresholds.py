@@ -60,7 +60,8 @@ async def get_threshold(backend: Backend, call: Call) -> Answer:
 async def create_threshold(backend: Backend, call: Call) -> Answer:
     """POST thresholds."""
     authorized(backend, call)
-    wanted, threshold_id = input_of(ThresholdInput, arguments_v1(call, _attributes(backend), of_body="threshold_data")), new_id()
+    asked = arguments_v1(call, _attributes(backend), of_body="threshold_data")
+    wanted, threshold_id = input_of(ThresholdInput, asked), new_id()
     done = await change_rules(
         backend,
         call,
