@@ -33,6 +33,7 @@ from rater.stream.sink_metrics import Progress, SinkMetrics
 from rater.stream.sink_reader import Consumer, Reader, SinkSettings
 from rater.stream.sink_rules import RulesHistory
 from rater.stream.sink_work import Record
+from rater.tracing import OFF, Tracing
 
 __all__ = ["Sink", "SinkSettings"]
 
@@ -57,6 +58,7 @@ class Sink:
         *,
         registry: CollectorRegistry | None = None,
         at: At = nowhere,
+        tracing: Tracing = OFF,
     ) -> None:
         metrics = SinkMetrics(registry or CollectorRegistry(), self._progress, self._since_success)
         self._thread = ThreadPoolExecutor(1, "rater-sink")
@@ -64,7 +66,8 @@ class Sink:
         outside = _Services(kafka, store, self._thread, needed)
 
         def reader(name: str, *topics: Topic) -> Reader:
-            return Reader(name, {kafka.topic(topic): topic for topic in topics}, outside, settings, metrics, at)
+            of = {kafka.topic(topic): topic for topic in topics}
+            return Reader(name, of, outside, settings, metrics, at, tracing=tracing)
 
         self._readers = [reader("sink", Topic.RATED, Topic.ALERTS), reader("sink-usage", Topic.USAGE)]
         self._rules = RulesHistory(kafka, store, outside.in_thread)

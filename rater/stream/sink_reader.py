@@ -19,10 +19,12 @@ from aiokafka.errors import IllegalStateError, KafkaError
 from msgspec import Meta
 
 from rater.kafka import KafkaUnavailableError, Topic
+from rater.log_fields import of
 from rater.store import StoreError, StoreUnavailableError
 from rater.stream.interfaces import At, Clock
 from rater.stream.sink_metrics import Progress, SinkMetrics
 from rater.stream.sink_work import Record, Tables, Work
+from rater.tracing import OFF, Tracing
 
 __all__ = ["Consumer", "Outside", "Reader", "SinkSettings", "sleep_unless"]
 
@@ -112,6 +114,7 @@ class Reader(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
         *,
         clock: Clock = time.time,
         monotonic: Clock = time.monotonic,
+        tracing: Tracing = OFF,
     ) -> None:
         """`topics` by their names at the broker. `clock` gives seconds since the epoch, `monotonic` since any time."""
         self.name = name
@@ -123,6 +126,7 @@ class Reader(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
         self._at = at
         self._clock = clock
         self._monotonic = monotonic
+        self._tracing = tracing
         self._rebalances = 0
         self._pruned_at = self._succeeded_at = monotonic()
         self._fault: type[Exception] | None = None
@@ -157,13 +161,13 @@ class Reader(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
         """Notes why nothing goes on; logged once for each kind of fault, since its text changes with every attempt."""
         self.trouble = f"{self.name}: {fault}"
         if type(fault) is not self._fault:
-            log.warning("%s waits: %s", self.name, fault)
+            log.warning("%s waits: %s", self.name, fault, extra=of(group=self.name))
         self._fault = type(fault)
 
     def _worked(self) -> None:
         self._succeeded_at = self._monotonic()
         if self._fault is not None:
-            log.info("%s goes on", self.name)
+            log.info("%s goes on", self.name, extra=of(group=self.name))
         self._fault, self.trouble = None, ""
 
     async def _insist(self, call: Callable[[], T], stop: asyncio.Event, seen: int) -> T:
@@ -217,7 +221,13 @@ class Reader(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
             await _stopped(consumer)
 
     def _new_work(self) -> Work:
-        return Work(self._outside.tables, self._topics, self._monotonic, keeps_usage=self._settings.usage)
+        return Work(
+            self._outside.tables,
+            self._topics,
+            self._monotonic,
+            keeps_usage=self._settings.usage,
+            is_traced=self._tracing.is_on,
+        )
 
     async def _read(self, consumer: Consumer, stop: asyncio.Event) -> None:
         settings, seen = self._settings, self._rebalances
@@ -256,6 +266,7 @@ class Reader(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
                     "%s [%d]: %d records from offset %d on are gone (retention shorter than the sink was away?): usage "
                     "is not stored, and lines that were posted then are lost: post them again",
                     partition.topic, partition.partition, lost, expected,
+                    extra=of(topic=partition.topic, partition=partition.partition, offset=expected, group=self.name),
                 )  # fmt: skip
 
     def _patience_ms(self) -> int:
@@ -263,6 +274,22 @@ class Reader(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
         return int(1000 * max(0.0, min(POLL_SECONDS, left)))
 
     async def _store(self, consumer: Consumer, work: Work, stop: asyncio.Event, seen: int) -> None:
+        """As `_stored`, with a span that has a link to each that was recorded of what is inserted."""
+        if not work.links:
+            await self._stored(consumer, work, stop, seen)
+            return
+        with self._tracing.span(
+            "insert",
+            "client",
+            parent="",
+            links=list(work.links),
+            db__system__name="clickhouse",
+            rater__group=self.name,
+            rater__weight=work.batch.weight,
+        ):
+            await self._stored(consumer, work, stop, seen)
+
+    async def _stored(self, consumer: Consumer, work: Work, stop: asyncio.Event, seen: int) -> None:
         """Inserts the batch, passes on what was refused, commits. In this order."""
         metrics, batch, token = self._metrics, work.batch, work.token
         written = await self._insist(lambda: self._outside.tables.write(batch, token), stop, seen)
@@ -273,7 +300,8 @@ class Reader(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
             try:
                 await consumer.commit(offsets)
             except IllegalStateError as fault:
-                log.info("%s: partitions went elsewhere before the commit: %s", self.name, fault)
+                told = of(group=self.name)
+                log.info("%s: partitions went elsewhere before the commit: %s", self.name, fault, extra=told)
                 return
         self._at("sink-committed", 0)
         work.finished(offsets)
@@ -286,10 +314,19 @@ class Reader(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
             metrics.queryable.observe(max(0.0, now - closed_at))
 
     async def _reject(self, refused: Sequence[tuple[Record, str]]) -> None:
-        """Passes what cannot be kept on to `rejected`, whole. The worker has done so with what it could not read."""
-        for record, reason in refused:
+        """Passes what cannot be kept on to `rejected`, whole. The worker has done so with what it could not read.
+
+        The reason may quote the record, so the log does not have it.
+        """
+        for record, _ in refused:
             self._metrics.rejected.labels(self._topics[record.topic].value).inc()
-            log.error("%s [%d] @%d cannot be kept: %s", record.topic, record.partition, record.offset, reason)
+            log.error(
+                "%s [%d] @%d cannot be kept: topic rejected says why",
+                record.topic,
+                record.partition,
+                record.offset,
+                extra=of(topic=record.topic, partition=record.partition, offset=record.offset, group=self.name),
+            )
         ours = [item for item in refused if self._topics[item[0].topic] is not Topic.USAGE]
         if ours:
             await self._outside.reject(ours)
@@ -303,7 +340,7 @@ class Reader(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
         try:
             deleted = await self._outside.in_thread(lambda: tables.delete_superseded(seconds))
         except StoreError as fault:
-            log.warning("superseded lines were not deleted, will be tried again: %s", fault)
+            log.warning("superseded lines were not deleted, will be tried again: %s", fault, extra=of(group=self.name))
         else:
             if deleted:
                 log.info("deleted the lines of %d superseded revisions", deleted)

@@ -17,6 +17,7 @@ from rater.model.posted import PostedLines
 from rater.model.usage import Collection, UsageRecord
 from rater.store import Assembly, Batch, UnstorableError
 from rater.stream.interfaces import Clock
+from rater.tracing import MAX_LINKS, sampled_header
 
 __all__ = ["Record", "Tables", "Work"]
 
@@ -40,9 +41,19 @@ class Work:
     """What a consumer has read since its partitions were assigned to it. Used in the thread, one call at a time."""
 
     def __init__(
-        self, tables: Tables, topics: Mapping[str, Topic], monotonic: Clock, *, keeps_usage: bool = True
+        self,
+        tables: Tables,
+        topics: Mapping[str, Topic],
+        monotonic: Clock,
+        *,
+        keeps_usage: bool = True,
+        is_traced: bool = False,
     ) -> None:
-        """`keeps_usage`: False to keep nothing of `usage` but posted lines, which are nowhere else."""
+        """`keeps_usage`: False to keep nothing of `usage` but posted lines, which are nowhere else.
+
+        `is_traced`: whether `links` are gathered.
+        """
+        self._is_traced = is_traced
         self._topics = topics
         self._keeps_usage = keeps_usage
         self._tables = tables
@@ -56,6 +67,8 @@ class Work:
 
     def _renew(self) -> None:
         self.batch = Batch()
+        self.links: dict[str, None] = {}
+        """The spans that records of the batch belong to, as far as they are recorded."""
         self.refused: list[tuple[Record, str]] = []
         self.began_at = 0.0
 
@@ -77,6 +90,8 @@ class Work:
             assembly = self.assemblies[partition] = Assembly(self._tables.revision_of)
             self.committed[partition] = record.offset
         self._written_at[partition] = record.timestamp
+        if self._is_traced and len(self.links) < MAX_LINKS and (header := sampled_header(record.headers)):
+            self.links[header] = None
         value, form = record.value or b"", content_type(record.headers)
         try:
             match self._topics[record.topic]:

@@ -20,7 +20,10 @@ from rater.store import Batch, StoreUnavailableError, write
 from rater.stream.interfaces import nowhere
 from rater.stream.sink_metrics import SinkMetrics
 from rater.stream.sink_reader import Reader, SinkSettings
+from rater.tracing import OFF, Tracing
+from rater.tracing.header import written
 from tests.unit.store.builders import a_frame, a_line
+from tests.unit.tracing.traced import Traced, links
 
 RATED, USAGE = TopicPartition("rated", 0), TopicPartition("usage", 0)
 
@@ -98,13 +101,16 @@ class World:
 
 
 async def read(
-    world: Any, topics: Mapping[str, Topic] | None = None, registry: CollectorRegistry | None = None
+    world: Any,
+    topics: Mapping[str, Topic] | None = None,
+    registry: CollectorRegistry | None = None,
+    tracing: Tracing = OFF,
 ) -> None:
     """Runs a reader until its first commit."""
     metrics = SinkMetrics(registry or CollectorRegistry(), lambda: (), lambda: ())
     topics, settings = topics or {"rated": Topic.RATED}, SinkSettings(max_delay=0.05)
     async with asyncio.timeout(30):
-        await Reader("sink", topics, world, settings, metrics, nowhere).run(world.stop)
+        await Reader("sink", topics, world, settings, metrics, nowhere, tracing=tracing).run(world.stop)
 
 
 async def test_lines_then_the_frame_then_the_commit() -> None:
@@ -173,3 +179,27 @@ async def test_what_the_topic_forgot_before_it_was_stored_is_told(
     assert world.said == ["posted", "commit 8"]
     assert (registry.get_sample_value("rater_sink_lost_total", {"topic": "usage"}) or 0) == lost
     assert ("post them again" in caplog.text) is bool(lost)
+
+
+async def test_an_insert_links_to_what_was_traced_of_it_and_to_each_once() -> None:
+    traced, headers = Traced(0.0), [written(1, 2), written(1, 2), written(3, 4), written(5, 6)[:-1] + "0", ""]
+    world = World([a_frame(f"s{n}", lines=[a_line(n)]) for n in range(5)])
+    for record, header in zip(world._records, headers, strict=True):
+        record.headers = (*record.headers, ("traceparent", header.encode())) if header else record.headers
+
+    await read(world, tracing=traced.tracing)
+
+    [insert] = traced.spans
+    assert links(insert) == [written(1, 2), written(3, 4)]
+    assert (insert.attributes or {})["rater.group"] == "sink"
+    assert insert.status.is_ok
+
+
+async def test_an_insert_of_nothing_traced_is_not_traced() -> None:
+    traced = Traced(1.0)
+    world = World([a_frame(lines=[a_line(1)])])
+
+    await read(world, tracing=traced.tracing)
+
+    assert world.said == ["lines", "frames", "commit 1"]
+    assert traced.names == []
