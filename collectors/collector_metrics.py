@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 
 from prometheus_client import CollectorRegistry, Counter
-from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from collectors.status import CollectorStatus
@@ -15,8 +15,14 @@ __all__ = ["CollectorMetrics"]
 _GAUGES: tuple[tuple[str, str, Callable[[CollectorStatus], float]], ...] = (
     ("scopes", "Scopes that are collected here", lambda status: status.scopes),
     ("open_periods", "Periods of a scope and metric not proven whole", lambda status: status.open_periods),
-    ("oldest_open_timestamp", "Begin of the oldest of them, 0 if there is none", lambda status: status.oldest_open),
+    (
+        "oldest_open_timestamp_seconds",
+        "Begin of the oldest of them, 0 if there is none",
+        lambda status: status.oldest_open,
+    ),
     ("up", "1 if the last round came to its end, 0 if not", lambda status: not status.fault),
+    ("silent", "1 if the source has proven nothing for longer than it may, and something waits", lambda s: s.silent),
+    ("round_timestamp_seconds", "When the last round ended, 0 before the first", lambda status: status.ended_at),
 )
 
 
@@ -80,25 +86,26 @@ class _Gauges(Collector):
         self._source = source
         self._status = status
 
-    def describe(self) -> Iterable[GaugeMetricFamily]:
+    def describe(self) -> Iterable[Metric]:
         return []  # so that registering asks nothing yet
 
-    def collect(self) -> Iterable[GaugeMetricFamily]:
+    def collect(self) -> Iterable[Metric]:
         status = self._status()
         for name, text, read in _GAUGES:
             gauge = GaugeMetricFamily(f"rater_collector_{name}", text, labels=["source"])
             gauge.add_metric([self._source], read(status))
             yield gauge
-        queries = GaugeMetricFamily(
+        queries = CounterMetricFamily(
             "rater_collector_queries", "Requests sent to the source since the start", labels=["source"]
         )
         queries.add_metric([self._source], status.queries)
         yield queries
         yield self._by_metric(
-            "complete_until_timestamp", "Up to here every period of the metric is proven for all scopes held here",
+            "complete_until_timestamp_seconds",
+            "Up to here every period of the metric is proven for all scopes held here",
             status.complete_until,
-        )  # fmt: skip
-        yield self._by_metric("seconds_behind", "Since the end of the last complete period", status.behind)
+        )
+        yield self._by_metric("behind_seconds", "Since the end of the last complete period", status.behind)
 
     def _by_metric(self, name: str, text: str, values: Mapping[str, float]) -> GaugeMetricFamily:
         gauge = GaugeMetricFamily(f"rater_collector_{name}", text, labels=["source", "metric"])

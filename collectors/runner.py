@@ -15,6 +15,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcon
 from functools import partial
 from itertools import groupby
 
+import msgspec
 from prometheus_client import CollectorRegistry
 
 from collectors.bounded import run_all
@@ -148,6 +149,7 @@ class Collector:
             log.warning("%s", failure)
         self._note_status(fault)
         await self._tell_silence()
+        self._note_silence()
 
     # --- scopes
 
@@ -356,6 +358,10 @@ class Collector:
             reached=self._progress.reached,
             complete_until=complete,
             behind={name: int(now) - until for name, until in complete.items()},
+            ended_at=int(now),
             fault=fault,
         )
+
+    def _note_silence(self) -> None:
+        self.status = msgspec.structs.replace(self.status, silent=self._silence.is_told)
         self._counts.told(self.status)

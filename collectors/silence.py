@@ -40,6 +40,11 @@ class Silence:
         """It proved something."""
         self._heard_at = now
 
+    @property
+    def is_told(self) -> bool:
+        """Whether it was told last that the source is silent."""
+        return self._told is not None
+
     def look(self, now: float, waiting: int, proven_until: int, fault: str) -> Alert | None:
         """SOURCE_SILENT if nothing was proven for `silent_after`, SOURCE_BACK after that.
 

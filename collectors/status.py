@@ -27,5 +27,9 @@ class CollectorStatus(msgspec.Struct, frozen=True):
     """By metric: every period of all scopes that ends here or before is proven whole."""
     behind: dict[str, int] = {}
     """By metric: seconds since then."""
+    silent: bool = False
+    """It was told that the source is silent, and not yet that it is back."""
+    ended_at: int = 0
+    """When the round ended."""
     fault: str = ""
     """Why the last round did not come to its end; empty if it did."""

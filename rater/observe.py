@@ -23,6 +23,7 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 from rater.config import ObserveSettings
 from rater.log_fields import FIELDS, fields_of_context
+from rater.metrics import register_readiness
 from rater.model.errors import RaterError
 
 __all__ = ["REQUEST_ID", "Check", "ListenError", "endpoint", "is_loopback", "serve_health", "setup_logging"]
@@ -181,6 +182,7 @@ async def serve_health(
             f"observe.listen {settings.listen} can be reached by other machines and has no authentication: "
             "use 127.0.0.1, or set observe.listen_beyond_loopback: true"
         )
+    register_readiness(registry, checks)
     runner = web.AppRunner(_application(checks, warnings or {}, registry), access_log=None)
     await runner.setup()
     try:

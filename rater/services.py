@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
-from prometheus_client import CollectorRegistry, Gauge
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from collectors.collector_metrics import CollectorMetrics
 from collectors.service import open_source, run_collector
@@ -36,6 +36,7 @@ from rater.audit.timer import AuditTimer
 from rater.cloudkitty_api import cloudkitty_service
 from rater.config import Config, ObserveSettings
 from rater.kafka import KafkaSettings, KafkaUnavailableError, Topic, create_topics
+from rater.metrics import register_optional
 from rater.model.errors import RaterError
 from rater.modules import installed_modules
 from rater.observe import ListenError, endpoint, is_loopback, serve_health
@@ -45,6 +46,7 @@ from rater.rework import Asking, LateFollower, Make, TaskFollower, Wanted
 from rater.sandbox import BackgroundSandbox
 from rater.store import EmbeddedTarget, Store
 from rater.store.health import write_audit
+from rater.store_watch import StoreWatch
 from rater.stream.late_alerts import open_late_alerts
 from rater.stream.requests_log import open_tasks
 from rater.stream.rework_log import open_rework_log
@@ -97,7 +99,7 @@ class Service(NamedTuple):
 
 def worker_service(config: Config, registry: CollectorRegistry) -> Service:
     """The worker, not started, with the process that its rating scripts run in, which is there once one has to run."""
-    scripts = BackgroundSandbox(config.settings.scripts)
+    scripts = BackgroundSandbox(config.settings.scripts, ran=_script_metrics(registry))
     context = msgspec.structs.replace(config.engine_context(), scripts=scripts)
     found = Worker(
         config.settings.kafka, context, config.settings.worker, registry=registry, modules=installed_modules()
@@ -106,6 +108,7 @@ def worker_service(config: Config, registry: CollectorRegistry) -> Service:
     Gauge("rater_worker_waiting_scripts", "Frames whose rating scripts wait or run", registry=registry).set_function(
         lambda: scripts.waiting
     )
+    Gauge("rater_worker_period_seconds", "Length of a period", registry=registry).set(config.settings.engine.period)
 
     async def run(stop: asyncio.Event) -> None:
         try:
@@ -114,6 +117,18 @@ def worker_service(config: Config, registry: CollectorRegistry) -> Service:
             await asyncio.to_thread(scripts.close)
 
     return Service("worker", run, found.red)
+
+
+def _script_metrics(registry: CollectorRegistry) -> Callable[[float, bool], None]:
+    """What counts the frames that rating scripts ran for."""
+    seconds = Histogram("rater_worker_script_seconds", "Rating scripts on one frame", registry=registry)
+    failures = Counter("rater_worker_script_failures", "Frames that rating scripts failed on", registry=registry)
+
+    def ran(took: float, failed: bool) -> None:
+        seconds.observe(took)
+        failures.inc(failed)
+
+    return ran
 
 
 @asynccontextmanager
@@ -134,6 +149,7 @@ async def serve_sink(config: Config, store: Store, registry: CollectorRegistry) 
     service = _with_late_usage(config, store, Service("sink", found.run, found.red), registry)
     service = _with_requests(config, store, service, registry)
     service = _with_audit(config, store, service, registry)
+    service = _with_watch(store, service, registry)
     directory = store.target.directory if isinstance(store.target, EmbeddedTarget) else None
     if directory is None:
         yield service
@@ -222,6 +238,16 @@ def _with_audit(config: Config, store: Store, sink: Service, registry: Collector
     return Service(sink.name, run, sink.red)
 
 
+def _with_watch(store: Store, sink: Service, registry: CollectorRegistry) -> Service:
+    """The sink with the watch over its store beside it, which never makes it red."""
+    watch = StoreWatch(store, registry, tables=lambda: not sink.red())
+
+    async def run(stop: asyncio.Event) -> None:
+        await run_all([sink, Service("watch", watch.run, lambda: "")], stop)
+
+    return Service(sink.name, run, sink.red)
+
+
 class NoCollectorError(RaterError):
     """A collector is wanted and the settings have none."""
 
@@ -278,6 +304,9 @@ def api_service(config: Config, registry: CollectorRegistry, *, holds_store: boo
     intake = Intake(config.catalog, limits, kafka.topic(Topic.USAGE), kafka.partitions)
     behind = _api_backend(config, settings, writer, holds_store=holds_store)
     api = Api(settings, intake, writer, registry, *_versions(config, settings, behind))
+    if behind is not None:
+        what = "Version of the rules, as last read for a request"
+        register_optional(registry, "rater_api_rule_version", what, lambda: behind.books.version)
     probe = StoreProbe.of(behind.view, behind.threads) if behind is not None else None
 
     async def run(stop: asyncio.Event) -> None:

@@ -162,7 +162,7 @@ class _Metrics:
         for invariant in IN_STORE:
             self.violations.labels(invariant.value).set(0)
         self.last = Gauge(
-            "rater_audit_last_run_timestamp",
+            "rater_audit_last_run_timestamp_seconds",
             "When the last whole audit began, in seconds since the epoch; 0: none yet",
             registry=registry,
         )

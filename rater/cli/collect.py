@@ -48,11 +48,10 @@ def collect_run(context: click.Context, listen: str | None) -> None:
 
 
 async def _collect(config: Config, stop: asyncio.Event) -> None:
-    from prometheus_client import CollectorRegistry
-
+    from rater.metrics import process_registry
     from rater.services import collector_service, run_together
 
-    registry = CollectorRegistry()
+    registry = process_registry()
     await run_together(config.settings.observe, [collector_service(config, registry)], registry, stop)
 
 

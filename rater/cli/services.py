@@ -34,11 +34,10 @@ def worker(context: click.Context, listen: str | None) -> None:
 
 
 async def _worker(config: Config, stop: asyncio.Event) -> None:
-    from prometheus_client import CollectorRegistry
-
+    from rater.metrics import process_registry
     from rater.services import run_together, worker_service
 
-    registry = CollectorRegistry()
+    registry = process_registry()
     await run_together(config.settings.observe, [worker_service(config, registry)], registry, stop)
 
 
@@ -61,11 +60,10 @@ def sink(context: click.Context, listen: str | None) -> None:
 
 
 async def _sink(config: Config, stop: asyncio.Event) -> None:
-    from prometheus_client import CollectorRegistry
-
+    from rater.metrics import process_registry
     from rater.services import run_together, sink_service
 
-    registry = CollectorRegistry()
+    registry = process_registry()
     async with sink_service(config, registry) as service:
         await run_together(config.settings.observe, [service], registry, stop)
 
@@ -89,9 +87,8 @@ def api(context: click.Context, listen: str | None) -> None:
 
 
 async def _api(config: Config, stop: asyncio.Event) -> None:
-    from prometheus_client import CollectorRegistry
-
+    from rater.metrics import process_registry
     from rater.services import api_service, run_together
 
-    registry = CollectorRegistry()
+    registry = process_registry()
     await run_together(config.settings.observe, [api_service(config, registry)], registry, stop)

@@ -37,8 +37,7 @@ def up(context: click.Context, with_kafka: bool, listen: str | None) -> None:
 
 
 async def _up(config: Config, with_kafka: bool, stop: asyncio.Event) -> None:
-    from prometheus_client import CollectorRegistry
-
+    from rater.metrics import process_registry
     from rater.observe import serve_health
     from rater.services import (
         api_service,
@@ -50,7 +49,7 @@ async def _up(config: Config, with_kafka: bool, stop: asyncio.Event) -> None:
         worker_service,
     )
 
-    registry = CollectorRegistry()
+    registry = process_registry()
     async with AsyncExitStack() as stack:
         if with_kafka:
             await stack.enter_async_context(laptop_kafka(config))

@@ -21,6 +21,7 @@ from rater.engine.snapshot import (
     encode_snapshot,
 )
 from rater.engine.state import OutboxItem, PartitionState, Record
+from rater.engine.tally import Tally, tally
 
 __all__ = [
     "Assembly",
@@ -39,6 +40,7 @@ __all__ = [
     "Segment",
     "SnapshotError",
     "Step",
+    "Tally",
     "apply",
     "check_catalog",
     "decide",
@@ -52,4 +54,5 @@ __all__ = [
     "encode_root",
     "encode_snapshot",
     "retry_unpriced",
+    "tally",
 ]

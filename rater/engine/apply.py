@@ -47,6 +47,7 @@ from rater.model.usage import (
 
 __all__ = ["LogGapError", "apply"]
 
+MAX_HEARD = 500  # sources of a partition: each is a series of what Prometheus is told
 AHEAD_SECONDS = 24 * 3600  # usage may lie so far ahead of the broker's clock: a producer in another time zone, at worst
 
 
@@ -70,6 +71,7 @@ def apply(state: PartitionState, record: Record, context: EngineContext) -> bool
         _take(state, record, context)
     except RejectedError as fault:
         _reject(state, record, str(fault))
+        state.counts.rejected[fault.kind] = state.counts.rejected.get(fault.kind, 0) + 1
     state.next_offset = record.offset + 1
     state.last_ms = max(state.last_ms, record.timestamp_ms)
     return True
@@ -150,6 +152,7 @@ def _take_collection(state: PartitionState, record: Record, part: Collection, co
     ]  # raises before anything is changed: a contradicting part leaves no trace
     says_nothing_new = not late and all(target is None for _, target in targets)
     if is_repetition(scope, part, record, says_nothing_new=says_nothing_new):
+        state.counts.repeated += 1
         return
     state.aggregations.setdefault(part.metric, spec.aggregation)
     by_period = samples_by_period(part, state.period)
@@ -163,8 +166,20 @@ def _take_collection(state: PartitionState, record: Record, part: Collection, co
         state.outbox.append(late_usage(part, late, record))
         raise RejectedError(
             f"late: {len(late)} period(s) from {late[0].begin} on were closed and have left the state; nothing of them "
-            "was taken. `rater rerate` brings it in from the store"
+            "was taken. `rater rerate` brings it in from the store",
+            "late",
         )
+    _count(state, part, record)
+
+
+def _count(state: PartitionState, part: Collection, record: Record) -> None:
+    """The part was taken. Of very many sources the one that was heard of the longest ago is forgotten."""
+    state.counts.parts += 1
+    state.counts.samples += len(part.samples)
+    heard = state.heard
+    heard[part.source] = max(record.timestamp_ms, heard.get(part.source, 0))
+    if len(heard) > MAX_HEARD:
+        del heard[min(heard, key=lambda source: (heard[source], source))]
 
 
 def _check_begin(state: PartitionState, record: Record, part: Collection, context: EngineContext) -> None:
@@ -175,7 +190,8 @@ def _check_begin(state: PartitionState, record: Record, part: Collection, contex
     if record.timestamp_ms // 1000 - part.begin > MAX_PERIODS * state.period:
         raise RejectedError(
             f"source {part.source!r} has no plan and would owe everything since {part.begin}, more than {MAX_PERIODS} "
-            "periods: correct the date, or send a plan for this time first"
+            "periods: correct the date, or send a plan for this time first",
+            "wrong_time",
         )
 
 
@@ -184,7 +200,8 @@ def _check_end(record: Record, part: Collection) -> None:
     if part.end > record.timestamp_ms // 1000 + AHEAD_SECONDS:
         raise RejectedError(
             f"range [{part.begin}, {part.end}) ends more than {AHEAD_SECONDS // 3600} hours after it came: correct the "
-            "date, or the clock"
+            "date, or the clock",
+            "wrong_time",
         )
 
 

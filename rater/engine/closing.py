@@ -47,6 +47,7 @@ class Pass:
         self.context = context
         self.pending = 0
         self.revisions = 0
+        self.statuses: list[str] = []
         self.work = 0
 
 
@@ -128,7 +129,8 @@ def _publish(
     frame.closed_at = frame.closed_at or state.decided_at
     frame.revision, frame.digest, frame.emitted, frame.gaps = revision, digest, rating.emitted, gaps
     frame.expected_until, frame.failed = until, bool(rating.failure)
-    frame.totals, frame.rule_version = rating.totals, current.rules.version
+    frame.totals, frame.rule_version, frame.status = rating.totals, current.rules.version, rating.status.value
+    current.statuses.append(frame.status)
     _answer_rework(current, scope_id, frame, f"revision {revision} replaces the one before")
     current.revisions += 1
 

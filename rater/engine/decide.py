@@ -20,7 +20,7 @@ from rater.model.interval import Interval, clip, overlaps, period_of, periods_of
 from rater.model.rated import ClosedBy
 from rater.rating import Chain, month_begin
 
-__all__ = ["Step", "decide", "deciding", "retry_unpriced"]
+__all__ = ["Step", "decide", "deciding", "grace_ends", "retry_unpriced"]
 
 SCOPE_WORK = 4  # of a scope that is decided, in lines, whatever is in it
 SCOPES_PER_LINE = 50  # scopes of which nothing is due, in the time of a line
@@ -36,6 +36,8 @@ class Step(NamedTuple):
     """What it cost, in lines: about 7 µs each."""
     revisions: int
     """How many were added to the outbox."""
+    statuses: tuple[str, ...] = ()
+    """Of these revisions."""
     next_is_long: bool = False
     """Nothing was done yet, and the next step is one that others should not wait for. It touches no other scope."""
 
@@ -68,7 +70,8 @@ def deciding(
                 yield Step(None, 0, 0, next_is_long=True)
             revisions, work = current.revisions, current.work
             _decide_scope(current, scope_id, scope)
-            yield Step(scope_id, SCOPE_WORK + current.work - work, current.revisions - revisions)
+            statuses, current.statuses = tuple(current.statuses), []
+            yield Step(scope_id, SCOPE_WORK + current.work - work, current.revisions - revisions, statuses)
         elif number % SCOPES_PER_LINE == 0:
             yield Step(None, 1, 0)
     state.rule_version = rules.version
@@ -152,10 +155,11 @@ def _due(scope: Scope, frame: Frame, current: Pass) -> ClosedBy | None:
         if look(scope, frame, current.state.period).complete:
             return ClosedBy.COMPLETE
         frame.dirty = False
-    return ClosedBy.GRACE if current.as_of >= _grace_ends(scope, frame, current.context) else None
+    return ClosedBy.GRACE if current.as_of >= grace_ends(scope, frame, current.context) else None
 
 
-def _grace_ends(scope: Scope, frame: Frame, context: EngineContext) -> int:
+def grace_ends(scope: Scope, frame: Frame, context: EngineContext) -> int:
+    """The second from which on the open frame is closed though something of it is missing."""
     settings = context.settings
     quiet_since = -(-max(frame.touched_ms, scope.planned_ms if _open_ended(scope) else 0) // 1000)
     return max(
@@ -208,5 +212,5 @@ def _wake_at(scope: Scope, now: int, context: EngineContext) -> int:
             wake = min(wake, leaving_at) if leaving_at > now else wake  # else an earlier one of its month holds it
             wake = min(wake, frame.retry_at) if frame.retry_at else wake
         elif now >= frame.period_begin + period:
-            wake = min(wake, _grace_ends(scope, frame, context))
+            wake = min(wake, grace_ends(scope, frame, context))
     return wake

@@ -50,7 +50,7 @@ def take_begun(state: PartitionState, record: Record, begun: ReworkBegun) -> Non
     refusal = _refusal(scope, begun, state.period)
     if refusal:
         _answer_refusal(state, record, begun, refusal)
-        raise RejectedError(refusal)
+        raise RejectedError(refusal, "rework")
     assert scope is not None, "else it is refused"
     frame = scope.frames.get(begun.period_begin)
     reopened = frame is None or (frame.rework is not None and frame.rework.reopened)
@@ -167,10 +167,11 @@ def _under_way(state: PartitionState, scope_id: str, period_begin: int, rework_i
     frame = scope.frames.get(period_begin) if scope is not None else None
     if scope is None or frame is None or frame.rework is None or frame.rework.rework_id != rework_id:
         raise RejectedError(
-            f"rework {rework_id!r} of period {period_begin} is not under way: it was refused or is over"
+            f"rework {rework_id!r} of period {period_begin} is not under way: it was refused or is over",
+            "rework",
         )
     if frame.rework.ended:
-        raise RejectedError(f"rework {rework_id!r} of period {period_begin} has ended before this record")
+        raise RejectedError(f"rework {rework_id!r} of period {period_begin} has ended before this record", "rework")
     return scope, frame, frame.rework
 
 

@@ -20,6 +20,7 @@ from rater.model.usage import Collection, QuarantinedItem, ReworkKind
 
 __all__ = [
     "FOREVER",
+    "Counts",
     "Frame",
     "MonthUse",
     "OutboxItem",
@@ -147,6 +148,8 @@ class Frame(msgspec.Struct, array_like=True):
     """Of its last revision, as is the version of the rules: what a rework starts from."""
     rule_version: int = 0
     rework: Rework | None = None
+    status: str = ""
+    """Of its last revision; empty while it has none, and if who made that did not note it (an earlier release)."""
 
     @property
     def is_closed(self) -> bool:
@@ -210,6 +213,19 @@ class Scope(msgspec.Struct, array_like=True):
     """When nothing is expected of it, since it is switched off, or was."""
 
 
+class Counts(msgspec.Struct, array_like=True):
+    """What became of the records of the log. It follows from it alone, so who takes the partition over counts on."""
+
+    parts: int = 0
+    """Of collections that were taken."""
+    samples: int = 0
+    """In them."""
+    repeated: int = 0
+    """Parts that were there before."""
+    rejected: dict[str, int] = {}
+    """Records by why they were refused."""
+
+
 class PartitionState(msgspec.Struct, array_like=True):
     """Everything the engine knows of one partition."""
 
@@ -229,3 +245,6 @@ class PartitionState(msgspec.Struct, array_like=True):
     """Of the rule book that frames without a price were last tried with."""
     last_ms: int = 0
     """The latest of the broker's times of all records that were applied."""
+    counts: Counts = msgspec.field(default_factory=Counts)
+    heard: dict[str, int] = {}
+    """By source: the broker's time of the last part that was taken of it."""

@@ -19,7 +19,9 @@ def switched(scope: Scope | None, state: PartitionState, record: Record, switch:
     before = scope.pauses if scope is not None else Pauses()
     now = record.timestamp_ms // 1000
     if switch.begin > now + AHEAD_SECONDS:
-        raise RejectedError(f"the switch is for {switch.begin}, more than {AHEAD_SECONDS // 3600} hours after it came")
+        raise RejectedError(
+            f"the switch is for {switch.begin}, more than {AHEAD_SECONDS // 3600} hours after it came", "wrong_time"
+        )
     if not switch.active:  # the time that it is off begins then: a wrong date must not make it decades
         spans(Interval(switch.begin, max(switch.begin, now)), state.period)
     skips = switch.inactive_time == "skip"
@@ -41,5 +43,6 @@ def check_not_off(scope: Scope | None, part: Collection, periods: list[Interval]
     if paused:
         raise RejectedError(
             f"scope {part.scope_id!r} is switched off in {len(paused)} of {len(periods)} period(s), from "
-            f"{paused[0].begin} on; nothing of it was taken. Switch it on and bill that time, then send it again"
+            f"{paused[0].begin} on; nothing of it was taken. Switch it on and bill that time, then send it again",
+            "switched_off",
         )

@@ -48,7 +48,8 @@ def scope_of(state: PartitionState, scope_id: str) -> Scope:
         if home != state.partition:
             raise RejectedError(
                 f"scope {scope_id!r} belongs to partition {home}, not {state.partition}: the producer must use Kafka's "
-                "own partitioner (murmur2)"
+                "own partitioner (murmur2)",
+                "wrong_key",
             )
         scope = state.scopes[scope_id] = Scope()
     return scope
@@ -57,7 +58,9 @@ def scope_of(state: PartitionState, scope_id: str) -> Scope:
 def spans(span: Interval, period: int) -> list[Interval]:
     """The periods of a range. Raises RejectedError if there are too many."""
     if (span.end - span.begin) // period > MAX_PERIODS:
-        raise RejectedError(f"range [{span.begin}, {span.end}) spans more than {MAX_PERIODS} periods of {period} s")
+        raise RejectedError(
+            f"range [{span.begin}, {span.end}) spans more than {MAX_PERIODS} periods of {period} s", "wrong_time"
+        )
     return list(periods_of(span, period))
 
 
@@ -83,7 +86,9 @@ def metric_of(name: str, context: EngineContext) -> MetricSpec:
     """The metric as declared. Raises RejectedError."""
     spec = context.catalog.get(name)
     if spec is None:
-        raise RejectedError(f"metric {name!r} is unknown: declare it in metrics.yml or under `metrics` in rater.yaml")
+        raise RejectedError(
+            f"metric {name!r} is unknown: declare it in metrics.yml or under `metrics` in rater.yaml", "unknown_metric"
+        )
     return spec
 
 
@@ -91,7 +96,7 @@ def check_part(part: Collection, period_seconds: int, context: EngineContext) ->
     """The part's metric and its canonical series. Raises RejectedError for what is wrong with the part itself."""
     spec = metric_of(part.metric, context)
     if part.unit != spec.unit:
-        raise RejectedError(f"unit is {part.unit!r}, metric {part.metric!r} is declared in {spec.unit!r}")
+        raise RejectedError(f"unit is {part.unit!r}, metric {part.metric!r} is declared in {spec.unit!r}", "wrong_unit")
     if spec.proof is Coverage.SAMPLES:
         _check_within_periods(part, period_seconds)
     series = [canonical_series(entry.groupby, entry.metadata) for entry in part.series]
@@ -137,7 +142,8 @@ def is_repetition(scope: Scope, part: Collection, record: Record, *, says_nothin
         what = "for other content" if part.sequence in producer.recent else "too long ago to tell whether for this"
         raise RejectedError(
             f"sequence {part.sequence} of producer {part.producer_id!r} was used before {what}: count up by one for "
-            "each batch, and take a new producer_id (over HTTP: or Idempotency-Key) for what is not a repetition"
+            "each batch, and take a new producer_id (over HTTP: or Idempotency-Key) for what is not a repetition",
+            "reused_number",
         )
     producer.last_ms = record.timestamp_ms
     producer.recent[part.sequence] = checksum

@@ -87,19 +87,19 @@ def decoder(kind: Any, what: str) -> Callable[[bytes, str], Any]:
 
     def decode(value: bytes, form: str) -> Any:
         if form not in readers:
-            raise RejectedError(f"content type {form!r} is unknown: send {JSON} or {MSGPACK}")
+            raise RejectedError(f"content type {form!r} is unknown: send {JSON} or {MSGPACK}", "unreadable")
         read, probe = readers[form]
         try:
             record = read(value)
         except RecursionError:
-            raise RejectedError(f"this is no {what}: nested too deep") from None
+            raise RejectedError(f"this is no {what}: nested too deep", "unreadable") from None
         except (msgspec.DecodeError, UnicodeDecodeError) as fault:
             version = _version(probe, value)
             if version != FORMAT_VERSION:
-                raise RejectedError(_unknown_version(what, version)) from None
-            raise RejectedError(f"this is no {what} as {form}: {fault}") from None
+                raise RejectedError(_unknown_version(what, version), "unreadable") from None
+            raise RejectedError(f"this is no {what} as {form}: {fault}", "unreadable") from None
         if getattr(record, "version", FORMAT_VERSION) != FORMAT_VERSION:
-            raise RejectedError(_unknown_version(what, record.version))
+            raise RejectedError(_unknown_version(what, record.version), "unreadable")
         return record
 
     return decode
@@ -136,7 +136,7 @@ def is_posted(value: bytes, form: str) -> bool:
 def check_key(key: bytes | None, scope_id: str) -> None:
     """Raises RejectedError for a record of `usage` that lies under another key than its scope's."""
     if key != scope_id.encode():
-        raise RejectedError(f"the record's key is {key!r}, it must be the scope_id {scope_id!r} in UTF-8")
+        raise RejectedError(f"the record's key is {key!r}, it must be the scope_id {scope_id!r} in UTF-8", "wrong_key")
 
 
 def decode_usage(value: bytes, form: str) -> UsageRecord:
@@ -155,7 +155,7 @@ def decode_usage(value: bytes, form: str) -> UsageRecord:
 
 def _check_range(begin: int, end: int) -> None:
     if begin >= end:
-        raise RejectedError(f"range [{begin}, {end}) holds no time: begin must be before end")
+        raise RejectedError(f"range [{begin}, {end}) holds no time: begin must be before end", "wrong_time")
 
 
 def _check_collection(record: Collection) -> None:

@@ -62,9 +62,17 @@ class BackgroundSandbox:
     for a minute later or more, three times in all: the machine may have been under load.
     """
 
-    def __init__(self, settings: SandboxSettings | None = None, *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        settings: SandboxSettings | None = None,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        ran: Callable[[float, bool], None] = lambda _seconds, _failed: None,
+    ) -> None:
+        """`ran` is told of each job that ran how long that took, and whether it failed; in the thread it ran in."""
         settings = settings or SandboxSettings()
         self._clock = clock
+        self._ran = ran
         self._sandboxes = [Sandbox(settings) for _ in range(settings.processes)]
         self._threads: list[threading.Thread] = []
         self._change = threading.Condition()
@@ -185,10 +193,12 @@ class BackgroundSandbox:
     def _work(self, sandbox: Sandbox) -> None:
         while (taken := self._take()) is not None:
             key, entry = taken
+            began = self._clock()
             try:
                 attempt = sandbox.attempt(entry.scripts, entry.count, entry.message)
             except Exception as fault:  # noqa: BLE001  a thread that ended would leave every later frame waiting, silently
                 attempt = Attempt(failure("", 0, f"the sandbox broke: {fault!r}"[:MAX_REASON]), by_chance=True)
+            self._ran(self._clock() - began, isinstance(attempt.outcome, Failed))
             with self._change:
                 self._done(key, entry, attempt)
 

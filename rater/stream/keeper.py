@@ -7,19 +7,24 @@ under the membership of the restore, and only then the outbox is published (docs
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterator
+
+import msgspec
 
 from rater.engine import (
     EngineContext,
     Limits,
+    OutboxItem,
     PartitionState,
     Record,
     Step,
+    Tally,
     apply,
     check_catalog,
     deciding,
     retry_unpriced,
+    tally,
 )
 from rater.rating import Chain
 from rater.stream.interfaces import (
@@ -39,11 +44,33 @@ from rater.stream.pointer import decode_pointer, encode_pointer, genesis
 from rater.stream.snapshots import Snapshots
 from rater.stream.traces import Traces
 
-__all__ = ["Keeper"]
+__all__ = ["Keeper", "News"]
 
 MAX_IDLE_SECONDS = 12 * 3600  # topic checkpoints keeps a week: an idle partition's manifest is renewed long before
 SLICE_LINES = 1_000  # decided in about 10 ms; a scope that has many more is decided in a thread
 SLICE_RECORDS = 20  # applied in some milliseconds
+
+
+class News(msgspec.Struct):
+    """What a keeper did since somebody asked last, for those who count it."""
+
+    revisions: Counter[str] = msgspec.field(default_factory=Counter)
+    """Decided, by status."""
+    alerts: Counter[str] = msgspec.field(default_factory=Counter)
+    """Published, by kind."""
+    records: Counter[str] = msgspec.field(default_factory=Counter)
+    """Published, by topic."""
+    checkpoint_bytes: int = 0
+    """Of snapshots, not compressed."""
+
+
+class _Alert(msgspec.Struct):
+    """What of an alert is counted."""
+
+    kind: str
+
+
+_alert = msgspec.json.Decoder(_Alert).decode
 
 
 class Keeper:
@@ -68,6 +95,9 @@ class Keeper:
         self.partition = partition
         self.fenced = False
         self.checkpointed_at = 0.0
+        self.settled_at = 0.0
+        """When a checkpoint last came to its end, or there was nothing to write. Seconds, as all instants here."""
+        self._news = News()
         self.pace = Pace()
         """Of its checkpoints: how long one has held up the event loop."""
         self.snapshots = Snapshots(partition, context, log, self.pace, limits)
@@ -120,7 +150,7 @@ class Keeper:
         self._at("restored", self.partition)
         self._state = state
         self._committed_offset = committed.offset
-        self.checkpointed_at = self._clock()
+        self.checkpointed_at = self.settled_at = self._clock()
         self._committed_items = len(state.outbox)
         await self._publish(self._committed_items)
 
@@ -196,16 +226,21 @@ class Keeper:
                 return
             now = int(self._clock())
             await self._decide(now, rules)
-            if self._torn or not self.is_due():
+            if self._torn:
+                return
+            if not self.is_due():
+                self.settled_at = self._clock()
                 return
             self._at("cut", self.partition)
             offset, items = self._state.next_offset, len(self._state.outbox)
             pointer = await self.snapshots.write(self._state, items, now)
+            self._news.checkpoint_bytes += self.snapshots.written_bytes
             self._at("chunks_written", self.partition)
             await self._commit(Committed(offset, encode_pointer(pointer)))
             self.snapshots.committed()
             self._committed_items = items
             await self._publish(items)
+            self.settled_at = self._clock()
 
     async def _decide(self, now: int, rules: Chain) -> None:
         """Decides scope by scope, with pauses; an error leaves a state that no checkpoint is made of."""
@@ -222,6 +257,7 @@ class Keeper:
             self._torn = was_torn
             if step is None:
                 break
+            self._news.revisions.update(step.statuses)
             if step.scope_id is not None:
                 self.snapshots.touch(step.scope_id)
                 if self._traces is not None:
@@ -268,7 +304,29 @@ class Keeper:
             self._at("before_publish", self.partition)
             await self._log.publish(self.partition, outbox[:items])
             self._at("published", self.partition)
+            self._note(outbox[:items])
         del outbox[:items]
+
+    # --- what others are told
+
+    @property
+    def lag(self) -> int | None:
+        """Records of the log that are not applied yet; None if the broker was not heard of for long."""
+        log_end = self._register.log_end(self.partition)
+        return None if log_end is None else max(0, log_end - self.state.next_offset)
+
+    def tally(self) -> Tally:
+        """Counts what is in the state now."""
+        return tally(self.state, int(self._clock()), self._context)
+
+    def news(self) -> News:
+        """What happened since this was asked last."""
+        found, self._news = self._news, News()
+        return found
+
+    def _note(self, published: list[OutboxItem]) -> None:
+        self._news.records.update(item.topic for item in published)
+        self._news.alerts.update(_alert(item.value).kind for item in published if item.topic == "alerts")
 
 
 def _scope_of(record: Record) -> str:

@@ -53,6 +53,11 @@ class RulesFollower:
         # of several workers the first to notice writes the snapshot, the others find it
         self._late = 1 + random.random() / 2  # noqa: S311  this is no secret
 
+    @property
+    def version(self) -> int | None:
+        """Of `rules`; None while there are none."""
+        return None if self.rules is None else self._version
+
     async def stop(self, following: asyncio.Task[None]) -> None:
         """Ends `following`, a task of `run`. A client that swallows its cancellation is left behind after 5 s."""
         self._stopping = True

@@ -284,6 +284,7 @@ class Shell:
             await keeper.checkpoint(self._rules.rules)
         except (FencedError, StreamUnavailableError) as fault:
             log.info("partition %d: no last checkpoint: %s", keeper.partition, fault)
+        self._metrics.count(keeper.news())
 
     async def _checkpoint_all(self) -> None:
         if self._rules.rules is not None:
@@ -310,8 +311,12 @@ class Shell:
             self._metrics.failed_checkpoints.inc()
             log.warning("partition %d: checkpoint failed, will be repeated: %s", keeper.partition, fault)
             return
+        finally:
+            news = keeper.news()
+            self._metrics.count(news)
         self._trouble = ""
-        self._metrics.checkpoint_seconds.observe(loop.time() - began)
+        if news.checkpoint_bytes:
+            self._metrics.checkpoint_seconds.observe(loop.time() - began)
 
 
 async def _sleep_unless(stop: asyncio.Event, seconds: float) -> None:

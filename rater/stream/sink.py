@@ -60,7 +60,9 @@ class Sink:
         at: At = nowhere,
         tracing: Tracing = OFF,
     ) -> None:
-        metrics = SinkMetrics(registry or CollectorRegistry(), self._progress, self._since_success)
+        metrics = SinkMetrics(
+            registry or CollectorRegistry(), self._progress, self._succeeded_at, lambda: self._rules.version
+        )
         self._thread = ThreadPoolExecutor(1, "rater-sink")
         needed = (Topic.RATED, Topic.ALERTS, Topic.REJECTED, Topic.USAGE)
         outside = _Services(kafka, store, self._thread, needed)
@@ -80,8 +82,8 @@ class Sink:
     def _progress(self) -> Iterator[Progress]:
         return (progress for reader in self._readers for progress in reader.progress())
 
-    def _since_success(self) -> Iterator[tuple[str, float]]:
-        return ((reader.name, reader.since_success()) for reader in self._readers)
+    def _succeeded_at(self) -> Iterator[tuple[str, float]]:
+        return ((reader.name, reader.succeeded_at()) for reader in self._readers)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Works until `stop`. Raises what a person must mend: TopicsError, and at the start any StoreError but

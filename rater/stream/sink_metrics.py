@@ -11,6 +11,8 @@ from prometheus_client.registry import Collector
 
 __all__ = ["Progress", "SinkMetrics"]
 
+READERS = ("sink", "sink-usage")
+TOPICS = ("rated", "alerts", "usage")
 _QUERYABLE = (0.5, 1, 2, 3, 5, 8, 13, 30, 60, 300, 1800, 7200, 86400)
 
 
@@ -32,7 +34,8 @@ class SinkMetrics:
         self,
         registry: CollectorRegistry,
         progress: Callable[[], Iterable[Progress]],
-        since_success: Callable[[], Iterable[tuple[str, float]]],
+        succeeded_at: Callable[[], Iterable[tuple[str, float]]],
+        rule_version: Callable[[], int | None] = lambda: None,
     ) -> None:
         self.rows = Counter("rater_sink_rows", "Rows inserted", ["table"], registry=registry)
         self.batches = Counter("rater_sink_batches", "Batches inserted", ["reader"], registry=registry)
@@ -46,7 +49,11 @@ class SinkMetrics:
             buckets=_QUERYABLE,
             registry=registry,
         )
-        registry.register(_Gauges(progress, since_success))
+        started = [(self.errors, READERS), (self.restarts, READERS), (self.lost, TOPICS), (self.rejected, TOPICS)]
+        for counter, values in started:
+            for value in values:
+                counter.labels(value)  # there before anything happens: what first appears as 1 grows by nothing
+        registry.register(_Gauges(progress, succeeded_at, rule_version))
 
 
 class _Gauges(Collector):
@@ -55,16 +62,18 @@ class _Gauges(Collector):
     def __init__(
         self,
         progress: Callable[[], Iterable[Progress]],
-        since_success: Callable[[], Iterable[tuple[str, float]]],
+        succeeded_at: Callable[[], Iterable[tuple[str, float]]],
+        rule_version: Callable[[], int | None],
     ) -> None:
         self._progress = progress
-        self._since_success = since_success
+        self._succeeded_at = succeeded_at
+        self._rule_version = rule_version
 
     def describe(self) -> Iterable[GaugeMetricFamily]:
         return []  # so that registering asks nothing yet
 
     def collect(self) -> Iterable[GaugeMetricFamily]:
-        lag = GaugeMetricFamily("rater_sink_lag", "Records not committed yet", labels=["topic", "partition"])
+        lag = GaugeMetricFamily("rater_sink_lag_records", "Records not committed yet", labels=["topic", "partition"])
         unfinished = GaugeMetricFamily(
             "rater_sink_unfinished_frames", "Revisions of which parts are missing", labels=["topic", "partition"]
         )
@@ -72,10 +81,16 @@ class _Gauges(Collector):
             lag.add_metric([one.topic, str(one.partition)], one.lag)
             unfinished.add_metric([one.topic, str(one.partition)], one.unfinished)
         success = GaugeMetricFamily(
-            "rater_sink_seconds_since_success",
-            "Since something was stored, or nothing was left to store",
+            "rater_sink_success_timestamp_seconds",
+            "When something was last stored, or nothing was left to store",
             labels=["reader"],
         )
-        for reader, seconds in self._since_success():
-            success.add_metric([reader], seconds)
-        return [lag, unfinished, success]
+        for reader, instant in self._succeeded_at():
+            success.add_metric([reader], instant)
+        version = self._rule_version()
+        if version is None:
+            return [lag, unfinished, success]
+        return [
+            *(lag, unfinished, success),
+            GaugeMetricFamily("rater_sink_rule_version", "Version of the rules in table rule_events", version),
+        ]

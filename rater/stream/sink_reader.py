@@ -133,9 +133,9 @@ class Reader(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has n
         self._consumer: Consumer | None = None
         self._work = self._new_work()
 
-    def since_success(self) -> float:
-        """Seconds since something was stored or nothing was left to store."""
-        return self._monotonic() - self._succeeded_at
+    def succeeded_at(self) -> float:
+        """When something was stored or nothing was left to store; seconds since the epoch."""
+        return self._clock() - (self._monotonic() - self._succeeded_at)
 
     def progress(self) -> Iterator[Progress]:
         """How far it is with each partition of which it has read something."""

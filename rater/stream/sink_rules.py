@@ -48,6 +48,8 @@ class RulesHistory:
         self._store = store
         self._in_thread = in_thread
         self.trouble = f"{self.name}: not started"
+        self.version: int | None = None
+        """The newest that is stored; None as long as nobody could ask."""
         self._fault: type[Exception] | None = None
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -81,7 +83,7 @@ class RulesHistory:
             await reader.start(most_version=stored)
             self._fault, self.trouble = None, ""
             while True:
-                stored = await self._catch_up(reader, stored)
+                stored = self.version = await self._catch_up(reader, stored)
                 await asyncio.sleep(POLL_SECONDS)
 
     async def _catch_up(self, reader: RulesReader, stored: int) -> int:

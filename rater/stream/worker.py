@@ -84,7 +84,7 @@ class Worker:
             self._parts.keeper,
             self._parts.clock,
             settings.checkpoint_interval,
-            lambda keepers: WorkerMetrics(metrics, keepers),
+            lambda keepers: WorkerMetrics(metrics, keepers, lambda: self._rules.version),
         )
 
     def red(self) -> str:

@@ -422,7 +422,7 @@ async def test_the_timer_tells_metrics_and_log_and_each_violation_once(
     stop.set()
     await running
     # then
-    assert registry.get_sample_value("rater_audit_last_run_timestamp") == T + 24 * HOUR
+    assert registry.get_sample_value("rater_audit_last_run_timestamp_seconds") == T + 24 * HOUR
     for invariant in Invariant:
         value = registry.get_sample_value("rater_audit_violations", {"invariant": invariant.value})
         assert value == (None if invariant not in IN_STORE else float(invariant is Invariant.EVERY_SAMPLE_ONCE))
@@ -475,7 +475,7 @@ async def test_an_audit_ends_when_the_service_does(world: World) -> None:
         stop.set()
         await running
     # then nothing is said of what was not looked at to the end
-    assert registry.get_sample_value("rater_audit_last_run_timestamp") == 0
+    assert registry.get_sample_value("rater_audit_last_run_timestamp_seconds") == 0
 
 
 async def test_no_audit_runs_where_it_is_switched_off(world: World) -> None:

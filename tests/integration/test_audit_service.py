@@ -19,4 +19,4 @@ async def test_a_sink_tells_when_it_last_audited(tmp_path: Path, interval: str, 
     # when / then
     async with sink_service(config, registry) as service:
         assert service.name == "sink"
-        assert registry.get_sample_value("rater_audit_last_run_timestamp") == told
+        assert registry.get_sample_value("rater_audit_last_run_timestamp_seconds") == told

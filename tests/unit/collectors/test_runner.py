@@ -745,6 +745,6 @@ async def test_what_happened_is_counted_by_metric_and_reason(world: World, log: 
     assert [value("retries_total", m) for m in "mn"] == [0, 1]
     assert value("failures_total", "n", reason="incomplete") == 1
     assert value("failures_total", "n", reason="failed") == 1
-    assert [value("complete_until_timestamp", m) for m in "mn"] == [T + P, T]
-    assert [value("seconds_behind", m) for m in "mn"] == [661, P + 661]
+    assert [value("complete_until_timestamp_seconds", m) for m in "mn"] == [T + P, T]
+    assert [value("behind_seconds", m) for m in "mn"] == [661, P + 661]
     assert registry.get_sample_value("rater_collector_up", {"source": "fake"}) == 1

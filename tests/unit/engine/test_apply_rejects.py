@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from rater.engine import PartitionState, Record, apply, decode_snapshot, encode_snapshot
+from rater.engine.state import Counts
 from rater.model.codec import CONTENT_TYPE, JSON, MSGPACK, Headers, encode_json, encode_msgpack
 from rater.model.interval import Interval
 from rater.model.partition import partition_of
@@ -56,6 +57,7 @@ def assert_refused(value: bytes, reason: str, *, key: bytes | None = b"A", form:
     assert bench.state.next_offset == 2
     bench.rejected()
     assert _image(bench.state) == before
+    assert sum(bench.state.counts.rejected.values()) == 1
     bench.take(collection(T + HOUR, T + 2 * HOUR))
     assert [frame.lines[0].qty for frame in bench.decide(T + 2 * HOUR)] == [3, 1]
 
@@ -69,6 +71,7 @@ def _image(state: PartitionState) -> PartitionState:
     copy = _copy(state)
     copy.next_offset = -1
     copy.last_ms = 0
+    copy.counts = Counts()
     for scope in copy.scopes.values():
         scope.producers = {name: known for name, known in scope.producers.items() if known.seen}
         for known in scope.producers.values():

@@ -12,6 +12,7 @@ from prometheus_client import CollectorRegistry
 
 from rater.engine import EngineContext
 from rater.stream.interfaces import Log, Pin, Register
+from rater.stream.keeper import News
 from rater.stream.metrics import WorkerMetrics
 from rater.stream.shell import Shell
 from tests.unit.engine.builders import context, price_list
@@ -59,7 +60,7 @@ class Bench:
         async def checkpoint(rules: Any) -> None: ...
 
         return SimpleNamespace(
-            partition=partition, restore=restore, checkpoint=checkpoint, is_restored=True, fenced=False
+            partition=partition, restore=restore, checkpoint=checkpoint, is_restored=True, fenced=False, news=News
         )
 
     async def assigned(self) -> None:
