@@ -43,8 +43,10 @@ from collectors.status import CollectorStatus
 from collectors.switches import NoSwitches, Switches
 from collectors.telling import Teller, Work
 from collectors.times import iso
+from rater.log_fields import about, of
 from rater.model.interval import Interval, period_of, subtract
 from rater.model.usage import ScopePlan
+from rater.tracing import OFF, Span, Tracing
 
 __all__ = ["Collector"]
 
@@ -79,6 +81,7 @@ class Collector:
         switches: NoSwitches | Switches | None = None,
         counts: CollectorMetrics | None = None,
         spread: Callable[[float], float] = spread,
+        tracing: Tracing = OFF,
     ) -> None:
         """`history` is what this source has published so far, from `read_history`.
 
@@ -93,6 +96,7 @@ class Collector:
         self._usage = usage
         self._progress = history.progress
         self._clock = clock
+        self._tracing = tracing
         self._seat = seat or WholeSeat()
         self._counts = counts or CollectorMetrics(CollectorRegistry(), settings.source_name)
         self._patience = Patience(clock, spread)
@@ -143,10 +147,10 @@ class Collector:
         except SourceAwayError as away:
             pause = self._patience.away(away)
             fault = str(away)
-            log.warning("asked again in %.0f s: %s", pause, away)
+            log.warning("asked again in %.0f s: %s", pause, away, extra=of(source=self._settings.source_name))
         except SourceError as failure:
             fault = str(failure)
-            log.warning("%s", failure)
+            log.warning("%s", failure, extra=of(source=self._settings.source_name))
         self._note_status(fault)
         await self._tell_silence()
         self._note_silence()
@@ -168,10 +172,12 @@ class Collector:
         except SourceError as failure:
             if not self._roster.scopes():
                 raise
-            log.warning("scopes could not be fetched, those known are kept: %s", failure)
+            told = of(source=self._settings.source_name)
+            log.warning("scopes could not be fetched, those known are kept: %s", failure, extra=told)
             return
         if not named:
-            log.warning("the fetcher names no scope at all: those known are kept")
+            told = of(source=self._settings.source_name)
+            log.warning("the fetcher names no scope at all: those known are kept", extra=told)
         plans = self._roster.due(named, now, self._first_begin(now), self._seat.holds)
         await run_all((partial(self._plan, plan, now) for plan in plans), _TOLD_AT_ONCE)
         if self._seat.turn == turn:  # else not all of them were ours to plan
@@ -237,7 +243,7 @@ class Collector:
                 async with self._session(todo, int(now)) as session:
                     # a session that shares questions bounds them itself: who waits for the same one takes no place
                     place = nullcontext() if isinstance(session, SharingSession) else self._room
-                    ask = partial(self._ask, session, place, Breaker())
+                    ask = partial(self._ask_traced, session, place, Breaker())
                     await run_all((partial(ask, work) for work in todo), _UNDER_WAY)
             except SourceAwayError as away:
                 await self._tell(due, todo, str(away))
@@ -259,8 +265,31 @@ class Collector:
         finally:
             await session.close()
 
-    async def _ask(
+    async def _ask_traced(
         self, session: PeriodSession, place: AbstractAsyncContextManager[object], breaker: Breaker, work: Work
+    ) -> None:
+        """As `_ask`, which begins a trace. Scopes share questions, so lines of the source name none."""
+        source, name = self._settings.source_name, work.metric.name
+        with (
+            about(source=source, metric=name, period_begin=work.period.begin),
+            self._tracing.span(
+                "collect",
+                parent="",
+                rater__scope_id=work.scope_id,
+                rater__metric=name,
+                rater__source=source,
+                rater__period_begin=iso(work.period.begin),
+            ) as span,
+        ):
+            await self._ask(session, place, breaker, work, span)
+
+    async def _ask(
+        self,
+        session: PeriodSession,
+        place: AbstractAsyncContextManager[object],
+        breaker: Breaker,
+        work: Work,
+        span: Span,
     ) -> None:
         """Asks, and publishes the answer or why there is none. Raises SourceAwayError, PublishError."""
         name = work.metric.name
@@ -279,12 +308,14 @@ class Collector:
         except NotSettledError as early:
             self._counts.failed(name, "unsettled")
             self._patience.soon(work.key, started)
-            log.debug("%s %s %s: %s", work.scope_id, name, iso(work.period.begin), early)
+            span.note(rater__outcome="unsettled")
+            log.debug("asked too early: %s", early, extra=of(scope_id=work.scope_id))
         except SourceAwayError:
             raise
         except (SourceError, OversizedError) as failure:
             self._counts.failed(name, "oversized" if isinstance(failure, OversizedError) else "failed")
             breaker.failed(name, str(failure))
+            span.fail(type(failure).__name__)
             self._failing.add(name)
             await self._teller.fail(work, str(failure))
             self._patience.later(work.key)
@@ -294,7 +325,8 @@ class Collector:
         if self._patience.times(work.key):
             self._counts.retried(work.metric.name)
         try:
-            answer = await session.collect(work.scope_id, work.metric)
+            with self._tracing.span("fetch", "client"):
+                answer = await session.collect(work.scope_id, work.metric)
         except SourceAwayError:
             breaker.is_off = True  # those who wait for their turn may have it before they are cancelled
             self._counts.failed(work.metric.name, "away")
@@ -334,7 +366,7 @@ class Collector:
         waiting = sum(work.period.end > latest for work in self._open(now))
         alert = self._silence.look(now, waiting, self._progress.proven_until, self.status.fault)
         if alert is not None and self._alerts is not None:
-            log.warning("%s", alert.reason)
+            log.warning("%s", alert.reason, extra=of(source=self._settings.source_name))
             await self._alerts.alert(alert)
             self._silence.told(alert)
 

@@ -26,6 +26,8 @@ from collectors.source import ScopeFetcher, Source, SourceContext, SourceFactory
 from collectors.status import CollectorStatus
 from collectors.switches import Switches
 from rater.kafka import KafkaSettings
+from rater.log_fields import of
+from rater.tracing import OFF, Tracing
 
 __all__ = ["check_source", "open_source", "run_collector"]
 
@@ -83,6 +85,7 @@ async def run_collector(
     counts: CollectorMetrics | None = None,
     clock: Callable[[], float] = time.time,
     poll_seconds: float = _POLL_SECONDS,
+    tracing: Tracing = OFF,
 ) -> None:
     """Collects until `stop` is set. `on_status` is told after every round, and while the start is held up.
 
@@ -100,6 +103,7 @@ async def run_collector(
             counts,
             clock,
             poll_seconds,
+            tracing,
         )
     )
     halt = asyncio.create_task(stop.wait())
@@ -127,12 +131,13 @@ async def _run(
     counts: CollectorMetrics | None,
     clock: Callable[[], float],
     poll_seconds: float,
+    tracing: Tracing,
 ) -> None:
     async with AsyncExitStack() as stack:
         context, source, fetcher = await _parts(settings, metrics_conf, period_seconds, stack)
         for remark in await _until_there(lambda: source.check(int(clock()), reach_seconds), on_status):
-            log.warning("%s", remark)
-        publisher = Publisher(kafka)
+            log.warning("%s", remark, extra=of(source=settings.source_name))
+        publisher = Publisher(kafka, tracing=tracing)
         stack.push_async_callback(publisher.stop)
         await _until_there(publisher.start, on_status)
         seat = KafkaSeat(kafka, settings.source_name)
@@ -142,7 +147,7 @@ async def _run(
         stack.push_async_callback(switches.stop)
         collector = Collector(
             settings, context.metrics, period_seconds, source, fetcher, publisher, known.history, clock,
-            seat=seat, alerts=publisher, switches=switches, counts=counts,
+            seat=seat, alerts=publisher, switches=switches, counts=counts, tracing=tracing,
         )  # fmt: skip
         while True:
             try:
