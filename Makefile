@@ -51,11 +51,13 @@ schemas: .venv  ## Writes schemas/*.json anew from rater/model and the HTTP serv
 	$(BIN)/python -m rater.model.schema
 	$(BIN)/python -m rater.api.openapi
 	$(BIN)/python scripts/chart.py
+	$(BIN)/python scripts/metrics_page.py
 
 schemas-check: .venv  ## Fails if schemas/ is not what the code says
 	$(BIN)/python scripts/unchanged.py schemas $(BIN)/python -m rater.model.schema
 	$(BIN)/python scripts/unchanged.py schemas $(BIN)/python -m rater.api.openapi
 	$(BIN)/python scripts/unchanged.py deploy/helm/rater $(BIN)/python scripts/chart.py
+	$(BIN)/python scripts/unchanged.py docs/metrics.md $(BIN)/python scripts/metrics_page.py
 
 unit: .venv  ## Unit and property tests; model, engine and rating covered to the last branch
 	$(BIN)/coverage erase

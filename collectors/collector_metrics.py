@@ -17,7 +17,7 @@ _GAUGES: tuple[tuple[str, str, Callable[[CollectorStatus], float]], ...] = (
     ("open_periods", "Periods of a scope and metric not proven whole", lambda status: status.open_periods),
     (
         "oldest_open_timestamp_seconds",
-        "Begin of the oldest of them, 0 if there is none",
+        "Begin of the oldest period not proven whole, 0: none",
         lambda status: status.oldest_open,
     ),
     ("up", "1 if the last round came to its end, 0 if not", lambda status: not status.fault),

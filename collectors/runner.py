@@ -390,9 +390,11 @@ class Collector:
             reached=self._progress.reached,
             complete_until=complete,
             behind={name: int(now) - until for name, until in complete.items()},
+            silent=self._silence.is_told,
             ended_at=int(now),
             fault=fault,
         )
+        self._counts.told(self.status)
 
     def _note_silence(self) -> None:
         self.status = msgspec.structs.replace(self.status, silent=self._silence.is_told)

@@ -44,9 +44,11 @@ class _Optional(Collector):
         return []  # so that registering asks nothing yet
 
     def collect(self) -> Iterable[Metric]:
+        family = GaugeMetricFamily(self._name, self._what)
         value = self._read()
         if value is not None:
-            yield GaugeMetricFamily(self._name, self._what, value)
+            family.add_metric([], value)
+        yield family
 
 
 class _Readiness(Collector):

@@ -93,16 +93,16 @@ class _Metrics:
             "rater_store_open_gaps", "Gaps neither resolved nor accepted: no bill is made of them", registry=registry
         )
         self.missing = Gauge(
-            "rater_store_missing_seconds", "Time in these gaps, of all scopes and metrics together", registry=registry
+            "rater_store_missing_seconds", "Time in open gaps, of all scopes and metrics together", registry=registry
         )
         self.oldest = Gauge(
-            "rater_store_oldest_gap_timestamp_seconds", "Where the oldest of them begins, 0: none", registry=registry
+            "rater_store_oldest_gap_timestamp_seconds", "Where the oldest open gap begins, 0: none", registry=registry
         )
         self.free = Gauge("rater_store_disk_free_bytes", "Room on a disk of the store", ["disk"], registry=registry)
         self.size = Gauge("rater_store_disk_size_bytes", "Size of a disk of the store", ["disk"], registry=registry)
         self.failures = Counter("rater_store_watch_failures", "Questions the store did not answer", registry=registry)
         self.seen_at = Gauge(
-            "rater_store_watch_timestamp_seconds", "When the store last answered these questions", registry=registry
+            "rater_store_watch_timestamp_seconds", "When the store last said how many gaps are open", registry=registry
         )
 
 

@@ -14,7 +14,7 @@ _LONGEST_DIFF = 60  # lines shown per file
 
 
 def main() -> int:
-    """`unchanged.py DIRECTORY COMMAND…`: the command's own exit code, 1 if a file changed, 2 for usage."""
+    """`unchanged.py DIRECTORY COMMAND…`, or a file: the command's own exit code, 1 if a file changed, 2 for usage."""
     if len(sys.argv) < 3:
         sys.stderr.write("usage: unchanged.py DIRECTORY COMMAND...\n")
         return 2
@@ -36,7 +36,8 @@ def main() -> int:
 
 
 def _content(directory: Path) -> dict[Path, str]:
-    return {path: path.read_text() for path in directory.rglob("*") if path.is_file()}
+    paths = [directory] if directory.is_file() else directory.rglob("*")
+    return {path: path.read_text() for path in paths if path.is_file()}
 
 
 def _show(path: Path, before: str | None, after: str | None) -> None:

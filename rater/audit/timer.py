@@ -163,7 +163,7 @@ class _Metrics:
             self.violations.labels(invariant.value).set(0)
         self.last = Gauge(
             "rater_audit_last_run_timestamp_seconds",
-            "When the last whole audit began, in seconds since the epoch; 0: none yet",
+            "When the last whole audit began, 0: none yet",
             registry=registry,
         )
         self.duration = Gauge("rater_audit_duration_seconds", "How long the last whole audit took", registry=registry)

@@ -11,6 +11,7 @@ from prometheus_client.registry import Collector
 
 from rater.engine import Tally
 from rater.engine.tally import OPEN, UNKNOWN
+from rater.metrics import register_optional
 from rater.model.errors import RejectedKind
 from rater.model.rated import AlertKind, FrameStatus
 from rater.stream.keeper import Keeper, News
@@ -59,7 +60,8 @@ class WorkerMetrics:
                 self._alerts.labels(kind.value)
         for topic in TOPICS:
             self._published.labels(topic)
-        registry.register(_States(keepers, rule_version))
+        register_optional(registry, "rater_worker_rule_version", "Version of the rules in use", rule_version)
+        registry.register(_States(keepers))
 
     def count(self, news: News) -> None:
         """Adds what a keeper did."""
@@ -116,17 +118,13 @@ _TALLIED: tuple[tuple[str, str, Callable[[Tally], int]], ...] = (
 class _States(Collector):
     """Read off the states, per partition. What is counted in a state goes on counting wherever the partition goes."""
 
-    def __init__(self, keepers: Callable[[], Mapping[int, Keeper]], rule_version: Callable[[], int | None]) -> None:
+    def __init__(self, keepers: Callable[[], Mapping[int, Keeper]]) -> None:
         self._keepers = keepers
-        self._rule_version = rule_version
 
     def describe(self) -> Iterable[Metric]:
         return []  # so that registering asks nothing yet
 
     def collect(self) -> Iterable[Metric]:
-        version = self._rule_version()
-        if version is not None:
-            yield GaugeMetricFamily("rater_worker_rule_version", "Version of the rules in use", version)
         keepers = {str(partition): keeper for partition, keeper in self._keepers().items() if keeper.is_restored}
         for name, text, read in _READ:
             family = GaugeMetricFamily(name, text, labels=["partition"])

@@ -9,6 +9,8 @@ from prometheus_client import CollectorRegistry, Counter, Histogram
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
+from rater.metrics import register_optional
+
 __all__ = ["Progress", "SinkMetrics"]
 
 READERS = ("sink", "sink-usage")
@@ -53,7 +55,9 @@ class SinkMetrics:
         for counter, values in started:
             for value in values:
                 counter.labels(value)  # there before anything happens: what first appears as 1 grows by nothing
-        registry.register(_Gauges(progress, succeeded_at, rule_version))
+        what = "Version of the rules in table rule_events"
+        register_optional(registry, "rater_sink_rule_version", what, rule_version)
+        registry.register(_Gauges(progress, succeeded_at))
 
 
 class _Gauges(Collector):
@@ -63,11 +67,9 @@ class _Gauges(Collector):
         self,
         progress: Callable[[], Iterable[Progress]],
         succeeded_at: Callable[[], Iterable[tuple[str, float]]],
-        rule_version: Callable[[], int | None],
     ) -> None:
         self._progress = progress
         self._succeeded_at = succeeded_at
-        self._rule_version = rule_version
 
     def describe(self) -> Iterable[GaugeMetricFamily]:
         return []  # so that registering asks nothing yet
@@ -87,10 +89,4 @@ class _Gauges(Collector):
         )
         for reader, instant in self._succeeded_at():
             success.add_metric([reader], instant)
-        version = self._rule_version()
-        if version is None:
-            return [lag, unfinished, success]
-        return [
-            *(lag, unfinished, success),
-            GaugeMetricFamily("rater_sink_rule_version", "Version of the rules in table rule_events", version),
-        ]
+        return [lag, unfinished, success]
