@@ -52,7 +52,8 @@ from rater.stream.requests_log import open_tasks
 from rater.stream.rework_log import open_rework_log
 from rater.stream.sink import Sink
 from rater.stream.usage_log import UsageWriter
-from rater.stream.worker import Worker
+from rater.stream.worker import Parts, Worker
+from rater.tracing import OFF, Tracing
 from rater.v3_api import v3_service
 
 __all__ = [
@@ -97,12 +98,18 @@ class Service(NamedTuple):
     warning: Callable[[], str] = str
 
 
-def worker_service(config: Config, registry: CollectorRegistry) -> Service:
+def worker_service(config: Config, registry: CollectorRegistry, tracing: Tracing = OFF) -> Service:
     """The worker, not started, with the process that its rating scripts run in, which is there once one has to run."""
     scripts = BackgroundSandbox(config.settings.scripts, ran=_script_metrics(registry))
     context = msgspec.structs.replace(config.engine_context(), scripts=scripts)
+    kafka = config.settings.kafka
     found = Worker(
-        config.settings.kafka, context, config.settings.worker, registry=registry, modules=installed_modules()
+        kafka,
+        context,
+        config.settings.worker,
+        parts=Parts(kafka, tracing=tracing),
+        registry=registry,
+        modules=installed_modules(),
     )
 
     Gauge("rater_worker_waiting_scripts", "Frames whose rating scripts wait or run", registry=registry).set_function(
@@ -132,20 +139,22 @@ def _script_metrics(registry: CollectorRegistry) -> Callable[[float, bool], None
 
 
 @asynccontextmanager
-async def sink_service(config: Config, registry: CollectorRegistry) -> AsyncIterator[Service]:
+async def sink_service(config: Config, registry: CollectorRegistry, tracing: Tracing = OFF) -> AsyncIterator[Service]:
     """The sink, not started, with the store of the settings open. Otherwise as `serve_sink`."""
     with Store(config.settings.store) as store:
-        async with serve_sink(config, store, registry) as service:
+        async with serve_sink(config, store, registry, tracing) as service:
             yield service
 
 
 @asynccontextmanager
-async def serve_sink(config: Config, store: Store, registry: CollectorRegistry) -> AsyncIterator[Service]:
+async def serve_sink(
+    config: Config, store: Store, registry: CollectorRegistry, tracing: Tracing = OFF
+) -> AsyncIterator[Service]:
     """The sink, not started; readers of an embedded store are answered while the block runs.
 
     Raises StoreError if an embedded store cannot be opened; a server that is away is waited for.
     """
-    found = Sink(config.settings.kafka, store, config.settings.sink, registry=registry)
+    found = Sink(config.settings.kafka, store, config.settings.sink, registry=registry, tracing=tracing)
     service = _with_late_usage(config, store, Service("sink", found.run, found.red), registry)
     service = _with_requests(config, store, service, registry)
     service = _with_audit(config, store, service, registry)
@@ -268,7 +277,7 @@ def reach_seconds(config: Config) -> int:
     return (engine.wait_periods + engine.late_horizon_periods) * engine.period
 
 
-def collector_service(config: Config, registry: CollectorRegistry) -> Service:
+def collector_service(config: Config, registry: CollectorRegistry, tracing: Tracing = OFF) -> Service:
     """The collector, not started. Raises NoCollectorError."""
     collect, settings = collect_settings(config), config.settings
     status = [CollectorStatus(fault="no round has been finished yet")]
@@ -284,6 +293,7 @@ def collector_service(config: Config, registry: CollectorRegistry) -> Service:
             stop,
             lambda found: status.__setitem__(0, found),
             counts=counts,
+            tracing=tracing,
         )
 
     return Service("collector", run, lambda: status[0].fault)
@@ -292,18 +302,22 @@ def collector_service(config: Config, registry: CollectorRegistry) -> Service:
 WAITING_BYTES = 32 * 1024 * 1024  # of records that wait for Kafka: some hundred thousand samples
 
 
-def api_service(config: Config, registry: CollectorRegistry, *, holds_store: bool = False) -> Service:
+def api_service(
+    config: Config, registry: CollectorRegistry, tracing: Tracing = OFF, *, holds_store: bool = False
+) -> Service:
     """The HTTP service, not started. `holds_store`: the sink runs in this process.
 
     /v3 is answered wherever the store can be read. Raises TokenFileError, and NoStoreError for CloudKitty's API
     without a store to read.
     """
     settings, kafka = config.settings.api or ApiSettings(), config.settings.kafka
-    writer = UsageWriter(kafka, confirm_seconds=settings.confirm_seconds, max_waiting_bytes=WAITING_BYTES)
+    writer = UsageWriter(
+        kafka, confirm_seconds=settings.confirm_seconds, max_waiting_bytes=WAITING_BYTES, tracing=tracing
+    )
     limits = Limits(settings.max_samples, config.settings.engine.period)
     intake = Intake(config.catalog, limits, kafka.topic(Topic.USAGE), kafka.partitions)
     behind = _api_backend(config, settings, writer, holds_store=holds_store)
-    api = Api(settings, intake, writer, registry, *_versions(config, settings, behind))
+    api = Api(settings, intake, writer, registry, *_versions(config, settings, behind), tracing=tracing)
     if behind is not None:
         what = "Version of the rules, as last read for a request"
         register_optional(registry, "rater_api_rule_version", what, lambda: behind.books.version)

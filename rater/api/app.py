@@ -38,6 +38,7 @@ from rater.model.codec import encode_json
 from rater.observe import ListenError, endpoint, is_loopback
 from rater.stream.interfaces import StreamUnavailableError
 from rater.stream.usage_log import UsageWriter, WriterFullError
+from rater.tracing import OFF, Tracing
 
 __all__ = ["Api", "serve"]
 
@@ -79,6 +80,8 @@ class Api:
         registry: CollectorRegistry,
         cloudkitty: Callable[[Access], CloudKittyService] | None = None,
         v3: Callable[[Access], V3Service] | None = None,
+        *,
+        tracing: Tracing = OFF,
     ) -> None:
         """`cloudkitty` makes what answers /v1 and /v2, `v3` what reads below /v3.
 
@@ -91,7 +94,7 @@ class Api:
         self._cloudkitty = cloudkitty(self._access) if cloudkitty else None
         self._v3 = v3(self._access) if v3 else None
         self._certificates = open_certificates(settings)
-        self._transport = Transport(settings, registry, self._certificates)
+        self._transport = Transport(settings, registry, self._certificates, tracing)
         self._metrics = self._transport.metrics
         self._in_flight = 0
         described = document(self._v3.operations if self._v3 else ())
@@ -160,7 +163,7 @@ class Api:
     def _refuse(self, request: web.Request, refused: RefusalError) -> web.Response:
         problem = refused.problem
         current_trail().refused = str(refused)
-        first = f"{problem.faults[0].place}: {problem.faults[0].message}" if problem.faults else ""
+        first = problem.faults[0].place if problem.faults else ""  # what is wrong there may be a label or a quantity
         # What comes from outside is quoted: a line of ours stays one line.
         log.info(
             "refused: status=%d caller=%r path=%r: %r %r",

@@ -20,12 +20,14 @@ from rater.api.metrics import ApiMetrics
 from rater.api.settings import ApiSettings
 from rater.api.tls import Certificates
 from rater.observe import REQUEST_ID
+from rater.tracing import OFF, TRACEPARENT, Tracing
 
 __all__ = ["REQUEST_IDS", "Transport"]
 
 REQUEST_IDS = ("X-OpenStack-Request-ID", "X-Request-ID")
 """Headers with the id of a request, in and out."""
 SERVER = "rater"
+FAULT_OF_OURS = 500
 _REQUEST_ID = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
 _MAX_HOPS = 20  # of X-Forwarded-For that are looked at
 _ANY = "{rest}"  # the end of a route that stands for whatever is below it
@@ -37,8 +39,15 @@ web_response.SERVER_SOFTWARE = SERVER  # type: ignore[attr-defined]  # imported 
 class Transport:
     """Around the handlers. What goes wrong in here is a RefusalError, as in them."""
 
-    def __init__(self, settings: ApiSettings, registry: CollectorRegistry, certificates: Certificates | None) -> None:
+    def __init__(
+        self,
+        settings: ApiSettings,
+        registry: CollectorRegistry,
+        certificates: Certificates | None,
+        tracing: Tracing = OFF,
+    ) -> None:
         """Raises AuditFileError."""
+        self._tracing = tracing
         self._in_flight = 0
         self.metrics = ApiMetrics(registry, lambda: self._in_flight)
         self.audit = AuditLog(settings.audit_file)
@@ -83,7 +92,7 @@ class Transport:
         self.connections.begun(connection)
         self._in_flight += 1
         try:
-            answer = await handle()
+            answer = await self._traced(request, trail, handle)
             status, sent = answer.status, _length(answer)
             endless = answer.content_type == "text/event-stream"
         except asyncio.CancelledError:
@@ -97,6 +106,24 @@ class Transport:
             seconds = None if endless else time.monotonic() - began
             self.metrics.answered(trail.method, trail.route, status, seconds, sent)
         return answer
+
+    async def _traced(
+        self, request: web.Request, trail: Trail, handle: Callable[[], Awaitable[web.StreamResponse]]
+    ) -> web.StreamResponse:
+        """What `handle` answers, in a span of the client's trace if it sent one. A query stands in none."""
+        with self._tracing.span(
+            f"{trail.method} {trail.route}".rstrip(),
+            "server",
+            parent=request.headers.get(TRACEPARENT, ""),
+            http__request__method=trail.method,
+            http__route=trail.route,
+            rater__request_id=trail.request_id,
+        ) as span:
+            answer = await handle()
+            span.note(http__response__status_code=answer.status)
+            if answer.status >= FAULT_OF_OURS:
+                span.fail(str(answer.status))
+            return answer
 
     async def admitted(self, request: web.Request) -> web.Response | None:
         """Before it is handled; an answer if a browser asks no more than whether it may. Raises RefusalError."""

@@ -50,9 +50,11 @@ def collect_run(context: click.Context, listen: str | None) -> None:
 async def _collect(config: Config, stop: asyncio.Event) -> None:
     from rater.metrics import process_registry
     from rater.services import collector_service, run_together
+    from rater.tracing import open_tracing
 
     registry = process_registry()
-    await run_together(config.settings.observe, [collector_service(config, registry)], registry, stop)
+    with open_tracing(config.settings.observe.tracing, "collect") as tracing:
+        await run_together(config.settings.observe, [collector_service(config, registry, tracing)], registry, stop)
 
 
 collect.add_command(collect_check)

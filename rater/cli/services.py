@@ -36,9 +36,11 @@ def worker(context: click.Context, listen: str | None) -> None:
 async def _worker(config: Config, stop: asyncio.Event) -> None:
     from rater.metrics import process_registry
     from rater.services import run_together, worker_service
+    from rater.tracing import open_tracing
 
     registry = process_registry()
-    await run_together(config.settings.observe, [worker_service(config, registry)], registry, stop)
+    with open_tracing(config.settings.observe.tracing, "worker", config.settings.worker.instance_id) as tracing:
+        await run_together(config.settings.observe, [worker_service(config, registry, tracing)], registry, stop)
 
 
 @click.command()
@@ -62,10 +64,12 @@ def sink(context: click.Context, listen: str | None) -> None:
 async def _sink(config: Config, stop: asyncio.Event) -> None:
     from rater.metrics import process_registry
     from rater.services import run_together, sink_service
+    from rater.tracing import open_tracing
 
     registry = process_registry()
-    async with sink_service(config, registry) as service:
-        await run_together(config.settings.observe, [service], registry, stop)
+    with open_tracing(config.settings.observe.tracing, "sink") as tracing:
+        async with sink_service(config, registry, tracing) as service:
+            await run_together(config.settings.observe, [service], registry, stop)
 
 
 @click.command()
@@ -89,6 +93,8 @@ def api(context: click.Context, listen: str | None) -> None:
 async def _api(config: Config, stop: asyncio.Event) -> None:
     from rater.metrics import process_registry
     from rater.services import api_service, run_together
+    from rater.tracing import open_tracing
 
     registry = process_registry()
-    await run_together(config.settings.observe, [api_service(config, registry)], registry, stop)
+    with open_tracing(config.settings.observe.tracing, "api") as tracing:
+        await run_together(config.settings.observe, [api_service(config, registry, tracing)], registry, stop)

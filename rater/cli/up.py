@@ -48,16 +48,19 @@ async def _up(config: Config, with_kafka: bool, stop: asyncio.Event) -> None:
         with_topics,
         worker_service,
     )
+    from rater.tracing import open_tracing
 
     registry = process_registry()
     async with AsyncExitStack() as stack:
         if with_kafka:
             await stack.enter_async_context(laptop_kafka(config))
-        services = [worker_service(config, registry), await stack.enter_async_context(sink_service(config, registry))]
+        tracing = stack.enter_context(open_tracing(config.settings.observe.tracing, "up"))
+        sink = await stack.enter_async_context(sink_service(config, registry, tracing))
+        services = [worker_service(config, registry, tracing), sink]
         if config.settings.collect is not None:
-            services.append(collector_service(config, registry))
+            services.append(collector_service(config, registry, tracing))
         if config.settings.api is not None:
-            services.append(api_service(config, registry, holds_store=True))
+            services.append(api_service(config, registry, tracing, holds_store=True))
         everything = with_topics(config, services)
         checks = {service.name: service.red for service in (everything, *services)}
         await stack.enter_async_context(serve_health(config.settings.observe, checks, registry))

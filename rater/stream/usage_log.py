@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
@@ -17,6 +17,7 @@ from rater.kafka import KafkaSettings, KafkaUnavailableError, Topic, TopicsError
 from rater.model.codec import CONTENT_TYPE, MSGPACK
 from rater.model.errors import RaterError
 from rater.stream.interfaces import StreamUnavailableError
+from rater.tracing import OFF, Span, Tracing
 
 __all__ = ["UsageWriter", "WriterFullError"]
 
@@ -39,9 +40,12 @@ class UsageWriter:
     has to be made anew after an outage.
     """
 
-    def __init__(self, kafka: KafkaSettings, *, confirm_seconds: float, max_waiting_bytes: int) -> None:
+    def __init__(
+        self, kafka: KafkaSettings, *, confirm_seconds: float, max_waiting_bytes: int, tracing: Tracing = OFF
+    ) -> None:
         """`confirm_seconds`: how long the broker may take. `max_waiting_bytes`: how much may wait for it."""
         self._kafka = kafka
+        self._tracing = tracing
         self._confirm_seconds = confirm_seconds
         self._max_waiting_bytes = max_waiting_bytes
         self._waiting_bytes = 0
@@ -66,7 +70,8 @@ class UsageWriter:
         self._waiting_bytes += size
         try:
             async with asyncio.timeout(self._confirm_seconds):
-                await self._deliver(self._producer, records)
+                with self._publishing(len(records)):
+                    await self._deliver(self._producer, records)
         except TimeoutError:
             raise self._fail(f"did not confirm within {self._confirm_seconds:g} s") from None
         except KafkaError as fault:
@@ -74,12 +79,24 @@ class UsageWriter:
         finally:
             self._waiting_bytes -= size
 
+    def _publishing(self, records: int) -> AbstractContextManager[Span]:
+        """The span that the records name."""
+        return self._tracing.span(
+            "publish usage",
+            "producer",
+            messaging__system="kafka",
+            messaging__operation__type="send",
+            messaging__destination__name=self._kafka.topic(Topic.USAGE),
+            messaging__batch__message_count=records,
+        )
+
     async def _deliver(self, producer: AIOKafkaProducer, records: Sequence[tuple[bytes, bytes]]) -> None:
         name = self._kafka.topic(Topic.USAGE)
+        headers = [*_HEADERS, *self._tracing.headers()]
         sent = []
         try:
             for key, value in records:
-                future = await producer.send(name, value, key=key, headers=_HEADERS)
+                future = await producer.send(name, value, key=key, headers=headers)
                 future.add_done_callback(_retrieve)
                 sent.append(future)
             await asyncio.gather(*sent)
