@@ -14,6 +14,7 @@ import clickhouse_connect
 from clickhouse_connect.driver.client import Client
 from clickhouse_connect.driver.exceptions import ClickHouseError
 
+from rater.store.cluster import Cluster, cluster_settings
 from rater.store.engine_lock import lock_directory, unlock_directory
 from rater.store.errors import StoreError, StoreSettingsError, store_error
 from rater.store.settings import DATABASE, EmbeddedTarget, ServerTarget, StoreSettings, store_target
@@ -55,6 +56,8 @@ class Store:
     def __init__(self, settings: StoreSettings) -> None:
         self._settings = settings
         self.target: EmbeddedTarget | ServerTarget = store_target(settings)
+        self.cluster = _cluster(settings, self.target)
+        """What the tables are spread over; None if they are plain."""
         self._secrets: tuple[str, ...] = ()
         self._local = threading.local()
         self._clients: weakref.WeakSet[Client] = weakref.WeakSet()
@@ -75,6 +78,15 @@ class Store:
     def is_embedded(self) -> bool:
         """Whether the engine runs in this process."""
         return isinstance(self.target, EmbeddedTarget)
+
+    @property
+    def settings(self) -> StoreSettings:
+        """As they were given."""
+        return self._settings
+
+    def changing(self, table: str) -> str:
+        """What stands for the table in a statement that deletes rows or drops partitions."""
+        return table if self.cluster is None else self.cluster.changing(table)
 
     def ping(self) -> None:
         """Opens the store if need be and asks it something."""
@@ -160,7 +172,7 @@ class Store:
             username=self._settings.username or "default",
             password=password,
             ca_cert=self._settings.ca_file or None,
-            settings=_SETTINGS,
+            settings=_SETTINGS | cluster_settings(self._settings),
             connect_timeout=CONNECT_SECONDS,
             send_receive_timeout=self._settings.answer_timeout,
             autogenerate_session_id=False,  # no statement of ours needs a session, and a session is a lock
@@ -184,3 +196,15 @@ class Store:
             yield
         except (ClickHouseError, OSError, UnicodeError, RuntimeError) as fault:  # chdb raises RuntimeError, too
             raise store_error(fault, str(self.target), doing, self._secrets) from None
+
+
+def _cluster(settings: StoreSettings, target: EmbeddedTarget | ServerTarget) -> Cluster | None:
+    """Raises StoreSettingsError for an embedded engine that should be one."""
+    if not settings.cluster:
+        return None
+    if isinstance(target, EmbeddedTarget):
+        raise StoreSettingsError(
+            f"store.cluster {settings.cluster!r} needs a server, and store.dsn is {target}: write "
+            "http://HOST:PORT/DATABASE, or leave store.cluster empty"
+        )
+    return Cluster(settings.cluster, target.database, settings.replica_path, settings.replica_name)

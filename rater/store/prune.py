@@ -23,8 +23,8 @@ GROUP BY month
 ORDER BY month
 """
 _DELETE = """
-DELETE FROM lines IN PARTITION {month:UInt32}
-WHERE (scope_id, period_begin, revision) IN {keys:Array(Tuple(String, UInt32, UInt32))}
+DELETE FROM {lines} IN PARTITION {{month:UInt32}}
+WHERE (scope_id, period_begin, revision) IN {{keys:Array(Tuple(String, UInt32, UInt32))}}
 """
 
 
@@ -37,6 +37,6 @@ def delete_superseded(store: Store, older_than_seconds: int = 3600) -> int:
     for month, keys in store.rows(_SUPERSEDED, {"older_than": older_than_seconds}):
         for start in range(0, len(keys), BATCH_REVISIONS):
             batch = keys[start : start + BATCH_REVISIONS]
-            store.command(_DELETE, {"month": month, "keys": batch})
+            store.command(_DELETE.format(lines=store.changing("lines")), {"month": month, "keys": batch})
             deleted += len(batch)
     return deleted

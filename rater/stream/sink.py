@@ -132,7 +132,7 @@ class _Services:
 
     async def prepare(self) -> None:
         await require_topics(self._kafka, *self._needed)
-        applied = await self.in_thread(lambda: migrate(self._store))
+        applied = await self.in_thread(lambda: migrate(self._store, newer_is_fine=True))
         if applied:
             log.info("tables brought to migration %d", applied[-1].number)
 
