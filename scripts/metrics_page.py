@@ -58,7 +58,9 @@ def described(registry: CollectorRegistry) -> set[Described]:
     found = set()
     for collector in registry._collector_to_names:
         if isinstance(collector, MetricWrapperBase):
-            found.add(_described(collector._name, collector._type, collector._labelnames, collector._documentation))
+            found.add(
+                _described(collector._name, collector._type or "", collector._labelnames, collector._documentation)
+            )
         else:
             for family in collector.collect():
                 labels = getattr(family, "_labelnames", ())
