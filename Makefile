@@ -11,15 +11,15 @@ UV_COMPILE = $(BIN)/uv pip compile pyproject.toml --quiet --universal --python-v
 # What `make test` runs, in order, each with the seconds after which it is ended and counts as failed.
 TEST_STEPS = lint:120 types:300 imports:60 schemas-check:60 tools:600 integration:1200 chaos:1500 e2e:600
 # Beside the last three, which mostly wait: one after another, too.
-BESIDE_STEPS = unit:1200 conformance:600 sim:400 openstack:600 api:900 test-deploy:600
+BESIDE_STEPS = unit:1200 conformance:600 sim:400 openstack:600 api:900 test-deploy:600 upgrade:300
 TEST_MINUTES = 38
 
 # Programs that `make tools` fetched, for the tests that start them.
 export PATH := $(PATH):$(CURDIR)/.cache/prometheus/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format types imports schemas schemas-check unit integration conformance \
-	conformance-long api api-long openstack sim sim-long chaos chaos-long e2e month test-deploy bench bench-api bench-checkpoint bench-collect bench-publish bench-rating bench-replay bench-rules bench-scripts mutants mutants-rating \
+.PHONY: help demo test lint format types imports schemas schemas-check schemas-released unit integration conformance \
+	conformance-long api api-long openstack sim sim-long chaos chaos-long e2e month test-deploy upgrade upgrade-long upgrade-previous bench bench-api bench-checkpoint bench-collect bench-publish bench-rating bench-replay bench-rules bench-scripts mutants mutants-rating \
 	kafka tools deploy-tools lock lock-aetos lock-cloudkitty lock-cloudkittyclient lock-deploy lock-gnocchi lock-keystone lock-moto lock-schemathesis clean .venv check-python
 
 help:  ## Lists the targets
@@ -47,17 +47,23 @@ types: .venv  ## mypy --strict
 imports: .venv  ## Which package may import which
 	$(BIN)/lint-imports --cache-dir .cache/import-linter
 
-schemas: .venv  ## Writes schemas/*.json anew from rater/model and the HTTP service
+schemas: .venv  ## Writes schemas/ anew from rater/model, the HTTP service and what the engine makes of an example
 	$(BIN)/python -m rater.model.schema
+	$(BIN)/python -m rater.contracts write
 	$(BIN)/python -m rater.api.openapi
 	$(BIN)/python scripts/chart.py
 	$(BIN)/python scripts/metrics_page.py
 
-schemas-check: .venv  ## Fails if schemas/ is not what the code says
+schemas-check: .venv  ## Fails if schemas/ is not what the code says, or does not fit the last release's
 	$(BIN)/python scripts/unchanged.py schemas $(BIN)/python -m rater.model.schema
+	$(BIN)/python scripts/unchanged.py schemas $(BIN)/python -m rater.contracts write
+	$(BIN)/python -m rater.contracts check
 	$(BIN)/python scripts/unchanged.py schemas $(BIN)/python -m rater.api.openapi
 	$(BIN)/python scripts/unchanged.py deploy/helm/rater $(BIN)/python scripts/chart.py
 	$(BIN)/python scripts/unchanged.py docs/metrics.md $(BIN)/python scripts/metrics_page.py
+
+schemas-released: .venv  ## Keeps schemas/*.json as those of a release: VERSION=1.2.0
+	$(BIN)/python -m rater.contracts release $(VERSION)
 
 unit: .venv  ## Unit and property tests; model, engine and rating covered to the last branch
 	$(BIN)/coverage erase
@@ -107,6 +113,15 @@ e2e: tools  ## Whole system tests: the demo, and the README's commands as writte
 
 test-deploy: deploy-tools  ## Chart, image, workflows, alert rules and contracts, by the real programs: nothing is installed anywhere
 	$(PYTEST) -m "not long" tests/deploy
+
+upgrade: tools  ## From the previous release to this one under load, worker by worker, as the chart does it: the short form
+	$(PYTEST) -s -m "not long" tests/upgrade
+
+upgrade-long: tools deploy-tools  ## The same with the chart's own waiting, and back again
+	$(PYTEST) -s tests/upgrade
+
+upgrade-previous: .venv  ## Keeps REV=v0.1.0 for the upgrade tests: at a release, before the next one
+	$(BIN)/python scripts/previous.py $(REV)
 
 month: .venv  ## A month of 10 million samples, late, twice and lost, against a slow reference: ten minutes (ARGS="--help")
 	$(BIN)/python -m tests.month $(ARGS)

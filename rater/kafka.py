@@ -28,6 +28,7 @@ __all__ = [
     "TopicsError",
     "client_options",
     "create_topics",
+    "new_topics",
     "partitions_of",
     "require_topics",
 ]
@@ -128,7 +129,8 @@ def _read_secret(path: str) -> str:
         raise KafkaUnavailableError(f"kafka.password_file {path!r} cannot be read: {fault.strerror}") from fault
 
 
-def _new_topics(settings: KafkaSettings) -> list[NewTopic]:
+def new_topics(settings: KafkaSettings) -> list[NewTopic]:
+    """Every topic as it is created: partitions, replicas and configuration."""
     week = {"cleanup.policy": "delete", "retention.ms": str(7 * DAY_MS), "max.message.bytes": str(MAX_MESSAGE_BYTES)}
     month = {**week, "retention.ms": str(30 * DAY_MS)}
     configs: dict[Topic, dict[str, str]] = {
@@ -180,7 +182,7 @@ async def create_topics(settings: KafkaSettings) -> list[str]:
     admin = AIOKafkaAdminClient(**client_options(settings))
     try:
         await admin.start()
-        response = await admin.create_topics(_new_topics(settings))
+        response = await admin.create_topics(new_topics(settings))
         created = []
         for name, code, *rest in response.topic_errors:
             if code == 0:
