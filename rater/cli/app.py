@@ -48,6 +48,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "config": ("rater.cli.settings:config", "Check or show the settings."),
     "token": ("rater.cli.token:token", "Make tokens for the HTTP service."),
     "doctor": ("rater.cli.doctor:doctor", "Check everything, and say what to do."),
+    "selftest": ("rater.cli.selftest:selftest", "Prove that usage is rated and a gap is found."),
     "recover": ("rater.cli.recover:recover", "Show and repair what a worker refuses to start from."),
     "demo": ("rater.cli.demo:demo", "Show the whole of it on a small cloud, in a minute."),
 }
