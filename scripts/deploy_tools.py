@@ -151,7 +151,7 @@ def _built() -> list[str]:
     return [build(name) for name in BUILT]
 
 
-def build(name: str) -> str:
+def build(name: str, seconds: float = SECONDS) -> str:
     """Builds the program that `tests/deploy/tools/NAME/go.mod` names, if it is not there. A line about it."""
     tool = go_tool(PINS / name / "go.mod")
     help_ = f"it needs Go {_go_version(PINS / name / 'go.mod')} or newer, and the network (or a proxy for Go's modules)"
@@ -160,7 +160,7 @@ def build(name: str) -> str:
         fresh = tool.program.with_name(f".{tool.program.name}.{os.getpid()}")
         gentle = ["nice", "-n", "10"] if shutil.which("nice") else []
         command = [*gentle, "go", "build", "-trimpath", "-buildvcs=false", "-mod=readonly", "-o", str(fresh)]
-        call([*command, tool.package], tool.name, help_, cwd=PINS / name)
+        call([*command, tool.package], tool.name, help_, cwd=PINS / name, seconds=seconds)
         fresh.replace(tool.program)
     # What the binary itself says it was built from: the versions that these programs print are set by their releases.
     said = call(["go", "version", "-m", tool.program], tool.name, help_)
@@ -187,7 +187,7 @@ def _go_version(module: Path) -> str:
     return found[1]
 
 
-def call(command: Sequence[str | Path], what: str, help_: str, cwd: Path = ROOT) -> str:
+def call(command: Sequence[str | Path], what: str, help_: str, cwd: Path = ROOT, seconds: float = SECONDS) -> str:
     """What the command prints; ToolError with the end of what it said if it fails, and with `help_`."""
     try:
         done = subprocess.run(
@@ -196,7 +196,7 @@ def call(command: Sequence[str | Path], what: str, help_: str, cwd: Path = ROOT)
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
-            timeout=SECONDS,
+            timeout=seconds,
             check=True,
         )
     except (OSError, subprocess.SubprocessError) as error:

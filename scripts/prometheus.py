@@ -11,8 +11,9 @@ import os
 import shutil
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
+
+import debian
 
 PACKAGES = {
     "prometheus": ("prometheus", "promtool"),
@@ -22,7 +23,6 @@ PACKAGES = {
 """What is needed of which package of Debian."""
 OPTIONAL = ("victoria-metrics", "influxdb")
 PLACE = Path(__file__).resolve().parent.parent / ".cache" / "prometheus" / "bin"
-SECONDS = 240  # for one call of apt-get, which waits for slow mirrors and for other calls of itself
 
 _HELP = (
     "the tests need {} on PATH; apt-get could not fetch that here. Install it: `apt-get install {}` on Debian and "
@@ -37,9 +37,9 @@ def main() -> int:
         said = ""
         if not _found(programs, path):
             try:
-                _unpack(package, programs)
+                debian.take(package, programs, PLACE)
             except (OSError, subprocess.SubprocessError) as error:
-                said = f"{_last_words(error)}\n"
+                said = f"{debian.last_words(error)}\n"
         if not _found(programs, path):
             kind = "remark" if package in OPTIONAL else "error"
             sys.stderr.write(f"{said}{kind}: {_HELP.format(' and '.join(programs), package)}")
@@ -52,31 +52,6 @@ def main() -> int:
 
 def _found(programs: tuple[str, ...], path: str) -> bool:
     return all(shutil.which(program, path=path) for program in programs)
-
-
-def _unpack(package: str, programs: tuple[str, ...]) -> None:
-    PLACE.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=PLACE.parent) as scratch:
-        try:
-            _call("apt-get", "download", package, cwd=scratch)
-        except subprocess.CalledProcessError:
-            if os.geteuid() != 0:
-                raise
-            _call("apt-get", "update", cwd=scratch)  # a fresh machine has no list of packages yet
-            _call("apt-get", "download", package, cwd=scratch)
-        (found,) = Path(scratch).glob(f"{package}_*.deb")
-        _call("dpkg-deb", "--extract", found.name, "content", cwd=scratch)
-        for program in programs:
-            (Path(scratch) / "content" / "usr" / "bin" / program).replace(PLACE / program)
-
-
-def _call(*command: str, cwd: str) -> None:
-    subprocess.run(command, cwd=cwd, check=True, capture_output=True, text=True, timeout=SECONDS)
-
-
-def _last_words(error: Exception) -> str:
-    said = (getattr(error, "stderr", None) or "").strip()
-    return f"{error}\n{said}" if said else str(error)
 
 
 if __name__ == "__main__":
