@@ -36,6 +36,7 @@ __all__ = [
 MAX_MESSAGE_BYTES = 4 * 1024 * 1024
 REJECTED_MESSAGE_BYTES = MAX_MESSAGE_BYTES + 64 * 1024  # a refused record goes there whole, with headers added
 LOOKS, LOOK_SECONDS = 15, 0.2  # a topic that was just created is not known to every broker at once, nor to the only one
+SAFE_REPLICAS = 3  # from there on one may be away, and what is acknowledged is on two others
 HOUR_MS = 3600 * 1000
 DAY_MS = 24 * HOUR_MS
 
@@ -158,12 +159,14 @@ def new_topics(settings: KafkaSettings) -> list[NewTopic]:
         Topic.REJECTED: {**month, "max.message.bytes": str(REJECTED_MESSAGE_BYTES)},
         Topic.CHECKPOINTS: week,
     }
+    # acks=all means all replicas that are in step, which may be one: below two, nothing is acknowledged
+    safe = {"min.insync.replicas": "2"} if settings.replication_factor >= SAFE_REPLICAS else {}
     return [
         NewTopic(
             settings.topic(topic),
             _partitions(settings, topic),
             settings.replication_factor,
-            topic_configs=config,
+            topic_configs={**config, **safe},
         )
         for topic, config in configs.items()
     ]
