@@ -76,7 +76,7 @@ class Generator:
         rng.shuffle(late)
         for missed in late[: len(late) * 2 // 3]:
             await self._collect(rng, *missed, attempt=3)
-        await self._close()
+        await self.close()
 
     def _plan(self, scope: str, hour: int) -> ScopePlan:
         begin = START + hour * HOUR
@@ -126,13 +126,14 @@ class Generator:
                     await self._producer.start()
                 await self._producer.send_and_wait(self.kafka.topic(Topic.USAGE), value, key=key, headers=headers)
             except KafkaError:
-                await self._close()
+                await self.close()
                 await asyncio.sleep(0.5)
             else:
                 self.sent += 1
                 return
 
-    async def _close(self) -> None:
+    async def close(self) -> None:
+        """Ends the producer, whatever it still holds."""
         producer, self._producer = self._producer, None
         if producer is not None:
             with suppress(KafkaError, TimeoutError):
