@@ -1,28 +1,41 @@
-"""`rater export`: lines, frames or gaps as JSON lines, CSV or Parquet."""
+"""`rater export`: lines, frames, gaps or costs in FOCUS' columns as JSON lines, CSV or Parquet."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 import click
 
 from rater.cli.app import session
-from rater.cli.output import progress
+from rater.cli.output import progress, remark
+from rater.cli.report import due_by
 from rater.cli.times import chosen_span, span_options
 from rater.model.errors import RaterError
 
-__all__ = ["ExportFileError", "export"]
+if TYPE_CHECKING:
+    from rater.model.interval import Interval
+    from rater.reports import View
+
+__all__ = ["ExportFileError", "IncompleteExportError", "export"]
+
+MOST_TOLD = 20  # holes that are named; `rater report` names those of one scope
 
 
 class ExportFileError(RaterError):
     """The file of an export cannot be written."""
 
 
+class IncompleteExportError(RaterError):
+    """Costs are asked for of a time that is not complete."""
+
+    exit_status = 3
+
+
 @click.command()
-@click.argument("what", type=click.Choice(["lines", "frames", "gaps"]))
+@click.argument("what", type=click.Choice(["lines", "frames", "gaps", "focus"]))
 @click.option(
     "--out",
     "form",
@@ -32,6 +45,7 @@ class ExportFileError(RaterError):
     help="How to write them.",
 )
 @click.option("--file", "target", type=click.Path(path_type=Path), help="Write to this file instead of stdout.")
+@click.option("--incomplete", is_flag=True, help="Of focus: write it although there are holes, and name them.")
 @span_options
 @click.pass_context
 def export(
@@ -39,33 +53,85 @@ def export(
     what: str,
     form: str,
     target: Path | None,
+    incomplete: bool,
     scope_id: str | None,
     month: str | None,
     begin: int | None,
     end: int | None,
 ) -> None:
-    """Write lines, frames or gaps, newest revisions only, by scope and period.
+    """Write lines, frames, gaps or costs, newest revisions only, by scope and period.
 
     Numbers are plain decimal text, exact. A file appears under its name only when it is complete.
+
+    `focus` is lines in the columns of FOCUS, the FinOps Foundation's format for costs. Refused with exit status 3, as a
+    report is, while a frame of that time is missing, partial or failed.
 
     \b
     Examples:
       rater export lines --month 2026-01 --out parquet --file lines.parquet
+      rater export focus --month 2026-01 --out csv --file focus.csv
       rater export lines --scope projA --out jsonl | head
       rater export gaps --out csv --file gaps.csv
     """
     from rater.reports import ExportRequest, Selection, open_view
 
-    request = ExportRequest(what, form, Selection(scope_id, *chosen_span(month, begin, end)))  # type: ignore[arg-type]  # click checked the choices
+    span = chosen_span(month, begin, end)
+    if incomplete and what != "focus":
+        raise click.UsageError("--incomplete belongs to focus: others write what there is")
+    request = ExportRequest(what, form, Selection(scope_id, *span))  # type: ignore[arg-type]  # click checked the choices
     if target is None and form == "parquet" and sys.stdout.isatty():
         raise click.UsageError("Parquet is no text for a terminal: give --file")
-    with open_view(session(context).config.settings.store) as view:
+    settings = session(context).config.settings
+    with open_view(settings.store) as view:
+        if what == "focus":
+            _check(view, scope_id, span, incomplete, lambda last: due_by(last, settings.engine))
         if target is None:
             view.export(request, sys.stdout.buffer)
             sys.stdout.buffer.flush()
         else:
             with progress(f"export of {what}", "rows") as advance:
                 _into_file(target, lambda opened: view.export(request, opened, lambda n, of: advance(n, of or 0)))
+
+
+def _check(
+    view: View,
+    scope_id: str | None,
+    span: tuple[int | None, int | None],
+    incomplete: bool,
+    due: Callable[[int], int],
+) -> None:
+    """Raises IncompleteExportError if a report of a scope would be refused, or names why with `incomplete`."""
+    from rater.model.interval import Interval
+
+    first, last = span
+    if first is None or last is None or first >= last:
+        raise click.UsageError("give --month, or --from and a later --to")
+    holes = _holes(view, scope_id, Interval(first, last), due(last))
+    told = [*holes[:MOST_TOLD], *([f"… and {len(holes) - MOST_TOLD} more"] if len(holes) > MOST_TOLD else [])]
+    if holes and not incomplete:
+        raise IncompleteExportError(
+            f"the costs are not complete, there are {len(holes)} hole(s):\n"
+            + "\n".join(f"  {hole}" for hole in told)
+            + "\nCollect what is missing, accept gaps with a reason (`rater gaps accept`), or write what there is with "
+            "--incomplete"
+        )
+    for hole in told:
+        remark(f"not in the costs: {hole}")
+
+
+def _holes(view: View, scope_id: str | None, span: Interval, due: int) -> list[str]:
+    from rater.reports import NoFramesError, ReportRefusedError, report_of
+
+    holes: list[str] = []
+    for name in [scope.scope_id for scope in view.scopes()] if scope_id is None else [scope_id]:
+        try:
+            report_of(view, name, span, due)
+        except ReportRefusedError as fault:
+            holes += [hole.text(name) for hole in fault.holes]
+        except NoFramesError:
+            if scope_id is not None:
+                raise
+    return holes
 
 
 def _into_file(target: Path, write: Callable[[BinaryIO], None]) -> None:

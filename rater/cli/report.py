@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from rater.engine import EngineSettings
     from rater.reports import Report
 
-__all__ = ["print_report", "report"]
+__all__ = ["due_by", "print_report", "report"]
 
 _ROWS = [
     Column("scope_id", "Scope", wide=False),
@@ -61,10 +61,10 @@ def report(
     if first % settings.engine.period or last % settings.engine.period:
         raise click.UsageError(f"--from and --to must begin a period of {settings.engine.period} s")
     with open_view(settings.store) as view:
-        print_report(report_of(view, scope_id, Interval(first, last), _due(last, settings.engine)), out)
+        print_report(report_of(view, scope_id, Interval(first, last), due_by(last, settings.engine)), out)
 
 
-def _due(end: int, engine: EngineSettings) -> int:
+def due_by(end: int, engine: EngineSettings) -> int:
     """By when frames must be there: all of a time that is over; of a running one those whose grace is over, too.
 
     So a month is refused until its last hours are closed, and the running month is reported as far as it is.

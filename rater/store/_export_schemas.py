@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import pyarrow as pa
 
-__all__ = ["FRAMES", "GAPS", "LINES"]
+__all__ = ["AMOUNT", "FRAMES", "GAPS", "LINES", "TIME"]
 
-_TIME = pa.timestamp("s", tz="UTC")
-_AMOUNT = pa.decimal256(76, 38)
+TIME = pa.timestamp("s", tz="UTC")
+AMOUNT = pa.decimal256(76, 38)
 _LABELS = pa.map_(pa.string(), pa.string())
-_INTERVALS = pa.list_(pa.struct([("begin", _TIME), ("end", _TIME)]))
+_INTERVALS = pa.list_(pa.struct([("begin", TIME), ("end", TIME)]))
 
 LINES = pa.schema(
     [
         ("scope_id", pa.string()),
-        ("period_begin", _TIME),
+        ("period_begin", TIME),
         ("revision", pa.uint32()),
         ("metric", pa.string()),
         ("line_id", pa.string()),
-        ("qty", _AMOUNT),
-        ("price", _AMOUNT),
+        ("qty", AMOUNT),
+        ("price", AMOUNT),
         ("unit", pa.string()),
         ("groupby", _LABELS),
         ("metadata", _LABELS),
@@ -28,17 +28,15 @@ LINES = pa.schema(
 )
 
 _TOTALS = pa.list_(
-    pa.struct(
-        [("metric", pa.string()), ("unit", pa.string()), ("qty", _AMOUNT), ("price", _AMOUNT), ("n", pa.uint32())]
-    )
+    pa.struct([("metric", pa.string()), ("unit", pa.string()), ("qty", AMOUNT), ("price", AMOUNT), ("n", pa.uint32())])
 )
 _COLLECTIONS = pa.list_(
     pa.struct(
         [
             ("collection_id", pa.string()),
             ("attempt", pa.uint64()),
-            ("begin", _TIME),
-            ("end", _TIME),
+            ("begin", TIME),
+            ("end", TIME),
             ("samples", pa.uint64()),
         ]
     )
@@ -61,8 +59,8 @@ _HOLES = pa.list_(
             ("gap_id", pa.string()),
             ("metric", pa.string()),
             ("source", pa.string()),
-            ("begin", _TIME),
-            ("end", _TIME),
+            ("begin", TIME),
+            ("end", TIME),
             ("reason", pa.string()),
         ]
     )
@@ -83,15 +81,15 @@ _QUARANTINED = pa.list_(
 FRAMES = pa.schema(
     [
         ("scope_id", pa.string()),
-        ("period_begin", _TIME),
-        ("period_end", _TIME),
+        ("period_begin", TIME),
+        ("period_end", TIME),
         ("revision", pa.uint32()),
         ("status", pa.string()),
         ("closed_by", pa.string()),
         ("weak", pa.bool_()),
         ("rule_version", pa.uint32()),
-        ("closed_at", _TIME),
-        ("expected_until", _TIME),
+        ("closed_at", TIME),
+        ("expected_until", TIME),
         ("line_count", pa.uint32()),
         ("totals", _TOTALS),
         ("coverage", _COVERAGE),
@@ -104,18 +102,18 @@ FRAMES = pa.schema(
 GAPS = pa.schema(
     [
         ("scope_id", pa.string()),
-        ("period_begin", _TIME),
+        ("period_begin", TIME),
         ("metric", pa.string()),
         ("source", pa.string()),
-        ("begin", _TIME),
-        ("end", _TIME),
+        ("begin", TIME),
+        ("end", TIME),
         ("gap_id", pa.string()),
         ("is_open", pa.bool_()),
         ("opened_revision", pa.uint32()),
-        ("opened_at", _TIME),
+        ("opened_at", TIME),
         ("reason", pa.string()),
         ("resolved_revision", pa.uint32()),
-        ("resolved_at", _TIME),
+        ("resolved_at", TIME),
         ("resolution", pa.string()),
     ]
 )

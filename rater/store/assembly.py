@@ -13,6 +13,7 @@ from typing import TypeAlias
 
 import msgspec
 
+from rater.log_fields import of
 from rater.model.rated import RatedFrame
 from rater.store.errors import UnstorableError
 from rater.store.writer import Batch
@@ -101,6 +102,12 @@ class Assembly:
                 frame.part,
                 waiting.next_part,
                 waiting.first_offset,
+                extra=of(
+                    scope_id=frame.scope_id,
+                    period_begin=frame.period_begin,
+                    revision=frame.revision,
+                    offset=waiting.first_offset,
+                ),
             )
 
     def _is_stored(self, frame: RatedFrame) -> bool:

@@ -24,7 +24,7 @@ _VIEW = re.compile(r"CREATE OR REPLACE VIEW (\w+) AS(\s.*)", re.DOTALL)
 _SHARDED = re.compile(r"ORDER BY \(scope_id\b")
 _SHARDED_TABLES = frozenset({"accepted_gaps", "frames", "gaps", "lines", "posted", "reworks", "usage"})
 SHARDING_KEY = "cityHash64(scope_id)"
-_SUBQUERY = re.compile(r"(\bIN \(SELECT [^()]*? FROM )(\w+)")
+_SUBQUERY = re.compile(r"(\b(?:IN|JOIN) \(SELECT [^()]*? FROM )(\w+)")
 
 
 class Cluster(msgspec.Struct, frozen=True):

@@ -1,8 +1,8 @@
-"""Lines, frames and gaps as files: JSON lines, CSV or Parquet, in constant memory, the same values in each.
+"""Lines, frames, gaps and costs in FOCUS' columns as files: JSON lines, CSV or Parquet, in constant memory.
 
-Numbers are exact: plain text without exponent and without trailing zeros in JSON lines and CSV, decimal256(76, 38) in
-Parquet. Times are ISO 8601 in UTC with a `Z`, or timestamps of seconds in UTC. Labels and other nested values are
-objects in JSON lines, their JSON text in CSV, maps and structs in Parquet.
+The values are the same in each form. Numbers are exact: plain text without exponent and without trailing zeros in JSON
+lines and CSV, decimal256(76, 38) in Parquet. Times are ISO 8601 in UTC with a `Z`, or timestamps of seconds in UTC.
+Labels and other nested values are objects in JSON lines, their JSON text in CSV, maps and structs in Parquet.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from rater.model.labels import label_text
 from rater.model.rated import FrameStatus, MetricCoverage, QuarantinedPoint
 from rater.store import _export_schemas as schemas
 from rater.store.client import Store
+from rater.store.focus import FOCUS, focus_rows
 from rater.store.posting import posted_columns, posted_count
 from rater.store.queries import counts, frames, gaps, line_columns
 from rater.store.rows import FrameRow, LineRow, plain_text
@@ -32,6 +33,7 @@ __all__ = [
     "ExportForm",
     "ExportWhat",
     "Progress",
+    "export_focus",
     "export_frames",
     "export_gaps",
     "export_lines",
@@ -43,7 +45,7 @@ Progress: TypeAlias = Callable[[int, int | None], None]
 """Told after each block: rows written so far, and how many there are, if that is known."""
 
 ExportForm: TypeAlias = Literal["jsonl", "csv", "parquet"]
-ExportWhat: TypeAlias = Literal["lines", "frames", "gaps"]
+ExportWhat: TypeAlias = Literal["lines", "frames", "gaps", "focus"]
 Block: TypeAlias = list[Sequence[Any]]
 
 ROWS_PER_BLOCK = 500
@@ -60,8 +62,14 @@ def write_export(
     end: int | None = None,
     progress: Progress | None = None,
 ) -> int:
-    """`export_lines`, `export_frames` or `export_gaps`, chosen by name."""
-    export = {"lines": export_lines, "frames": export_frames, "gaps": export_gaps}[what]
+    """`export_lines`, `export_frames`, `export_gaps` or `export_focus`, chosen by name."""
+    exports: dict[ExportWhat, Callable[..., int]] = {
+        "lines": export_lines,
+        "frames": export_frames,
+        "gaps": export_gaps,
+        "focus": export_focus,
+    }
+    export = exports[what]
     return export(store, out, target, scope_id, begin, end, progress=progress)
 
 
@@ -136,6 +144,24 @@ def export_gaps(
     """Writes the gaps that `queries.gaps` answers; how many. Otherwise as `export_lines`."""
     rows = map(msgspec.structs.astuple, gaps(store, scope_id, begin, end, open_only=open_only))
     return _export(_blocks(rows), schemas.GAPS, out, target, None, progress)
+
+
+def export_focus(
+    store: Store,
+    out: ExportForm,
+    target: IO[bytes],
+    scope_id: str | None = None,
+    begin: int | None = None,
+    end: int | None = None,
+    *,
+    progress: Progress | None = None,
+) -> int:
+    """Writes lines in the columns of FOCUS; how many. Otherwise as `export_lines`.
+
+    Whether all of that time is there is for whoever asks to find out: a period without lines has no row.
+    """
+    total = counts(store, scope_id, begin, end)[1] + posted_count(store, scope_id, begin, end)
+    return _export(_blocks(focus_rows(store, scope_id, begin, end)), FOCUS, out, target, total, progress)
 
 
 def _export(

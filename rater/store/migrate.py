@@ -18,6 +18,7 @@ import msgspec
 
 from rater.store.client import Column, Store
 from rater.store.errors import StoreSchemaError
+from rater.store.focus import note_focus
 from rater.store.lease import leased
 
 __all__ = ["Migration", "NewerTablesError", "check_schema", "migrate", "migrations", "missing_migrations"]
@@ -69,17 +70,25 @@ class NewerTablesError(StoreSchemaError):
 def migrate(store: Store, known: Sequence[Migration] | None = None, *, newer_is_fine: bool = False) -> list[Migration]:
     """Applies what is missing, in order; returns what was applied, nothing if the store is up to date.
 
+    Puts what views need of the settings into the store, too.
     `newer_is_fine`: tables of a newer rater are left as they are, for services: a migration takes nothing away that
     the version before it needs. Raises StoreSchemaError if a file that was applied has changed since, or if the store
     was made by a newer rater; StoreLockedError if another process goes on changing the tables for minutes.
     """
     try:
-        if not missing_migrations(store, known):
-            return []
+        applied = _brought_up(store, known)
     except NewerTablesError as fault:
         if not newer_is_fine:
             raise
         log.warning("%s; this one goes on with them", fault)
+        return []
+    if known is None:
+        note_focus(store)
+    return applied
+
+
+def _brought_up(store: Store, known: Sequence[Migration] | None) -> list[Migration]:
+    if not missing_migrations(store, known):
         return []
     if store.is_embedded:
         return _apply(store, known, lambda: None)

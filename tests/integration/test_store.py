@@ -56,16 +56,32 @@ TABLES = [
     "accepted_gaps",
     "audits",
     "source_alerts",
+    "focus_settings",
     "frames",
     "gaps",
     "lines",
     "migrations",
     "posted",
+    "retention",
     "reworks",
     "rule_events",
     "usage",
 ]
-VIEWS = ["coverage", "current_lines", "open_gaps", "rework_differences", "totals"]
+VIEWS = [
+    "cost_by_day",
+    "cost_by_hour",
+    "cost_by_month",
+    "coverage",
+    "current_frames",
+    "current_lines",
+    "focus_cost_usage",
+    "gap_states",
+    "open_gaps",
+    "posts",
+    "rework_differences",
+    "totals",
+    "unrated_usage",
+]
 
 
 @pytest.fixture
