@@ -264,6 +264,11 @@
 {{- range $file := include "rater.files" (dict "root" .root) | fromJsonArray -}}
 {{- $there = append $there (printf "/etc/rater/secrets/%s" $file.file) -}}
 {{- end -}}
+{{- range $name := list "rater.yaml" "secrets" -}}
+{{- if hasKey $values.files $name -}}
+{{- include "rater.fault" (dict "said" $said "text" (printf "files has the name %s, which is the chart's own: use another one" $name)) -}}
+{{- end -}}
+{{- end -}}
 {{- range $name, $_ := $values.files -}}{{- $there = append $there (printf "/etc/rater/%s" $name) -}}{{- end -}}
 {{- $mounted := list "/var/run/secrets/kubernetes.io/serviceaccount/" -}}
 {{- range $name := list "worker" "sink" "api" "collect" "jobs" "test" -}}

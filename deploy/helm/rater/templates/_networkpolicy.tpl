@@ -81,11 +81,11 @@ spec:
     # ClickHouse
     {{- include "rater.egress" (dict "to" $policy.egress.clickhouse "ports" (include "rater.storePorts" .root | fromJsonArray)) | nindent 4 }}
     {{- end }}
-    {{- if has .component (list "collect" "sink" "api") }}
+    {{- if or (eq .component "collect") (and (eq .component "sink") (include "rater.asksAgain" .root)) }}
     {{- $ports := concat (include "rater.urlPorts" ($config.collect | default dict | toJson) | fromJsonArray) $policy.egress.sourcePorts | uniq }}
     {{- if and (eq .component "collect") .root.Values.collect.readNamespaces }}{{- $ports = concat $ports (list 443 6443) | uniq }}{{- end }}
     {{- if and $ports $config.collect }}
-    # sources; sink and api ask them again for CloudKitty's reprocessing
+    # sources; the sink asks them again for requests of CloudKitty's API
     {{- include "rater.egress" (dict "to" $policy.egress.sources "ports" $ports) | nindent 4 }}
     {{- end }}
     {{- end }}

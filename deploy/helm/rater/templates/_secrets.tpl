@@ -62,7 +62,7 @@
 {{- $source := include "rater.source" (dict "root" $root "slot" "extra" "extra" $extra "hook" $hook) | fromJson -}}
 {{- if $source.name -}}
 {{- range $key := $extra.keys -}}
-{{- $for := $extra.components | default (list "collect" "sink") -}}
+{{- $for := $extra.components | default (ternary (list "collect" "sink") (list "collect") (include "rater.asksAgain" $root | eq "true")) -}}
 {{- $found = append $found (dict "source" $source "key" $key "file" (printf "%s/%s" $extra.name $key) "for" $for) -}}
 {{- end -}}
 {{- end -}}
@@ -90,4 +90,10 @@
     items:
     {{- toYaml $items | nindent 4 }}
 {{- end -}}
+{{- end -}}
+
+{{/* "true" if the sink asks the source again, for requests that come by CloudKitty's API. */}}
+{{- define "rater.asksAgain" -}}
+{{- $config := .Values.config -}}
+{{- if and $config.collect (hasKey ($config.api | default dict) "cloudkitty") -}}true{{- end -}}
 {{- end -}}
