@@ -59,7 +59,8 @@ class _NoTraceback(logging.Filter):
         fault = record.exc_info[1] if record.exc_info else None
         if not isinstance(fault, HttpProcessingError):
             return True
-        log.info("refused: status=%d, this is no HTTP: %r", fault.code, fault.message)
+        # its text shows what was sent, a token perhaps
+        log.info("refused: status=%d, this is no HTTP: %s", fault.code, type(fault).__name__)
         return False
 
 

@@ -15,6 +15,7 @@ from rater.audit.auditor import PAUSE_SECONDS, Auditor, AuditView
 from rater.audit.facts import Setup
 from rater.audit.settings import AuditSettings
 from rater.audit.violation import Invariant, Violation
+from rater.log_fields import Fields, of
 from rater.model.errors import RaterError
 from rater.reports import AuditRequest
 from rater.store import StoreError
@@ -135,7 +136,10 @@ class AuditTimer:
         for violation in found:
             if violation.identity not in self._told:
                 self._told.add(violation.identity)
-                log.warning("audit: %s", violation.text())
+                told = Fields(invariant=violation.invariant.value, scope_id=violation.scope_id)
+                if violation.period_begin >= 0:
+                    told["period_begin"] = violation.period_begin
+                log.warning("audit: %s", violation.place(), extra=of(**told))
 
     def _pause(self) -> None:
         self._stopping.wait(self._pause_seconds)

@@ -64,9 +64,18 @@ class Violation(msgspec.Struct, frozen=True):
 
     def text(self) -> str:
         """One line."""
+        return f"{self._where()}: expected {self.expected}, found {self.found}: {self._rows()}"
+
+    def place(self) -> str:
+        """The same without quantities and prices, for logs."""
+        return f"{self._where()}: {self._rows()}"
+
+    def _where(self) -> str:
         where = " ".join(filter(None, (self.scope_id, str(self.period_begin), self.metric)))
-        rows = "; ".join(row.text() for row in self.rows)
-        return f"{self.invariant.value}: {where}: expected {self.expected}, found {self.found}: {rows}"
+        return f"{self.invariant.value}: {where}"
+
+    def _rows(self) -> str:
+        return "; ".join(row.text() for row in self.rows)
 
 
 def roots(violations: Iterable[Violation]) -> list[Violation]:

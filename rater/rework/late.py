@@ -17,6 +17,7 @@ from typing import Protocol
 
 import msgspec
 
+from rater.log_fields import of
 from rater.model.codec import encode_json
 from rater.model.interval import Interval, periods_of
 from rater.model.metric import Catalog
@@ -182,8 +183,9 @@ class LateFollower(Follower[LateAlerts]):
 
     def _try_later(self, key: FrameKey, trouble: str) -> None:
         pending = self._pending[key]
+        told = of(scope_id=key[0], period_begin=key[1])
         if trouble != pending.trouble:
-            log.info("what came late for %s in %s is tried again later: %s", *key, trouble)
+            log.info("what came late for %s in %s is tried again later: %s", *key, trouble, extra=told)
         pending.trouble = trouble
         pending.due_at = asyncio.get_running_loop().time() + PAUSES[min(pending.tries, len(PAUSES) - 1)]
         pending.tries += 1
@@ -192,6 +194,7 @@ class LateFollower(Follower[LateAlerts]):
                 "what came late for scope %s in the period from %s is not rated: %s. Rate it by hand: rater rerate",
                 *key,
                 trouble,
+                extra=told,
             )
             self.given_up += 1
             del self._pending[key]

@@ -16,6 +16,7 @@ from typing import Protocol, TypeAlias
 
 import msgspec
 
+from rater.log_fields import of
 from rater.model.codec import encode_msgpack
 from rater.model.metric import Catalog
 from rater.model.rated import AlertKind
@@ -124,7 +125,8 @@ class TaskFollower(Follower[Tasks]):
         if outcomes is None:
             return
         for outcome in outcomes:
-            log.info("request %s, scope %s: %s", request[0].request_id, outcome.scope_id, outcome)
+            told = of(scope_id=outcome.scope_id)
+            log.info("request %s, scope %s: %s", request[0].request_id, outcome.scope_id, outcome, extra=told)
         await tasks.over(request[0].request_id, outcomes)
 
     async def _perform(self, request: list[Task], tasks: Tasks) -> list[ScopeOutcome] | None:

@@ -7,6 +7,7 @@ under the membership of the restore, and only then the outbox is published (docs
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import Counter, deque
 from collections.abc import Iterator
 
@@ -26,6 +27,7 @@ from rater.engine import (
     retry_unpriced,
     tally,
 )
+from rater.log_fields import of
 from rater.rating import Chain
 from rater.stream.interfaces import (
     At,
@@ -45,6 +47,8 @@ from rater.stream.snapshots import Snapshots
 from rater.stream.traces import Traces
 
 __all__ = ["Keeper", "News"]
+
+log = logging.getLogger(__name__)
 
 MAX_IDLE_SECONDS = 12 * 3600  # topic checkpoints keeps a week: an idle partition's manifest is renewed long before
 SLICE_LINES = 1_000  # decided in about 10 ms; a scope that has many more is decided in a thread
@@ -258,6 +262,9 @@ class Keeper:
             if step is None:
                 break
             self._news.revisions.update(step.statuses)
+            if step.scope_id is not None and step.statuses:
+                told = of(scope_id=step.scope_id, partition=self.partition)
+                log.debug("revisions decided: %s", ", ".join(step.statuses), extra=told)
             if step.scope_id is not None:
                 self.snapshots.touch(step.scope_id)
                 if self._traces is not None:

@@ -16,6 +16,7 @@ from aiokafka.errors import KafkaError
 
 from rater.engine import EngineContext, LogGapError, Record
 from rater.kafka import KafkaUnavailableError
+from rater.log_fields import of
 from rater.model.errors import RaterError
 from rater.rating import Chain
 from rater.stream.interfaces import (
@@ -283,7 +284,8 @@ class Shell:
         try:
             await keeper.checkpoint(self._rules.rules)
         except (FencedError, StreamUnavailableError) as fault:
-            log.info("partition %d: no last checkpoint: %s", keeper.partition, fault)
+            told = of(partition=keeper.partition)
+            log.info("partition %d: no last checkpoint: %s", keeper.partition, fault, extra=told)
         self._metrics.count(keeper.news())
 
     async def _checkpoint_all(self) -> None:
@@ -304,12 +306,14 @@ class Shell:
             raise
         except FencedError as fault:
             self._metrics.fenced.inc()
-            log.warning("fenced, waiting for the next assignment: %s", fault)
+            told = of(partition=keeper.partition)
+            log.warning("fenced, waiting for the next assignment: %s", fault, extra=told)
             return
         except StreamUnavailableError as fault:
             self._trouble = str(fault)
             self._metrics.failed_checkpoints.inc()
-            log.warning("partition %d: checkpoint failed, will be repeated: %s", keeper.partition, fault)
+            told = of(partition=keeper.partition)
+            log.warning("partition %d: checkpoint failed, will be repeated: %s", keeper.partition, fault, extra=told)
             return
         finally:
             news = keeper.news()

@@ -14,6 +14,7 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 
 from rater.kafka import KafkaSettings, KafkaUnavailableError, Topic, TopicsError, client_options, partitions_of
+from rater.log_fields import of
 from rater.model.codec import CONTENT_TYPE, MSGPACK
 from rater.model.errors import RaterError
 from rater.stream.interfaces import StreamUnavailableError
@@ -107,7 +108,7 @@ class UsageWriter:
     def _fail(self, what: str) -> StreamUnavailableError:
         trouble = f"Kafka at {self._kafka.bootstrap} {what}"
         if not self._trouble:
-            log.warning("nothing can be written to usage: %s", trouble)
+            log.warning("nothing can be written to usage: %s", trouble, extra=of(topic=self._kafka.topic(Topic.USAGE)))
         self._trouble = trouble
         self._troubled.set()
         return StreamUnavailableError(trouble)

@@ -20,9 +20,17 @@ class ApiFaultError(RaterError):
     """A request that is refused. `of_route`: no handler was reached, which both versions say in HTML."""
 
     def __init__(
-        self, status: int, message: str, *, of_route: bool = False, headers: Mapping[str, str] | None = None
+        self,
+        status: int,
+        message: str,
+        *,
+        of_route: bool = False,
+        headers: Mapping[str, str] | None = None,
+        for_logs: str = "",
     ) -> None:
+        """`for_logs`: what logs say in place of a message that may quote what was sent."""
         super().__init__(message)
+        self.for_logs = for_logs or message
         self.status = status
         self.of_route = of_route
         self.headers = dict(headers or {})
@@ -46,7 +54,9 @@ class Faults:
         if self._found:
             more = len(self._found) - MAX_FAULTS
             told = [*self._found[:MAX_FAULTS], *([f"and {more} more"] if more > 0 else [])]
-            raise ApiFaultError(400, head + "; ".join(told))
+            # a fault may quote a quantity or a label
+            for_logs = f"{head}{len(self._found)} faults, told to who sent it" if head else ""
+            raise ApiFaultError(400, head + "; ".join(told), for_logs=for_logs)
 
 
 def fault_body(fault: ApiFaultError, version: int, accept: str) -> tuple[bytes, str]:

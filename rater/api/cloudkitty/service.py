@@ -123,8 +123,8 @@ class CloudKittyService:
             return await self._answer(request, version)
         except (ApiFaultError, RefusalError) as raised:
             fault = raised if isinstance(raised, ApiFaultError) else _of_all_versions(raised)
-            log.info("refused: status=%d path=%r: %r", fault.status, request.path, str(fault))
-            current_trail().refused = str(fault)
+            log.info("refused: status=%d path=%r: %r", fault.status, request.path, fault.for_logs)
+            current_trail().refused = fault.for_logs
             body, form = fault_body(fault, version, request.headers.get("Accept", ""))
             return _response(fault.status, body, form, fault.headers)
         finally:

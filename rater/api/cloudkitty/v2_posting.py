@@ -135,7 +135,8 @@ def read_frames(body: bytes, scope_key: str) -> list[Point]:
         # a number is what its text says, and not the binary float next to it
         sent = json.loads(body, parse_float=Decimal, parse_constant=_refuse_constant, object_pairs_hook=_members)
     except (ValueError, RecursionError, DecimalException) as fault:
-        raise ApiFaultError(400, f"The body is no JSON: {str(fault)[:MAX_SHOWN]}") from None
+        message = f"The body is no JSON: {str(fault)[:MAX_SHOWN]}"
+        raise ApiFaultError(400, message, for_logs="The body is no JSON") from None
     reading = _Reading(scope_key)
     for number, frame in enumerate(reading.frames(sent)):
         reading.frame(frame, f"['dataframes'][{number}]")

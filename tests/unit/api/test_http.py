@@ -163,7 +163,9 @@ async def test_what_is_no_http_is_one_line_of_the_log(caplog: pytest.LogCaptureF
     caplog.set_level("INFO")
     async with served() as url:
         reader, writer = await asyncio.open_connection("127.0.0.1", int(url.rpartition(":")[2]))
-        writer.write(b"POST /v3/usage HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: a\r\nContent-Type: b\r\n\r\n")
+        writer.write(
+            b"POST /v3/usage HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: a\r\nAuthorization: sec\0ret\r\n\r\n"
+        )
         answer = await reader.readline()
         writer.close()
 
@@ -171,3 +173,4 @@ async def test_what_is_no_http_is_one_line_of_the_log(caplog: pytest.LogCaptureF
     [told] = [record for record in caplog.records if "no HTTP" in record.getMessage()]
     assert (told.levelname, told.exc_info) == ("INFO", None)
     assert "Traceback" not in caplog.text
+    assert "Authorization" not in caplog.text

@@ -143,6 +143,14 @@ def test_refused(sent: bytes, said: str) -> None:
     assert said in refused(sent)
 
 
+def test_what_logs_say_of_it_quotes_nothing() -> None:
+    for sent in (b"{31337", body(frame(point(vol={"unit": "u", "qty": 31337e40}), point(metadata={"x": [31337]})))):
+        with pytest.raises(ApiFaultError) as told:
+            read_frames(sent, "project_id")
+        assert "31337" not in told.value.for_logs
+    assert told.value.for_logs == "Invalid data : 2 faults, told to who sent it"
+
+
 def test_all_faults_are_told_at_once() -> None:
     said = refused(body(frame(point(vol={}), begin="x"), {}, frame(point(rating={"cost": 1, "price": []}))))
     for fault in (
