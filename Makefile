@@ -19,8 +19,8 @@ export PATH := $(PATH):$(CURDIR)/.cache/prometheus/bin
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test lint format types imports schemas schemas-check schemas-released unit integration conformance \
-	conformance-long api api-long openstack sim sim-long chaos chaos-long e2e month test-deploy upgrade upgrade-long upgrade-previous bench bench-api bench-checkpoint bench-collect bench-publish bench-rating bench-replay bench-rules bench-scripts mutants mutants-rating \
-	kafka tools deploy-tools lock lock-aetos lock-cloudkitty lock-cloudkittyclient lock-deploy lock-gnocchi lock-keystone lock-moto lock-schemathesis clean .venv check-python
+	conformance-long api api-long openstack sim sim-long chaos chaos-long e2e month test-deploy test-deploy-server upgrade upgrade-long upgrade-previous bench bench-api bench-checkpoint bench-collect bench-publish bench-rating bench-replay bench-rules bench-scripts mutants mutants-rating \
+	kafka tools deploy-tools deploy-server lock lock-aetos lock-cloudkitty lock-cloudkittyclient lock-deploy lock-gnocchi lock-image lock-keystone lock-moto lock-schemathesis image-rehearsal dist sbom licences audit-packages clean .venv check-python
 
 help:  ## Lists the targets
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z0-9.-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -114,6 +114,9 @@ e2e: tools  ## Whole system tests: the demo, and the README's commands as writte
 test-deploy: deploy-tools  ## Chart, image, workflows, alert rules and contracts, by the real programs: nothing is installed anywhere
 	$(PYTEST) -m "not long" tests/deploy
 
+test-deploy-server: deploy-server  ## The chart installed, upgraded and rolled back on a real API server of Kubernetes, without pods: Go builds it, up to 20 minutes once
+	$(PYTEST) -m long tests/deploy/test_on_api_server.py
+
 upgrade: tools  ## From the previous release to this one under load, worker by worker, as the chart does it: the short form
 	$(PYTEST) -s -m "not long" tests/upgrade
 
@@ -177,6 +180,9 @@ tools: .venv  ## Fetches what the tests start: Kafka, Prometheus, VictoriaMetric
 deploy-tools: .venv  ## Fetches what checks chart, image and contracts: helm, helm-unittest, kube-score, actionlint, hadolint, promtool, AsyncAPI's parser
 	@$(BIN)/python scripts/deploy_tools.py
 
+deploy-server: deploy-tools  ## Fetches etcd, and builds the API server that test-deploy-server wants
+	@$(BIN)/python scripts/deploy_server.py
+
 lock: .venv  ## Writes the lock files anew after a change of pyproject.toml (UPGRADE=1 takes newer versions)
 	$(UV_COMPILE) --output-file requirements.lock
 	$(UV_COMPILE) --extra dev --extra oidc --extra openstack --extra otel --constraint requirements.lock --output-file requirements-dev.lock
@@ -199,6 +205,11 @@ lock-deploy: .venv  ## Writes the lock files of what `make deploy-tools` fetches
 lock-gnocchi: .venv  ## Writes the lock file of the Gnocchi that the tests start anew (UPGRADE=1 as above)
 	$(subst pyproject.toml,tests/openstack/gnocchi.in,$(UV_COMPILE)) --output-file tests/openstack/gnocchi.lock
 
+lock-image: .venv  ## Writes the lock files of the image anew: after `make lock`, and with UPGRADE=1 as above
+	$(UV_COMPILE) --extra oidc --extra openstack --extra otel --constraint requirements.lock --output-file deploy/image/requirements.lock
+	$(subst pyproject.toml,deploy/image/build.in,$(UV_COMPILE)) --output-file deploy/image/build.lock
+	$(subst pyproject.toml,deploy/image/audit.in,$(UV_COMPILE)) --output-file deploy/image/audit.lock
+
 lock-keystone: .venv  ## Writes the lock file of the Keystone that the tests start anew (UPGRADE=1 as above)
 	$(subst pyproject.toml,tests/openstack/keystone.in,$(UV_COMPILE)) --output-file tests/openstack/keystone.lock
 
@@ -207,6 +218,27 @@ lock-moto: .venv  ## Writes the lock file of the S3 store that the tests start a
 
 lock-schemathesis: .venv  ## Writes the lock file of the Schemathesis that makes up requests to /v3 anew (UPGRADE=1 as above)
 	$(subst pyproject.toml,tests/api/schemathesis/client.in,$(UV_COMPILE)) --output-file tests/api/schemathesis/client.lock
+
+image-rehearsal: tools  ## Runs the Dockerfile's steps in a clean Debian without Docker, and tries what comes out: root, buildah and mmdebstrap, four minutes
+	$(BIN)/python scripts/image_rehearsal.py $(ARGS)
+
+dist: .venv  ## Builds wheel and source archive into dist/
+	rm -rf dist build
+	$(BIN)/python -c "from setuptools import build_meta as build; build.build_sdist('dist'); build.build_wheel('dist')"
+
+sbom: .venv  ## Writes the bill of materials (CycloneDX) of what the image installs to .cache/sbom.cdx.json
+	@$(BIN)/python scripts/side_venv.py "The image's packages" .cache/image/packages deploy/image/requirements.lock
+	@$(BIN)/python scripts/side_venv.py CycloneDX .cache/image/tools deploy/image/build.lock
+	.cache/image/tools/bin/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible --output-format JSON \
+		--output-file .cache/sbom.cdx.json .cache/image/packages/bin/python
+
+licences: .venv  ## Writes docs/licences.md anew, and refuses a licence that nobody agreed to
+	$(BIN)/python scripts/licences.py
+
+audit-packages: .venv  ## Asks whether a locked package is known to be vulnerable: needs the network, and is not part of `make test`
+	@$(BIN)/python scripts/side_venv.py pip-audit .cache/image/audit deploy/image/audit.lock
+	@for lock in deploy/image/*.lock requirements-dev.lock; do echo "$$lock"; \
+		.cache/image/audit/bin/pip-audit --disable-pip --require-hashes --requirement $$lock || exit 1; done
 
 clean:  ## Removes what was built and the local data in var/; .venv and downloads stay
 	rm -rf var build dist rater.egg-info .coverage .coverage.* .mypy_cache .ruff_cache .pytest_cache .hypothesis \

@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 import debian
-from deploy_tools import BIN, PLACE, ToolError, build, call, link
+from deploy_tools import BIN, PINS, PLACE, ToolError, build, call, go_tool, link
 
 SERVER_SECONDS = 3600  # for the build: on a slow machine that does other things, too
 _HELP = "install it: `apt-get install etcd-server` on Debian and Ubuntu, `brew install etcd` on macOS"
@@ -22,11 +22,19 @@ def main() -> int:
     """0 when both are there, with a line for each; 1 with a line on standard error."""
     try:
         print(_etcd(), flush=True)
-        print(build("kube-apiserver", seconds=SERVER_SECONDS))
+        print(build("kube-apiserver", SERVER_SECONDS, _version_of_server()))
     except ToolError as error:
         sys.stderr.write(f"error: {error}\n")
         return 1
     return 0
+
+
+def _version_of_server() -> str:
+    """What the linker tells the server of its own version, as Kubernetes' makefiles do: helm asks for it."""
+    version = go_tool(PINS / "kube-apiserver" / "go.mod").version
+    major, minor, _ = version.removeprefix("v").split(".")
+    said = {"gitVersion": version, "gitMajor": major, "gitMinor": minor}
+    return " ".join(f"-X k8s.io/component-base/version.{name}={value}" for name, value in said.items())
 
 
 def _etcd() -> str:

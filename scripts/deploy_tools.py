@@ -151,16 +151,19 @@ def _built() -> list[str]:
     return [build(name) for name in BUILT]
 
 
-def build(name: str, seconds: float = SECONDS) -> str:
-    """Builds the program that `tests/deploy/tools/NAME/go.mod` names, if it is not there. A line about it."""
+def build(name: str, seconds: float = SECONDS, linking: str = "") -> str:
+    """Builds the program that `tests/deploy/tools/NAME/go.mod` names, if it is not there. A line about it.
+
+    `linking` are flags of Go's linker.
+    """
     tool = go_tool(PINS / name / "go.mod")
     help_ = f"it needs Go {_go_version(PINS / name / 'go.mod')} or newer, and the network (or a proxy for Go's modules)"
     if not tool.program.exists():
         made(tool.program.parent)
         fresh = tool.program.with_name(f".{tool.program.name}.{os.getpid()}")
         gentle = ["nice", "-n", "10"] if shutil.which("nice") else []
-        command = [*gentle, "go", "build", "-trimpath", "-buildvcs=false", "-mod=readonly", "-o", str(fresh)]
-        call([*command, tool.package], tool.name, help_, cwd=PINS / name, seconds=seconds)
+        command = [*gentle, "go", "build", "-buildvcs=false", "-mod=readonly", "-o", str(fresh)]
+        call([*command, f"-ldflags={linking}", tool.package], tool.name, help_, cwd=PINS / name, seconds=seconds)
         fresh.replace(tool.program)
     # What the binary itself says it was built from: the versions that these programs print are set by their releases.
     said = call(["go", "version", "-m", tool.program], tool.name, help_)
