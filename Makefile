@@ -53,6 +53,7 @@ schemas: .venv  ## Writes schemas/ anew from rater/model, the HTTP service and w
 	$(BIN)/python -m rater.api.openapi
 	$(BIN)/python scripts/chart.py
 	$(BIN)/python scripts/metrics_page.py
+	$(BIN)/python -m deploy.grafana
 
 schemas-check: .venv  ## Fails if schemas/ is not what the code says, or does not fit the last release's
 	$(BIN)/python scripts/unchanged.py schemas $(BIN)/python -m rater.model.schema
@@ -61,6 +62,7 @@ schemas-check: .venv  ## Fails if schemas/ is not what the code says, or does no
 	$(BIN)/python scripts/unchanged.py schemas $(BIN)/python -m rater.api.openapi
 	$(BIN)/python scripts/unchanged.py deploy/helm/rater $(BIN)/python scripts/chart.py
 	$(BIN)/python scripts/unchanged.py docs/metrics.md $(BIN)/python scripts/metrics_page.py
+	$(BIN)/python scripts/unchanged.py deploy/helm/rater/files/dashboards $(BIN)/python -m deploy.grafana
 
 schemas-released: .venv  ## Keeps schemas/*.json as those of a release: VERSION=1.2.0
 	$(BIN)/python -m rater.contracts release $(VERSION)
