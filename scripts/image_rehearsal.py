@@ -32,12 +32,16 @@ from deploy.local.kafka import LaptopKafka
 
 ROOT = Path(__file__).resolve().parent.parent
 PLACE = ROOT / ".cache" / "image-rehearsal"
+CONTEXT = PLACE / "context"
 BASE, IMAGE = "localhost/rehearsal-base", "localhost/rater-rehearsal"
 HOST_FILES = ("/etc/pip.conf", "/etc/ssl/certs/ca-certificates.crt")  # how this machine reaches the package index
 SECONDS = 1500  # for one step: a slow mirror is no reason to hang
 WAIT = 120  # seconds for what has to come true
 
 NOTHING: Mapping[str, str] = {}
+
+FIRST = re.compile(r"^FROM (\S+/python:[0-9.]+-slim-([a-z]+)\S*) AS base$", re.MULTILINE)
+"""The Dockerfile's first image, and the name of its Debian."""
 
 # A root like that of a container: read-only but for /tmp, no right left, first process of its own namespace.
 ENTER = """
@@ -68,6 +72,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _needed()
         if not options.keep:
             _make_base()
+            _take_context()
             _build(IMAGE)
         with _unpacked(IMAGE) as root:
             if options.twice:
@@ -89,7 +94,7 @@ def _needed() -> None:
 
 def _make_base() -> None:
     """The stand-in for the Dockerfile's first image: its Debian, and a Python with pip below /usr/local."""
-    first = re.search(r"^FROM (\S+/python:\S+-slim-([a-z]+)\S*) AS base$", (ROOT / "Dockerfile").read_text(), re.M)
+    first = FIRST.search((ROOT / "Dockerfile").read_text())
     if first is None:
         raise RehearsalError("Dockerfile does not begin `FROM …/python:VERSION-slim-DEBIAN… AS base`")
     print(f"{first[1]} is stood in for by Debian {first[2]}")
@@ -112,12 +117,22 @@ def _make_base() -> None:
     _buildah("commit", "--quiet", "--rm", container, BASE)
 
 
+def _take_context() -> None:
+    """Copies what git knows or would add, so that nobody changes it between one build and the next."""
+    shutil.rmtree(CONTEXT, ignore_errors=True)
+    listed = _run(["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]).split("\0")
+    for name in filter(None, listed):
+        if (ROOT / name).is_file():
+            (CONTEXT / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, CONTEXT / name)
+
+
 def _build(image: str) -> None:
     begun = time.monotonic()
     files = [option for path in HOST_FILES if Path(path).exists() for option in ("--volume", f"{path}:{path}:ro")]
     build = ["build", "--no-cache", "--isolation", "chroot", "--network", "host", "--pull-never", "--from", BASE]
     arguments = ["--build-arg", f"VERSION={_version()}"]
-    _buildah(*build, *files, *arguments, "--tag", image, str(ROOT), output=True)
+    _buildah(*build, *files, *arguments, "--tag", image, str(CONTEXT), output=True)
     print(f"built in {time.monotonic() - begun:.0f} s")
 
 
