@@ -36,6 +36,7 @@ _AMOUNTS: Schema = {
 }
 _COUNTS = ("initialDelaySeconds", "periodSeconds", "timeoutSeconds", "failureThreshold", "successThreshold")
 _COMPONENTS = ("worker", "sink", "api", "collect", "jobs", "test")
+_OURS = ("kafka", "observe")  # sections of rater.yaml of which values.yaml has defaults that templates read
 _NAME: Schema = {"type": "string", "minLength": 1}
 
 DEFINITIONS: dict[str, Schema] = {
@@ -175,16 +176,21 @@ class _Values:
         }
 
     def _map(self, node: Node, path: str) -> Schema:
-        properties: Schema = {"global": {"type": "object"}} if not path else {}
+        properties: Schema = {}
         for key, value in node.entries:
             where = f"{path}.{key.text}" if path else key.text
             comments = self._comments(key.line, where)
             if comments.description:
                 self.described.append(Value(where, value, comments.description))
             properties[key.text] = self._one(value, where, comments)
+        required = list(
+            properties
+        )  # null takes a default away: then it is missing, which is told before a render fails
+        if not path:
+            properties["global"] = {"type": "object"}
         if path in _COMPONENTS:
             properties |= {name: {**schema, "description": said} for name, (schema, said) in COMMON.items()}
-        return {"type": "object", "properties": properties, "additionalProperties": False}
+        return {"type": "object", "properties": properties, "required": required, "additionalProperties": False}
 
     def _one(self, node: Node, path: str, comments: _Comments) -> Schema:
         said = {"description": comments.description} if comments.description else {}
@@ -241,6 +247,8 @@ def _settings() -> dict[str, Schema]:
                 schema["description"] = " ".join(texts[key].split())
         # what a file brings may be missing in the values: the chart adds it
         component["required"] = [key for key in component.get("required", []) if not key.endswith("_file")]
+    components["Settings"]["required"] = list(_OURS)
+    components["KafkaSettings"]["required"] = ["partitions"]
     return {name: components[name] for name in sorted(components)}
 
 

@@ -149,7 +149,7 @@
 {{- include "rater.fault" (dict "said" $said "text" "autoscaling.enabled scales workers, and worker.enabled is false: set one of them") -}}
 {{- end -}}
 {{- end -}}
-{{- if dig "instance_id" "" ($values.config.worker | default dict) -}}
+{{- if ($values.config.worker | default dict).instance_id -}}
 {{- include "rater.fault" (dict "said" $said "text" "config.worker.instance_id is the same for every worker, so that they would evict each other: leave it out, the chart gives each pod its name") -}}
 {{- end -}}
 {{- end -}}
@@ -161,7 +161,7 @@
 {{- if and (eq $auth "noauth") (not $api.i_know) -}}
 {{- include "rater.fault" (dict "said" $said "text" "config.api.auth is noauth, so that everybody who reaches the API is an administrator: name a file of tokens in secrets.apiTokens.existingSecret, set config.api.auth to keystone or oidc with its section, disable api.enabled, or set config.api.i_know: true if somebody else keeps strangers away") -}}
 {{- end -}}
-{{- if and (eq $auth "token") (not ((include "rater.config" $root | fromJson).api.token_file)) -}}
+{{- if and (eq $auth "token") (not (((include "rater.config" $root | fromJson).api | default dict).token_file)) -}}
 {{- include "rater.fault" (dict "said" $said "text" "config.api.auth is token, and no Secret has the file of tokens: name it in secrets.apiTokens.existingSecret") -}}
 {{- end -}}
 {{- range $kind := list "keystone" "oidc" -}}
@@ -169,12 +169,13 @@
 {{- include "rater.fault" (dict "said" $said "text" (printf "config.api.auth is %s, and config.api.%s is missing: give it" $kind $kind)) -}}
 {{- end -}}
 {{- end -}}
-{{- $keystone := dig "keystone" nil ((include "rater.config" $root | fromJson).api) -}}
+{{- $keystone := ((include "rater.config" $root | fromJson).api | default dict).keystone -}}
 {{- if and $keystone (not (or $keystone.password_file $keystone.secret_file)) -}}
 {{- include "rater.fault" (dict "said" $said "text" "config.api.keystone has no password: name the Secret with it in secrets.apiKeystone.existingSecret") -}}
 {{- end -}}
-{{- if regexMatch "^(127\\.|localhost:|\\[::1\\])" ($api.listen | default "") -}}
-{{- include "rater.fault" (dict "said" $said "text" (printf "config.api.listen is %s, which nothing outside of the pod reaches: use 0.0.0.0:PORT" $api.listen)) -}}
+{{- $listen := $api.listen | default "127.0.0.1:8889" -}}
+{{- if regexMatch "^(127\\.|localhost:|\\[::1\\])" $listen -}}
+{{- include "rater.fault" (dict "said" $said "text" (printf "config.api.listen is %s, which nothing outside of the pod reaches: use 0.0.0.0:PORT" $listen)) -}}
 {{- end -}}
 {{- else if or $values.ingress.enabled $values.httpRoute.enabled -}}
 {{- include "rater.fault" (dict "said" $said "text" "ingress or httpRoute is enabled, and api.enabled is false: there is nothing to reach") -}}
@@ -202,8 +203,9 @@
 {{- if not $config.metrics_conf -}}
 {{- include "rater.fault" (dict "said" $said "text" "collect.enabled needs metrics to ask for: give files.\"metrics.yml\", in CloudKitty's format") -}}
 {{- end -}}
-{{- $kubernetes := dig "collect" "kubernetes_fetcher" dict $config -}}
-{{- if and (eq (dig "collect" "fetcher" "" $config) "kubernetes") (not (or $values.collect.readNamespaces $kubernetes.token_file)) -}}
+{{- $collect := $config.collect | default dict -}}
+{{- $kubernetes := $collect.kubernetes_fetcher | default dict -}}
+{{- if and (eq ($collect.fetcher | default "") "kubernetes") (not (or $values.collect.readNamespaces $kubernetes.token_file)) -}}
 {{- include "rater.fault" (dict "said" $said "text" "config.collect.fetcher is kubernetes, and the collector may not list namespaces: set collect.readNamespaces: true, or config.collect.kubernetes_fetcher with url and token_file") -}}
 {{- end -}}
 {{- end -}}

@@ -31,7 +31,7 @@ rater.yaml: |
 {{- end -}}
 
 {{- define "rater.apiPort" -}}
-{{- include "rater.portOf" (dig "listen" "0.0.0.0:8889" (.Values.config.api | default dict)) -}}
+{{- include "rater.portOf" ((.Values.config.api | default dict).listen | default "127.0.0.1:8889") -}}
 {{- end -}}
 
 {{- define "rater.healthPort" -}}

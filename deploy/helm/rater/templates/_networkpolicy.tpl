@@ -31,7 +31,7 @@
 {{- end -}}
 
 {{- define "rater.storePorts" -}}
-{{- $dsn := .Values.config.store.dsn | default "" -}}
+{{- $dsn := (.Values.config.store | default dict).dsn | default "" -}}
 {{- $port := regexFind "^https?://(\\[[^]]*\\]|[^:/]+):[0-9]+" $dsn | include "rater.portOf" -}}
 {{- list (default (ternary "8443" "8123" (hasPrefix "https" $dsn)) $port | int) | toJson -}}
 {{- end -}}
@@ -94,6 +94,10 @@ spec:
     # whoever tells who somebody is
     {{- include "rater.egress" (dict "to" $policy.egress.identity "ports" .) | nindent 4 }}
     {{- end }}
+    {{- end }}
+    {{- with (($config.observe | default dict).tracing | default dict).endpoint }}
+    # whoever takes traces
+    {{- include "rater.egress" (dict "to" $policy.egress.traces "ports" (include "rater.urlPorts" . | fromJsonArray)) | nindent 4 }}
     {{- end }}
     {{- with $policy.egress.extra }}
     {{- toYaml . | nindent 4 }}

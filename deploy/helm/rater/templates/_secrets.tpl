@@ -46,10 +46,10 @@
 {{- $key := dig "keys" $slot.key "" (index $root.Values.secrets $slot.slot) -}}
 {{- $wanted := and $source.name $key -}}
 {{- if eq $slot.setting "keystone" -}}
-{{- $credential := dig "keystone" "application_credential_id" "" ($root.Values.config.api | default dict) -}}
-{{- $_ := set $slot "setting" (ternary "secret_file" "password_file" (ne $credential "")) -}}
+{{- $keystone := ($root.Values.config.api | default dict).keystone | default dict -}}
+{{- $_ := set $slot "setting" (ternary "secret_file" "password_file" (not (empty $keystone.application_credential_id))) -}}
 {{- $_ := set $slot "within" "keystone" -}}
-{{- $wanted = and $wanted (dig "keystone" nil ($root.Values.config.api | default dict)) -}}
+{{- $wanted = and $wanted ($root.Values.config.api | default dict).keystone -}}
 {{- end -}}
 {{- if and (eq $slot.slot "kafka") (eq $slot.key "password") (not (hasPrefix "SASL_" $protocol)) -}}
 {{- $wanted = false -}}
@@ -95,5 +95,5 @@
 {{/* "true" if the sink asks the source again, for requests that come by CloudKitty's API. */}}
 {{- define "rater.asksAgain" -}}
 {{- $config := .Values.config -}}
-{{- if and $config.collect (hasKey ($config.api | default dict) "cloudkitty") -}}true{{- end -}}
+{{- if and $config.collect (kindIs "map" (($config.api | default dict).cloudkitty)) -}}true{{- end -}}
 {{- end -}}
