@@ -85,7 +85,7 @@ WRONG = {
     ),
     "an Ingress without a host": Wrong({"ingress": {"enabled": True}}, ("ingress.hosts",)),
     "a route without a Gateway": Wrong({"httpRoute": {"enabled": True}}, ("httpRoute.parentRefs",)),
-    "a collector with nothing to ask": Wrong({"collect": {"enabled": True}}, ("config.collect",)),
+    "a collector with nothing to ask": Wrong({"collect": {"enabled": True}}, ("collect.enabled needs config.collect",)),
     "no metrics": Wrong({"config": {"metrics": None}}, ("no metric is declared", "metrics.yml")),
     "one name for all workers": Wrong(
         {"config": {"worker": {"instance_id": "w"}}}, ("config.worker.instance_id", "evict")
@@ -137,7 +137,7 @@ def test_wrong_values_are_refused_with_a_sentence(name: str, tmp_path: Path) -> 
     assert said.code != 0, "it was rendered"
     assert [words for words in says if words not in said.err] == [], said.err
     assert "hunter2" not in said.err
-    for lost in ("nil pointer", "wrong type for value", "<nil>", "can't evaluate"):
+    for lost in ("nil pointer", "wrong type for value", "<nil>", "can't evaluate", "interface conversion"):
         assert lost not in said.err, said.err
 
 

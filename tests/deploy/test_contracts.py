@@ -1,22 +1,18 @@
-"""AsyncAPI and OpenAPI documents, read by parsers that are not ours; the alert rules, by Prometheus' own."""
+"""AsyncAPI and OpenAPI documents, read by parsers that are not ours. Alert rules: test_alert_rules.py."""
 
 from __future__ import annotations
 
 import json
-import re
 from pathlib import Path
 from typing import Any
 
-import pytest
 import yaml
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from rater.kafka import Topic
-from tests.deploy.chart import BIN, CHART, ROOT, call, program
+from tests.deploy.chart import BIN, ROOT, call
 
 ASYNCAPI = ROOT / "schemas" / "asyncapi.yaml"
-RULES = CHART / "files" / "rules.yaml"
-RULE_TESTS = sorted((Path(__file__).parent / "rules").glob("*.yaml"))
 WARNING = 1  # of the parser: 0 is an error, 2 and 3 are remarks
 
 
@@ -54,26 +50,6 @@ def test_the_openapi_document_is_one() -> None:
 
     assert [str(fault) for fault in OpenAPIV31SpecValidator(document).iter_errors()] == []
     assert len(document["paths"]) > 20
-
-
-def test_prometheus_takes_the_alert_rules() -> None:
-    said = call(program("promtool"), "check", "rules", there(RULES))
-
-    assert said.code == 0, said.out + said.err
-    found = re.search(r"SUCCESS: (\d+) rules found", said.out)
-    assert found, said.out
-    assert int(found[1]) >= 7
-
-
-def test_there_are_tests_of_the_alert_rules() -> None:
-    assert RULE_TESTS, "tests/deploy/rules has no file for `promtool test rules`"
-
-
-@pytest.mark.parametrize("file", RULE_TESTS, ids=lambda file: str(file.stem))
-def test_the_alerts_fire_when_they_have_to(file: Path) -> None:
-    said = call(program("promtool"), "test", "rules", file)
-
-    assert said.code == 0, said.out + said.err
 
 
 def there(file: Path) -> Path:
