@@ -1,9 +1,9 @@
-// Prints what AsyncAPI's parser finds in the document that is named, as JSON: {channels, operations, diagnostics}.
+// Prints what AsyncAPI's parser finds in each document that is named, as JSON: [{channels, operations, diagnostics}, …].
 // References to other files are followed; nothing is fetched.
 const { readFileSync } = require('node:fs');
 const { Parser } = require('@asyncapi/parser');
 
-async function main(file) {
+async function read(file) {
   const { document, diagnostics } = await new Parser().parse(readFileSync(file, 'utf8'), { source: file });
   const said = diagnostics.map((one) => ({
     severity: one.severity,
@@ -13,10 +13,16 @@ async function main(file) {
   }));
   const channels = document ? document.channels().all().map((one) => one.id()) : [];
   const operations = document ? document.operations().all().map((one) => one.id()) : [];
-  console.log(JSON.stringify({ channels, operations, diagnostics: said }));
+  return { channels, operations, diagnostics: said };
 }
 
-main(process.argv[2]).catch((error) => {
+async function main(files) {
+  const found = [];
+  for (const file of files) found.push(await read(file));
+  console.log(JSON.stringify(found));
+}
+
+main(process.argv.slice(2)).catch((error) => {
   console.error(error);
   process.exit(1);
 });
