@@ -19,7 +19,7 @@ export PATH := $(PATH):$(CURDIR)/.cache/prometheus/bin
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test lint format types imports schemas schemas-check schemas-released unit integration conformance \
-	conformance-long api api-long openstack sim sim-long chaos chaos-long e2e month test-deploy test-deploy-server upgrade upgrade-long upgrade-previous bench bench-api bench-checkpoint bench-collect bench-publish bench-rating bench-replay bench-rules bench-scripts mutants mutants-rating \
+	conformance-long api api-long openstack sim sim-long chaos chaos-long e2e month test-deploy test-deploy-server upgrade upgrade-long upgrade-previous bench bench-api bench-checkpoint bench-collect bench-publish bench-rating bench-replay bench-rules bench-scripts bench-tracing mutants mutants-rating \
 	kafka tools deploy-tools deploy-server lock lock-aetos lock-cloudkitty lock-cloudkittyclient lock-deploy lock-gnocchi lock-image lock-keystone lock-moto lock-schemathesis image-rehearsal dist sbom licences audit-packages clean .venv check-python
 
 help:  ## Lists the targets
@@ -157,6 +157,9 @@ bench-rules: .venv  ## Measures how long a million rule events take to read, wit
 
 bench-scripts: .venv  ## Measures points per second through rating scripts in their sandbox
 	$(BIN)/python -m benchmarks.pyscripts $(ARGS)
+
+bench-tracing: .venv  ## Measures what traces cost worker and sink, off and on (ARGS="--help")
+	$(BIN)/python -m benchmarks.tracing $(ARGS)
 
 mutants: .venv  ## Plants defects against each promise, and shows which suite finds which (ARGS="--help")
 	$(BIN)/python scripts/promises.py $(ARGS)

@@ -21,7 +21,8 @@ from rater.model.metric import Catalog, MetricSpec
 from rater.store import Store, StoreSettings
 from rater.stream.settings import WorkerSettings
 from rater.stream.sink import Sink, SinkSettings
-from rater.stream.worker import Worker
+from rater.stream.worker import Parts, Worker
+from rater.tracing import Tracing, TracingSettings, open_tracing
 
 
 def rss() -> int:
@@ -70,17 +71,25 @@ def watch(store: Store, seen: list[tuple[float, int]]) -> None:
 
 
 async def main(role: str, options: dict[str, Any]) -> None:
-    """Runs one service until it is told to quit."""
+    """Runs one service until it is told to quit. Option `tracing` is the URL that its traces go to."""
+    endpoint = options.get("tracing", "")
+    with open_tracing(TracingSettings(endpoint) if endpoint else None, role) as tracing:
+        await serve(role, options, tracing)
+
+
+async def serve(role: str, options: dict[str, Any], tracing: Tracing) -> None:
+    """The same, with its tracing."""
     kafka = KafkaSettings(bootstrap=options["bootstrap"], prefix=options["prefix"], partitions=options["partitions"])
     stop = asyncio.Event()
     store: Store | None = None
     service: Worker | Sink
     if role == "worker":
         context = EngineContext(EngineSettings(settle=300), Catalog([MetricSpec("cpu")]))
-        service = Worker(kafka, context, WorkerSettings(checkpoint_interval=options["interval"]))
+        parts = Parts(kafka, tracing=tracing)
+        service = Worker(kafka, context, WorkerSettings(checkpoint_interval=options["interval"]), parts=parts)
     else:
         store = Store(StoreSettings(dsn=f"chdb://{options['directory']}"))
-        service = Sink(kafka, store, SinkSettings(usage=options["usage"]))
+        service = Sink(kafka, store, SinkSettings(usage=options["usage"]), tracing=tracing)
     running = asyncio.create_task(service.run(stop))
     await answer(service, store, stop)
     await running

@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
@@ -146,8 +147,15 @@ def messages(scope: int, hour: int, per_line: int, sequence: int, begin: int) ->
     return found
 
 
-async def produce(kafka: KafkaSettings, load: Load, begin: int) -> None:
-    """Publishes the whole load, hour by hour."""
+def untraced() -> list[tuple[str, bytes]]:
+    """The headers of a collection's records."""
+    return HEADERS
+
+
+async def produce(
+    kafka: KafkaSettings, load: Load, begin: int, headers: Callable[[], list[tuple[str, bytes]]] = untraced
+) -> None:
+    """Publishes the whole load, hour by hour. `headers` is asked for each collection."""
     producer = AIOKafkaProducer(**client_options(kafka), acks="all", enable_idempotence=True, max_batch_size=262_144)
     await producer.start()
     topic = kafka.topic(Topic.USAGE)
@@ -158,10 +166,11 @@ async def produce(kafka: KafkaSettings, load: Load, begin: int) -> None:
     for hour in range(load.hours):
         futures = []
         for scope in range(SCOPES):
+            named = headers()
             for value in messages(scope, hour, load.per_line, sequences[scope], begin + hour * HOUR):
                 sequences[scope] += 1
                 key = f"project-{scope}".encode()
-                futures.append(await producer.send(topic, value, key=key, headers=HEADERS))
+                futures.append(await producer.send(topic, value, key=key, headers=named))
         await asyncio.gather(*futures)
     await producer.stop()
 
@@ -207,12 +216,14 @@ class Stage:
         self.sink.end()
 
 
-async def stage(broker: LaptopKafka, name: str, directory: Path, *, usage: bool, interval: float = 5.0) -> Stage:
-    """Makes topics of that name and starts both services."""
+async def stage(
+    broker: LaptopKafka, name: str, directory: Path, *, usage: bool, interval: float = 5.0, tracing: str = ""
+) -> Stage:
+    """Makes topics of that name and starts both services; `tracing` is where their traces go, if anywhere."""
     kafka = KafkaSettings(bootstrap=broker.bootstrap, prefix=f"{name}.", partitions=4)
     await create_topics(kafka)
     await append_event(kafka, price_event())
-    options = {"bootstrap": broker.bootstrap, "prefix": kafka.prefix, "partitions": 4}
+    options = {"bootstrap": broker.bootstrap, "prefix": kafka.prefix, "partitions": 4, "tracing": tracing}
     made = Stage(
         kafka,
         Child("worker", {**options, "interval": interval}),
@@ -247,12 +258,21 @@ class Cost:
         return 1e6 / (self.worker + self.sink)
 
 
-async def throughput(broker: LaptopKafka, load: Load, directory: Path, name: str, *, usage: bool) -> Cost:
+async def throughput(
+    broker: LaptopKafka,
+    load: Load,
+    directory: Path,
+    name: str,
+    *,
+    usage: bool,
+    tracing: str = "",
+    headers: Callable[[], list[tuple[str, bytes]]] = untraced,
+) -> Cost:
     """Publishes the load to services that wait for it, until all of it is queryable."""
-    made = await stage(broker, name, directory, usage=usage)
+    made = await stage(broker, name, directory, usage=usage, tracing=tracing)
     try:
         before = made.worker.ask("cpu"), made.sink.ask("cpu"), broker_cpu(broker), time.process_time(), time.monotonic()
-        await produce(made.kafka, load, START)
+        await produce(made.kafka, load, START, headers)
         produced = time.process_time()
         made.wait(load.frames)
         millions = load.samples / 1e6
