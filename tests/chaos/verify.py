@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 
 from rater.kafka import KafkaSettings, Topic, client_options
-from rater.model.codec import JSON, decode_alert, decode_rated
+from rater.model.codec import JSON, Headers, decode_alert, decode_rated
 from rater.model.rated import AlertKind, RatedFrame
 from tests.chaos.content import PRICES, Prices, TrueFrame, truth
 
@@ -97,16 +97,17 @@ async def settled(kafka: KafkaSettings, seconds: float) -> Verdict:
 
 def _revisions(records: list[ConsumerRecord], verdict: Verdict) -> dict[tuple[str, int], dict[int, list[RatedFrame]]]:
     """Parts by frame and revision; one payload per (frame, revision, part), or it is a conflict."""
-    payloads: dict[tuple[str, int, int, int], bytes] = {}
+    payloads: dict[tuple[str, int, int, int], tuple[bytes, Headers]] = {}
     found: dict[tuple[str, int], dict[int, list[RatedFrame]]] = defaultdict(lambda: defaultdict(list))
     for record in records:
         part = decode_rated(record.value, JSON)
         key = (part.scope_id, part.period_begin, part.revision, part.part)
+        told = record.value, tuple(record.headers)
         if key not in payloads:
-            payloads[key] = record.value
+            payloads[key] = told
             found[part.scope_id, part.period_begin][part.revision].append(part)
             verdict.revisions += part.part == 0
-        elif payloads[key] == record.value:
+        elif payloads[key] == told:
             verdict.repeated_messages += 1
         else:
             verdict.conflicting.append(f"two payloads of {key}")
@@ -148,11 +149,11 @@ def _check_alerts(records: list[ConsumerRecord], expected: dict[tuple[str, int],
     """Each gap is opened once and resolved at most once; those still open are exactly the holes of the truth."""
     opened: dict[str, tuple[str, int, str, int, int]] = {}
     resolved: set[str] = set()
-    payloads: dict[tuple[str, AlertKind], bytes] = {}
+    payloads: dict[tuple[str, AlertKind], tuple[bytes, Headers]] = {}
     for record in records:
         alert = decode_alert(record.value, JSON)
-        known = payloads.setdefault((alert.alert_id, alert.kind), record.value)
-        if known != record.value:
+        told = record.value, tuple(record.headers)
+        if payloads.setdefault((alert.alert_id, alert.kind), told) != told:
             verdict.conflicting.append(f"two payloads of alert {alert.alert_id} {alert.kind.value}")
         if alert.kind is AlertKind.GAP_OPENED:
             opened[alert.alert_id] = (alert.scope_id, alert.period_begin, alert.metric, alert.begin, alert.end)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from rater.audit.facts import Commit, Setup, alert_entry, rated_entry, usage_entry
 from rater.audit.invariants import check_logs
-from rater.model.codec import JSON, MSGPACK, content_type, decode_alert, decode_rated, decode_usage
+from rater.model.codec import JSON, MSGPACK, Headers, content_type, decode_alert, decode_rated, decode_usage
 from rater.model.errors import RejectedError
 from rater.model.rated import Alert, AlertKind, ClosedBy, FrameStatus, Line, RatedFrame
 from rater.model.usage import Collection, FrameForced, ReworkBegun, ReworkEnded, ReworkLines, ScopeSwitch
@@ -35,7 +35,7 @@ class Watch:
         self.alerts: list[Alert] = []
         self.refused: dict[tuple[int, int], tuple[str, Rec]] = {}
         self.repeated = 0
-        self._payloads: dict[Any, bytes] = {}
+        self._payloads: dict[Any, tuple[bytes, Headers]] = {}
 
     def saw(self, record: Rec) -> None:
         """A record was appended."""
@@ -58,12 +58,12 @@ class Watch:
             self._came[usage.collection_id].setdefault(usage.part, record.timestamp)
 
     def _is_new(self, key: Any, record: Rec) -> bool:
-        known = self._payloads.get(key)
+        known, told = self._payloads.get(key), (record.value, tuple(record.headers))
         if known is None:
-            self._payloads[key] = record.value
+            self._payloads[key] = told
             return True
-        if known != record.value:
-            self.problems.append(f"two payloads of {key}:\n  {known!r}\n  {record.value!r}")
+        if known != told:
+            self.problems.append(f"two payloads of {key}:\n  {known!r}\n  {told!r}")
         self.repeated += 1
         return False
 

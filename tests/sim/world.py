@@ -87,6 +87,8 @@ class _Metrics:
 
     def observe(self, *_: object) -> None: ...
 
+    def count(self, *_: object) -> None: ...
+
 
 class _Rules:
     """The newest rules as one process knows them. Follows the protocol `Rules` of the shell."""
