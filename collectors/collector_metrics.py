@@ -12,6 +12,7 @@ from collectors.status import CollectorStatus
 
 __all__ = ["CollectorMetrics"]
 
+REASONS = ("failed", "away", "unsettled", "oversized", "incomplete")
 _GAUGES: tuple[tuple[str, str, Callable[[CollectorStatus], float]], ...] = (
     ("scopes", "Scopes that are collected here", lambda status: status.scopes),
     ("open_periods", "Periods of a scope and metric not proven whole", lambda status: status.open_periods),
@@ -53,6 +54,8 @@ class CollectorMetrics:
         for name in metrics:
             for counter in (self._answers, self._empty, self._samples, self._published, self._skipped, self._retries):
                 counter.labels(self._source, name)
+            for reason in REASONS:
+                self._failures.labels(self._source, name, reason)
 
     def answered(self, metric: str, samples: int) -> None:
         """A question was answered."""
@@ -67,7 +70,8 @@ class CollectorMetrics:
         self._skipped.labels(self._source, metric).inc(skipped)
 
     def failed(self, metric: str, reason: str) -> None:
-        """A question was not answered, or not whole. `reason` is one of a few words."""
+        """A question was not answered, or not whole. `reason` is one of REASONS."""
+        assert reason in REASONS, reason
         self._failures.labels(self._source, metric, reason).inc()
 
     def retried(self, metric: str) -> None:

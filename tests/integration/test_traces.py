@@ -29,6 +29,7 @@ from rater.log_fields import Fields
 from rater.model.codec import JSON, decode_rated
 from rater.stream.audit_log import read_positions
 from tests.integration.otlp import CONSUMER, PRODUCER, SERVER, Receiver, receiving
+from tests.integration.scraped import check_scrapes
 from tests.integration.streams import read, send_raw
 
 pytestmark = [pytest.mark.kafka, pytest.mark.slow]
@@ -46,7 +47,7 @@ store: {{dsn: 'chdb://clickhouse'}}
 engine: {{settle: 1}}
 worker: {{checkpoint_interval: 0.3, session_timeout: 6}}
 sink: {{max_delay: 0.1}}
-audit: {{interval: 0}}
+audit: {{interval: 3600}}
 metrics_conf: metrics.yml
 metrics: {{net: {{proof: samples}}}}
 observe:
@@ -101,6 +102,11 @@ class Role:
     def _health(self) -> str:
         found = [line for line in self.log.splitlines() if "health on " in line]
         return str(json.loads(found[0])["message"]).removeprefix("health on ") if found else ""
+
+    async def metrics(self) -> str:
+        """What Prometheus would scrape."""
+        async with aiohttp.ClientSession() as http, http.get(self._health().replace("/readyz", "/metrics")) as answer:
+            return await answer.text()
 
     async def end(self, number: signal.Signals = signal.SIGTERM) -> tuple[int, float]:
         """Its exit status, and the seconds that it took."""
@@ -248,6 +254,7 @@ async def test_traces_reach_from_question_and_push_to_the_insert_and_say_nothing
         await check_collection(receiver)
         await check_request(receiver)
         await check_headers(installation, receiver)
+        check_scrapes({name: await role.metrics() for name, role in roles.items()})
         assert receiver.authorizations == {f"Bearer {BEARER}"}
         assert not [mark for mark in MARKS if any(mark.encode() in body for body in receiver.bodies)]
 
