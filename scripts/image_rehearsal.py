@@ -241,12 +241,15 @@ def _alone(inside: Inside) -> None:
     print("ok: read-only, no compiler, nothing that installs")
     said = inside.run("rater", "config", "check", settings={"RATER_CONFIG": "/etc/compose/rater.yaml"})
     _expect("no faults" in said, f"the settings of compose.yaml: {said}")
-    said = inside.run("rater", "rate", "--rules", "/etc/rating/rules.yaml", "--out", "table", "/etc/rating/usage.jsonl")
-    _expect("Total" in said or "total" in said, f"rater rate printed no total: {said}")
+    rate = ("rater", "rate", "--out", "table", "--rules")
+    said = inside.run(*rate, "/etc/rating/rules.yaml", "/etc/rating/usage.jsonl")
+    _expect("0.3849" in said, f"rater rate has another total than 0.3849:\n{said}")
+    said = inside.run(*rate, "/etc/rating/scripts.yaml", "/etc/rating/instances.jsonl")
+    _expect("0.018" in said, f"rater rate with a script has another total than 0.018:\n{said}")
     bill = json.loads(inside.run("cat", "/opt/rater/share/rater/sbom.cdx.json"))
     names = {part["name"] for part in bill["components"]}
     _expect({"chdb-core", "faust-streaming", "openstacksdk"} <= names, f"the bill of materials lacks some: {names}")
-    print(f"ok: settings of compose.yaml, rater rate, and a bill of {len(names)} materials")
+    print(f"ok: settings of compose.yaml, prices with and without a script, and a bill of {len(names)} materials")
 
 
 def _bill(inside: Inside, bootstrap: str) -> None:

@@ -6,8 +6,10 @@ Its form is checked in test_files.py; no container is started here.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -18,8 +20,10 @@ from xml.etree import ElementTree as ET
 
 import pytest
 import yaml
+from click.testing import CliRunner
 
 from deploy.local.kafka import VERSION as KAFKA
+from rater.cli.app import cli
 from tests.deploy.chart import ROOT, call, program
 
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "compose.yaml").read_text())
@@ -195,3 +199,37 @@ def test_grafana_reads_from_services_that_are_there_by_secrets_that_are_mounted(
     secret = by_name["ClickHouse"]["secureJsonData"]["password"]
     assert secret.removeprefix("$__file{/run/secrets/").removesuffix("}") in SERVICES["grafana"]["secrets"]
     assert any(f":{provider['options']['path']}:ro" in volume for volume in SERVICES["grafana"]["volumes"])
+
+
+PAGE = (ROOT / "docs" / "compose.md").read_text()
+COMMANDS = re.findall(r"^docker compose (.+)$", PAGE, re.MULTILINE)
+
+
+def test_the_page_makes_the_secrets_by_the_script() -> None:
+    assert re.findall(r"^```sh\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL) == ["sh deploy/compose/secrets.sh\n"]
+    assert len(COMMANDS) >= 5
+
+
+@pytest.mark.parametrize("command", [line for line in COMMANDS if line.startswith(("exec", "run"))])
+def test_a_command_of_the_page_is_for_a_service_that_is_there_and_one_of_rater(command: str) -> None:
+    words = shlex.split(command)
+    place = next(index for index, word in enumerate(words) if word in SERVICES)
+    arguments = words[place + 1 :] if words[0] == "run" else words[place + 2 :]
+
+    assert words[0] == "run" or words[place + 1] == "rater"
+    names = list(itertools.takewhile(lambda word: re.fullmatch("[a-z]+", word), arguments))
+    assert names
+    done = CliRunner().invoke(cli, [*names, "--help"])
+    assert done.exit_code == 0, done.output
+    assert [word for word in arguments if word.startswith("--") and word not in done.output] == []
+    mounted = [word.split(":")[0] for word in words if ":" in word and word.startswith("$PWD/")]
+    assert [path for path in mounted if not (ROOT / path.removeprefix("$PWD/")).exists()] == []
+
+
+def test_rules_to_begin_with_have_a_price_for_what_is_metered() -> None:
+    metered = yaml.safe_load((HERE / "metrics.yml").read_text())["metrics"].values()
+    priced = yaml.safe_load((HERE / "rules.yaml").read_text())["hashmap"]["services"]
+
+    assert {metric["alt_name"] for metric in metered} <= {service["name"] for service in priced}
+    done = CliRunner().invoke(cli, ["rules", "check", str(HERE / "rules.yaml")])
+    assert done.exit_code == 0, done.output
