@@ -21,6 +21,7 @@ from rater.model.requests import RequestRecord
 from rater.model.rules import RuleEvent
 from rater.model.usage import UsageRecord
 from rater.model.version import FORMAT_VERSION
+from rater.tracing.header import TRACEPARENT
 
 __all__ = ["document", "text"]
 
@@ -220,18 +221,19 @@ def _plain_headers() -> _Node:
         "type": "object",
         "description": HEADER_TEXTS["plain"],
         "properties": {
+            TRACEPARENT: {"type": "string", "description": HEADER_TEXTS[TRACEPARENT]},
             CONTENT_TYPE: {
                 "type": "string",
                 "enum": [JSON, MSGPACK],
                 "default": JSON,
                 "description": HEADER_TEXTS["form"],
-            }
+            },
         },
     }
 
 
 def _event_headers() -> _Node:
-    names = ("ce_specversion", "ce_id", "ce_source", "ce_type", "ce_subject", "ce_time")
+    names = ("ce_specversion", "ce_id", "ce_source", "ce_type", "ce_subject", "ce_time", TRACEPARENT)
     values: dict[str, _Node] = {name: {"type": "string", "description": HEADER_TEXTS[name]} for name in names}
     values["ce_specversion"]["const"] = "1.0"
     values["ce_id"]["pattern"] = "^[0-9a-f]{32}$"

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Literal, NamedTuple
 
 from rater.kafka import Topic
+from rater.tracing.header import TRACEPARENT
 
 __all__ = ["DESCRIPTION", "HEADER_TEXTS", "POLICY", "TOPICS", "About", "Role"]
 
@@ -112,5 +113,6 @@ HEADER_TEXTS: Mapping[str, str] = {
     "ce_source": "`/` and the topic's whole name. With `ce_id` it names the event.",
     "ce_type": "What happened. A new release may have types that are not listed here.",
     "ce_subject": "The record's key as text; absent if that has characters that CloudEvents does not allow.",
+    TRACEPARENT: "W3C Trace Context; only of records that are traced.",
     "ce_time": "When the frame was closed or the alert raised, RFC 3339. Posted lines have none.",
 }
