@@ -162,7 +162,7 @@ def build(name: str, seconds: float = SECONDS, linking: str = "") -> str:
         made(tool.program.parent)
         fresh = tool.program.with_name(f".{tool.program.name}.{os.getpid()}")
         gentle = ["nice", "-n", "10"] if shutil.which("nice") else []
-        command = [*gentle, "go", "build", "-buildvcs=false", "-mod=readonly", "-o", str(fresh)]
+        command = [*gentle, "go", "build", "-trimpath", "-buildvcs=false", "-mod=readonly", "-o", str(fresh)]
         call([*command, f"-ldflags={linking}", tool.package], tool.name, help_, cwd=PINS / name, seconds=seconds)
         fresh.replace(tool.program)
     # What the binary itself says it was built from: the versions that these programs print are set by their releases.
