@@ -1,8 +1,8 @@
 """A ClickHouse server for tests: the real engine behind as much of its HTTP interface as the client uses.
 
 Run as a process of its own, which can be killed and started again: `python -m tests.integration.clickhouse_http PORT
-DIRECTORY USER PASSWORD`. Prints `ready` when it listens. The engine and its SQL are real; only transport and password
-check are ours. SIGUSR1 makes it read-only, SIGUSR2 writable again.
+DIRECTORY USER PASSWORD [CONFIG]`. Prints `ready` when it listens. The engine and its SQL are real; only transport and
+password check are ours. SIGUSR1 makes it read-only, SIGUSR2 writable again.
 """
 
 from __future__ import annotations
@@ -14,14 +14,16 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from email import message_from_bytes
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
+from xml.sax.saxutils import escape
 
 USER, PASSWORD = "rater", "hunter2-from-a-file"
+_OF_THE_FRONT = ("GRANT CREATE DATABASE ON rater.*", "GRANT SHOW DATABASES ON default.*")
 _ENGINE_SETTINGS = {"insert_deduplication_token", "do_not_merge_across_partitions_select_final"}
 
 
@@ -144,11 +146,11 @@ class _Server(ThreadingHTTPServer):
             super().handle_error(request, client_address)
 
 
-def serve(port: int, directory: str, user: str, password: str) -> None:
-    """Serves until it is killed."""
+def serve(port: int, directory: str, user: str, password: str, config: str = "") -> None:
+    """Serves until it is killed. `config`: a file of the engine's own settings."""
     import chdb
 
-    _Handler.engine = chdb.connect(directory)
+    _Handler.engine = chdb.connect(f"{directory}?config-file={config}" if config else directory)
     _Handler.engine.query("CREATE DATABASE IF NOT EXISTS rater", "TSV")
     _Handler.engine.query("SET async_insert = 0", "TSV")
     _Handler.credentials = (user, password)
@@ -163,8 +165,10 @@ def serve(port: int, directory: str, user: str, password: str) -> None:
 class Server:
     """The process, from the side of a test."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, grants: Sequence[str] | None = None) -> None:
+        """`grants`: all that statements may do, as `GRANT … ON …` without a user. None: everything."""
         self._directory = directory
+        self._grants = grants
         self._process: subprocess.Popen[str] | None = None
         self.port = 0
         """Where it listens, and will again when it is started again; 0: on a free port."""
@@ -172,8 +176,9 @@ class Server:
     def start(self) -> None:
         """Starts it on `port` and waits until it listens."""
         command = [sys.executable, "-m", "tests.integration.clickhouse_http"]
+        config = [] if self._grants is None else [_restricted(self._directory, self._grants)]
         self._process = subprocess.Popen(
-            [*command, str(self.port), str(self._directory), USER, PASSWORD], stdout=subprocess.PIPE, text=True
+            [*command, str(self.port), str(self._directory), USER, PASSWORD, *config], stdout=subprocess.PIPE, text=True
         )
         assert self._process.stdout is not None
         self.port = int(self._process.stdout.readline().split()[1])
@@ -198,6 +203,21 @@ class Server:
             self._process = None
 
 
+def _restricted(directory: Path, grants: Sequence[str]) -> str:
+    """The engine's settings under which its only user may do that, and what this front does by itself."""
+    users, config = directory.with_suffix(".users.xml"), directory.with_suffix(".config.xml")
+    queries = "".join(f"<query>{escape(grant)}</query>" for grant in [*grants, *_OF_THE_FRONT])
+    default = f"<password></password><profile>default</profile><quota>default</quota><grants>{queries}</grants>"
+    tree = f"<profiles><default/></profiles><quotas><default/></quotas><users><default>{default}</default></users>"
+    users.write_text(f"<clickhouse>{tree}</clickhouse>")
+    # as the server's own configuration has it; without it everybody reads all of `system`
+    asked = "<select_from_system_db_requires_grant>true</select_from_system_db_requires_grant>"
+    improved = f"<access_control_improvements>{asked}</access_control_improvements>"
+    directories = f"<user_directories><users_xml><path>{users}</path></users_xml></user_directories>"
+    config.write_text(f"<clickhouse><users_config>{users}</users_config>{directories}{improved}</clickhouse>")
+    return str(config)
+
+
 @contextlib.contextmanager
 def clickhouse_server(directory: Path) -> Iterator[Server]:
     """A server that is gone afterwards."""
@@ -210,4 +230,4 @@ def clickhouse_server(directory: Path) -> Iterator[Server]:
 
 
 if __name__ == "__main__":
-    serve(int(sys.argv[1]), *sys.argv[2:5])
+    serve(int(sys.argv[1]), *sys.argv[2:])

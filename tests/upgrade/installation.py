@@ -12,6 +12,7 @@ import socket
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from uuid import uuid4
 
 from rater.kafka import KafkaSettings
 from rater.store import StoreSettings
@@ -25,17 +26,17 @@ from tests.upgrade.previous import RATER, environment
 PARTITIONS = 4
 WORKERS = 3
 TOKEN = "upgrade-rehearsal-only-0123456789"
-HOOK_SECONDS = 120.0
+HOOK_SECONDS = 600.0  # an audit of a long run, on a machine that does much else
 
 SETTINGS = """
-kafka: {{bootstrap: "{bootstrap}", prefix: upgrade., partitions: {partitions}}}
+kafka: {{bootstrap: "{bootstrap}", prefix: {prefix}, partitions: {partitions}}}
 store: {{dsn: "http://127.0.0.1:{store_port}/rater", username: {user}, password_file: {directory}/store-password}}
 engine: {{settle: 5, wait_periods: 1}}
 worker: {{checkpoint_interval: {checkpoint_interval}, session_timeout: {session_timeout}}}
 sink: {{max_delay: 0.3}}
 api: {{auth: token, token_file: {directory}/tokens.yaml}}
 observe: {{log_format: json}}
-metrics: {{cpu: {{}}, disk: {{}}, {metric}: {{unit: request}}}}
+metrics: {{cpu: {{}}, disk: {{}}, {metric}: {{unit: request}}, rater.selftest: {{unit: unit}}}}
 """
 TOKENS = f"""
 tokens:
@@ -57,6 +58,11 @@ class Installation:
     """What is installed first; None: ours."""
     chart: AsChart = field(default_factory=as_chart)
     checkpoint_interval: float = 1.0
+    prefix: str = field(default_factory=lambda: f"upgrade-{uuid4().hex[:8]}.")
+    grants: list[str] | None = None
+    """What the store's user may do; None: all."""
+    kafka_users: dict[str, dict[str, str]] = field(default_factory=dict)
+    """Section `kafka` of each role, "" for commands; a role that is not there has none of its own."""
     workers: list[Pod] = field(default_factory=list)
     sink: Pod = field(init=False)
     api: Pod = field(init=False)
@@ -68,7 +74,7 @@ class Installation:
         self.directory.mkdir(parents=True, exist_ok=True)
         self.service = Proxy()
         await self.service.start()
-        self.store = Server(self.directory / "clickhouse")
+        self.store = Server(self.directory / "clickhouse", self.grants)
         try:
             await asyncio.to_thread(self.store.start)
             self._write_settings()
@@ -100,7 +106,7 @@ class Installation:
     @property
     def kafka(self) -> KafkaSettings:
         """As in rater.yaml."""
-        return KafkaSettings(bootstrap=self.bootstrap, prefix="upgrade.", partitions=PARTITIONS)
+        return KafkaSettings(bootstrap=self.bootstrap, prefix=self.prefix, partitions=PARTITIONS)
 
     @property
     def store_settings(self) -> StoreSettings:
@@ -122,6 +128,7 @@ class Installation:
         (self.directory / "by_request.py").write_text(SCRIPT)
         text = SETTINGS.format(
             bootstrap=self.bootstrap,
+            prefix=self.prefix,
             partitions=PARTITIONS,
             store_port=self.store.port,
             user=USER,
@@ -140,7 +147,14 @@ class Installation:
         container = self.chart.container("worker")
         for ordinal in range(WORKERS):
             name = f"rater-worker-{ordinal}"
-            pod = Pod(name, container, self.config, self.directory, free_port(), {container.named_by: name})
+            pod = Pod(
+                name,
+                container,
+                self.config,
+                self.directory,
+                free_port(),
+                {container.named_by: name, **self._user("worker")},
+            )
             self.workers.append(pod)
             pod.start(self.release)
         self.sink = self._sink(0)
@@ -165,7 +179,7 @@ class Installation:
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
             cwd=self.directory,
-            env=environment(release, RATER_CONFIG=str(self.config)),
+            env=environment(release, RATER_CONFIG=str(self.config), **self._user("")),
         )
         try:
             out, err = await asyncio.wait_for(process.communicate(), HOOK_SECONDS)
@@ -212,11 +226,16 @@ class Installation:
             f"{new.name}: ready after {ready:.1f} s; {old.name}: exit {end.code} after {end.seconds:.1f} s"
         )
 
+    def _user(self, role: str) -> dict[str, str]:
+        section = self.kafka_users.get(role, {})
+        return {f"RATER_KAFKA__{name.upper()}": text for name, text in section.items()}
+
     def _sink(self, number: int) -> Pod:
-        return Pod(f"rater-sink-{number}", self.chart.container("sink"), self.config, self.directory, free_port())
+        container, user = self.chart.container("sink"), self._user("sink")
+        return Pod(f"rater-sink-{number}", container, self.config, self.directory, free_port(), user)
 
     def _api(self, number: int) -> Pod:
-        variables = {"RATER_API__LISTEN": f"127.0.0.1:{free_port()}"}
+        variables = {"RATER_API__LISTEN": f"127.0.0.1:{free_port()}", **self._user("api")}
         return Pod(
             f"rater-api-{number}", self.chart.container("api"), self.config, self.directory, free_port(), variables
         )

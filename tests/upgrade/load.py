@@ -78,12 +78,13 @@ class Load:
         ) as client:
             while not stop.is_set():
                 for scope in range(WEB_SCOPES):
-                    await self._push(client, f"web-{scope}", number)
+                    await self.push(client, f"web-{scope}", number)
                 await client.flush()
                 number += 1
                 await asyncio.sleep(WEB_SCOPES * PAUSE)
 
-    async def _push(self, client: AsyncClient, scope: str, number: int) -> None:
+    async def push(self, client: AsyncClient, scope: str, number: int) -> None:
+        """The n-th hour of a scope."""
         begin = START + number * HOUR
         quantities = [Decimal(number * 100 + resource + 1).scaleb(-2) for resource in range(RESOURCES)]
         values = [Value(begin, qty, begin + HOUR, {"id": f"gw-{n}"}) for n, qty in enumerate(quantities)]

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import subprocess
+import sys
 import time
 import urllib.error
 import urllib.request
@@ -16,9 +18,11 @@ import msgspec
 from tests.upgrade.as_chart import Container
 from tests.upgrade.previous import RATER, environment
 
+ROOT = Path(__file__).parents[2]
 PROBE_SECONDS = 0.25
 READY_SECONDS = 90.0
 RESTORED = "restored partitions "
+DIES_WITH_US = (sys.executable, "-I", "-S", str(ROOT / "deploy" / "local" / "kafka" / "_die_with_parent.py"))
 
 
 @dataclass(frozen=True)
@@ -82,7 +86,7 @@ class Pod:
         }
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                [str(RATER), *self.container.arguments],
+                [*DIES_WITH_US, str(os.getpid()), str(RATER), *self.container.arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

@@ -31,16 +31,18 @@ def hurried() -> AsChart:
     return msgspec.structs.replace(chart, containers=containers, session_timeout=45)
 
 
-async def _audited(installation: Installation) -> None:
-    """Raises HookError, with what it says, if anything stored is wrong."""
-    installation.steps.append((await installation.rater("audit", "--topics", release=None)).strip().splitlines()[-1])
+async def _proved(installation: Installation) -> None:
+    """What `helm test` asks, and an audit. Raises HookError with what they say."""
+    for command in (*installation.chart.tests, ("audit", "--topics")):
+        said = (await installation.rater(*command, release=None)).strip()
+        installation.steps.append(f"{command[0]}: {said.splitlines()[-1]}")
 
 
 async def _checked(rehearsal: Rehearsal, began: float) -> None:
     steps = rehearsal.installation.steps
     findings = await rehearsal.finish()
     if not findings:
-        await _audited(rehearsal.installation)
+        await _proved(rehearsal.installation)
     print("\n".join(["", *steps, *findings, f"{time.monotonic() - began:.0f} s"]))
     assert findings == []
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import signal
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -25,7 +26,8 @@ class LaptopKafka:
 
     `data_dir` is made if it is missing; what topics hold survives `stop` and `kill`. Without `port` the first start
     takes a free one and later starts keep it. `heap_mb` bounds the Java heap, in MiB. `advertised_port` is where
-    clients are sent to in place of the broker's own port: that of a proxy.
+    clients are sent to in place of the broker's own port: that of a proxy. `settings` of the broker stand over ours, as
+    tests of access rules need them; it listens on 127.0.0.1 whatever they say.
 
     Not for several threads at once. Calls block: from a coroutine use `asyncio.to_thread`.
     """
@@ -36,11 +38,13 @@ class LaptopKafka:
         port: int | None = None,
         heap_mb: int = DEFAULT_HEAP_MB,
         advertised_port: int | None = None,
+        settings: Mapping[str, str] | None = None,
     ) -> None:
         self.data_dir = data_dir.absolute()
         self.port = port
         self.heap_mb = heap_mb
         self.advertised_port = advertised_port
+        self._settings = dict(settings or {})
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -73,7 +77,7 @@ class LaptopKafka:
         """
         if self.running:
             raise LaptopKafkaError(f"the Kafka in {self.data_dir} already runs on {self.bootstrap}: stop it first")
-        to_start = plan(install(), self.data_dir, self.heap_mb, self.advertised_port)
+        to_start = plan(install(), self.data_dir, self.heap_mb, self.advertised_port, self._settings)
         started = launch.launch(to_start, self.port, timeout)
         self._process, self.port = started.process, started.port
 

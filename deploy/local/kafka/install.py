@@ -15,7 +15,7 @@ import re
 import shutil
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from deploy.local.kafka import java, launch, settings
@@ -68,8 +68,14 @@ def install() -> Path:
     return root
 
 
-def plan(root: Path, data_dir: Path, heap_mb: int, advertised_port: int | None = None) -> launch.Plan:
-    """How to start a broker of the installation in `root` on `data_dir`."""
+def plan(
+    root: Path,
+    data_dir: Path,
+    heap_mb: int,
+    advertised_port: int | None = None,
+    more: Mapping[str, str] | None = None,
+) -> launch.Plan:
+    """How to start a broker of the installation in `root` on `data_dir`; `more` settings stand over ours."""
     found = java.find_java()
     archive = _archive_directory(root, found) / _ARCHIVE
     return launch.Plan(
@@ -81,6 +87,7 @@ def plan(root: Path, data_dir: Path, heap_mb: int, advertised_port: int | None =
         # without the archive Kafka starts all the same, half as fast
         jvm_options=[f"-XX:SharedArchiveFile={archive}"] if archive.exists() else [],
         advertised_port=advertised_port,
+        more=dict(more or {}),
     )
 
 

@@ -51,6 +51,8 @@ class Plan(msgspec.Struct, frozen=True):
     jvm_options: list[str]
     advertised_port: int | None = None
     """Where clients are sent to; None: to the broker's own port."""
+    more: dict[str, str] = {}
+    """Settings that stand over ours."""
 
     @property
     def log_file(self) -> Path:
@@ -76,7 +78,7 @@ def launch(plan: Plan, port: int | None, timeout: float) -> Started:
         if port is not None:
             _require_free(port)
         chosen = port or free_port()
-        settings.write_server_properties(plan.data_dir, chosen, free_port(), plan.advertised_port)
+        settings.write_server_properties(plan.data_dir, chosen, free_port(), plan.advertised_port, plan.more)
         process, log_begin = _spawn(plan)
         try:
             exit_code = _wait_until_started(process, plan.log_file, log_begin, deadline)

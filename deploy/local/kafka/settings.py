@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 TOPIC_DATA = "data"
@@ -54,15 +55,21 @@ _SETTINGS: dict[str, str | int] = {
 
 
 def write_server_properties(
-    data_dir: Path, port: int, controller_port: int, advertised_port: int | None = None
+    data_dir: Path,
+    port: int,
+    controller_port: int,
+    advertised_port: int | None = None,
+    more: Mapping[str, str] | None = None,
 ) -> None:
     """Writes `data_dir/server.properties` for a broker on these two ports of 127.0.0.1.
 
-    Clients are sent to `advertised_port`, where something passes on what they say; default: to `port` itself.
+    Clients are sent to `advertised_port`, where something passes on what they say; default: to `port` itself. `more`
+    stands over our settings but for the addresses.
     """
     address = "127.0.0.1"  # never another: there is no authentication
     settings = {
         **_SETTINGS,
+        **(more or {}),
         "listeners": f"CLIENTS://{address}:{port},CONTROLLER://{address}:{controller_port}",
         "advertised.listeners": f"CLIENTS://{address}:{advertised_port or port}",
         # static voters are not written into the formatted directory, so one formatted directory serves every port
