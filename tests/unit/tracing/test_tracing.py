@@ -177,7 +177,13 @@ def test_settings_come_from_file_and_variables(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "said",
-    ["endpoint: collector:4318", "endpoint: https://me:secret@collector/v1/traces", "sample_ratio: 1.5", "url: x"],
+    [
+        "endpoint: collector:4318",
+        "endpoint: 'https://me:secret@collector/v1/traces'",
+        "endpoint: 'https://collector/v1/traces?key=secret'",
+        "sample_ratio: 1.5",
+        "url: x",
+    ],
 )
 def test_wrong_settings_are_refused(said: str, tmp_path: Path) -> None:
     file = tmp_path / "rater.yaml"
