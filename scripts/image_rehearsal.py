@@ -222,9 +222,9 @@ def _fill(root: Path) -> None:
     """What is mounted there in real life: settings, metrics, rules and usage of examples/, settings of compose.yaml."""
     shutil.copytree(ROOT / "examples" / "first", root / "etc/rater", dirs_exist_ok=True)
     shutil.copytree(ROOT / "examples" / "rating", root / "etc/rating", dirs_exist_ok=True)
-    shutil.copytree(ROOT / "deploy" / "compose", root / "etc/compose", dirs_exist_ok=True)
-    if not (root / "etc/compose/secrets").exists():
-        _run(["sh", str(ROOT / "deploy/compose/secrets.sh"), str(root / "etc/compose/secrets")])
+    others = shutil.ignore_patterns("secrets")  # those of whoever works here
+    shutil.copytree(ROOT / "deploy" / "compose", root / "etc/compose", dirs_exist_ok=True, ignore=others)
+    _run(["sh", str(ROOT / "deploy/compose/secrets.sh"), str(root / "etc/compose/secrets")])
     (root / "etc/compose/secrets").chmod(0o755)  # a container sees the files alone, not their directory
 
 
@@ -253,10 +253,12 @@ def _alone(inside: Inside) -> None:
 
 
 def _bill(inside: Inside, bootstrap: str) -> None:
-    """Topics, worker and sink, usage in, a report out, and the end by SIGTERM."""
-    port = {role: _free_port() for role in ("worker", "sink")}
+    """Each role with the settings of compose.yaml, usage in, a report out, and the end by SIGTERM."""
+    port = {role: _free_port() for role in ("worker", "sink", "api")}
+    http = f"127.0.0.1:{_free_port()}"
     where = {
-        "RATER_CONFIG": "/etc/rater/rater.yaml",
+        "RATER_CONFIG": "/etc/compose/rater.yaml",
+        "RATER_API__LISTEN": http,
         "RATER_KAFKA__BOOTSTRAP": bootstrap,
         "RATER_STORE__DSN": "chdb:///tmp/clickhouse",
     }
@@ -267,16 +269,20 @@ def _bill(inside: Inside, bootstrap: str) -> None:
         for role in port:
             listen = {"RATER_OBSERVE__LISTEN": f"127.0.0.1:{port[role]}"}
             roles[role] = inside.start("rater", role, settings={**where, **listen})
-        inside.run("rater", "rules", "apply", "/etc/rater/rules.yaml", "--yes", "--reason", "rehearsal", settings=where)
+        apply = ("rater", "rules", "apply", "/etc/compose/rules.yaml", "--yes", "--reason", "rehearsal")
+        inside.run(*apply, settings=where)
         inside.run("rater", "collect", "replay", "/etc/rater/usage.jsonl", settings=where)
         for role in port:
             _until(partial(_ready, port[role]), f"{role} is ready", roles[role])
         report = ("rater", "report", "--scope", "projA", "--month", "2026-01")
-        _until(lambda: "cpu" in _output(inside, report, where), "a report of projA", roles["sink"])
-        print("ok: worker and sink, from usage to a report")
+        _until(lambda: "0.6005" in _output(inside, report, where), "a report of projA", roles["sink"])
+        token = inside.run("cat", "/etc/compose/secrets/api-token")
+        _expect(_status(http, "") == 401, "the API answers a stranger")
+        _expect(_status(http, token) == 200, "the API does not know its token")
+        print("ok: worker, sink and API, from usage to a report")
         for role, process in roles.items():
             _end(role, process)
-        print("ok: both end in order at SIGTERM")
+        print("ok: all end in order at SIGTERM")
     finally:
         for process in roles.values():
             process.kill()
@@ -313,6 +319,15 @@ def _ready(port: int) -> bool:
             return bool(answer.status == 200)
     except (OSError, urllib.error.URLError):
         return False
+
+
+def _status(address: str, token: str) -> int:
+    asked = urllib.request.Request(f"http://{address}/v3/gaps", headers={"X-Auth-Token": token} if token else {})
+    try:
+        with urllib.request.urlopen(asked, timeout=WAIT) as answer:
+            return int(answer.status)
+    except urllib.error.HTTPError as error:
+        return error.code
 
 
 def _image() -> dict[str, Any]:
