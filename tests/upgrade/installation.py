@@ -168,7 +168,8 @@ class Installation:
     async def hooks(self, release: Path | None) -> None:
         """Topics and tables, by jobs of that release, before any pod is exchanged."""
         for hook in self.chart.hooks:
-            self.steps.append(f"{' '.join(hook)}: {(await self.rater(*hook, release=release)).strip()[-200:]}")
+            said = (await self.rater(*hook, release=release)).strip().splitlines()
+            self.steps.append(f"{' '.join(hook)}: {said[-1]}")
 
     async def rater(self, *arguments: str, release: Path | None, codes: Sequence[int] = (0,)) -> str:
         """A command to its end; what it said. Raises HookError."""
