@@ -8,8 +8,9 @@ in its records, which are in the snapshot with it: what is published again has t
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
+from typing import TypeAlias
 
 import msgspec
 
@@ -20,7 +21,10 @@ from rater.tracing import MAX_LINKS, TRACEPARENT, Tracing, sampled_header
 __all__ = ["Traces"]
 
 MAX_KNOWN = 5_000  # traced records of a partition: 2 MB
+MAX_SCOPE = 255  # characters, as the model takes them: a key that is longer was refused
 At = Callable[[str, int], None]
+_Known: TypeAlias = tuple[int, int, str]
+"""Begin and end of a record's range, and its traceparent."""
 Clock = Callable[[], float]
 
 
@@ -61,8 +65,10 @@ class Traces:
         self._partition = partition
         self._topic = topic
         self._clock = clock
-        self._known: OrderedDict[tuple[str, int, int, str], None] = OrderedDict()
-        """Scope, range and traceparent of what was applied, oldest first."""
+        self._known: dict[str, dict[_Known, None]] = {}
+        """What was applied, by scope, oldest first."""
+        self._order: OrderedDict[tuple[str, _Known], None] = OrderedDict()
+        """The same, of all scopes."""
         self._closed: list[str] = []
         """Frames that the next checkpoint makes public."""
         self._points: list[tuple[str, float]] = []
@@ -95,10 +101,18 @@ class Traces:
             found = decode(record.value) if decode is not None else _Range()
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return  # it went to `rejected`, or has no range
-        if found.begin < found.end:
-            self._known[scope_id, found.begin, found.end, traceparent] = None
-            if len(self._known) > MAX_KNOWN:
-                self._known.popitem(last=False)
+        if found.begin < found.end and len(scope_id) <= MAX_SCOPE:
+            known = (found.begin, found.end, traceparent)
+            self._known.setdefault(scope_id, {})[known] = None
+            self._order[scope_id, known] = None
+            if len(self._order) > MAX_KNOWN:
+                self._forget_oldest()
+
+    def _forget_oldest(self) -> None:
+        (scope_id, known), _ = self._order.popitem(last=False)
+        del self._known[scope_id][known]
+        if not self._known[scope_id]:
+            del self._known[scope_id]
 
     def decided(self, outbox: list[OutboxItem], first: int, scope_id: str, began: float) -> None:
         """A scope was decided between `began` and now, and from `first` on the outbox has what came of it.
@@ -106,8 +120,8 @@ class Traces:
         Frames of traced collections get spans, and their records and alerts the header that names them. To be called
         before the outbox is part of a snapshot.
         """
-        known = [(begin, end, header) for scope, begin, end, header in self._known if scope == scope_id]
-        if not known:
+        known = self._known.get(scope_id)
+        if known is None:
             return
         spans: dict[int, str] = {}
         for place in range(first, len(outbox)):
@@ -121,7 +135,7 @@ class Traces:
                 outbox[place] = msgspec.structs.replace(item, headers=named)
 
     def _frame_span(
-        self, frame: _Frame, spans: dict[int, str], known: list[tuple[int, int, str]], scope_id: str, began: float
+        self, frame: _Frame, spans: dict[int, str], known: Iterable[_Known], scope_id: str, began: float
     ) -> str:
         """The traceparent of the frame's span, which its first part makes; empty without traced collections."""
         begin = frame.period_begin
