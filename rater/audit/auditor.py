@@ -30,7 +30,7 @@ from rater.audit.truth import Cut, Piece
 from rater.audit.violation import Invariant, RowKey, Violation, frame_violation, line_row, roots
 from rater.model.interval import Interval
 from rater.reports import AuditRequest, Selection, UsageRequest
-from rater.store import FrameRow, GapRow, LineRow, plain_text
+from rater.store import FrameRow, GapRow, Kept, LineRow, plain_text
 from rater.store.audit import AuditMonth, RawFrame, RawUsage, RuleText
 
 __all__ = ["PAUSE_SECONDS", "AuditView", "Auditor", "Counts", "Progress", "runs_of"]
@@ -44,6 +44,7 @@ MOST_LATE = 1000  # frames that are listed as waiting for a rework
 PAUSE_SECONDS = 3.0  # a sink writes what it has read after one second at the latest, if nothing holds it up
 LOST = "not all of it"
 NO_USAGE = "usage is not stored"
+NO_LINES = "their lines are beyond retention"
 NO_RULES = "the rules of their version are not in the store"
 TIERS = "graduated prices or modules of third parties: prices are not compared"
 OTHER_RULES = "scripts or other modules may have changed points"
@@ -54,6 +55,9 @@ Progress = Callable[[int, int], None]
 
 class AuditView(Protocol):
     """What of `rater.reports.View` is read."""
+
+    def kept(self) -> Kept:
+        """From when on everything is there."""
 
     def audit_months(self, request: AuditRequest) -> list[AuditMonth]:
         """What there is to look at."""
@@ -132,6 +136,7 @@ class Auditor:
         self._caught_up = caught_up
         self._prices = prices
         self._rules = RuleHistory(view.rule_texts)
+        self._kept = Kept()
         self.counts = Counts()
 
     def run(self, request: AuditRequest, advance: Progress = lambda _done, _total: None) -> Iterator[Violation]:
@@ -141,6 +146,11 @@ class Auditor:
         suspects: list[_Suspect] = []
         last: FrameRow | None = None
         for month in months:
+            self._kept = self._view.kept()
+            if month.begin < self._kept.lines:
+                self.counts.unchecked[NO_LINES] += month.frames
+                done += month.frames
+                continue
             rows = list(self._view.audit_frames(UsageRequest(month.scope_id, month.begin, month.end)))
             newest = newest_of(rows)
             last = last if last is not None and last.scope_id == month.scope_id else None
@@ -226,7 +236,7 @@ class Auditor:
 
     def _usage(self, scope_id: str, begin: int, end: int) -> dict[int, list[Piece]] | None:
         """The parts of collections by period begin; None if the sink keeps none."""
-        if not self._usage_stored:
+        if not self._usage_stored or begin < self._kept.usage:
             return None
         found: dict[int, list[Piece]] = {}
         period = self._setup.period

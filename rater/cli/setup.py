@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import click
 
 from rater.cli.app import session
@@ -67,11 +69,13 @@ def topics_list(context: click.Context, out: str) -> None:
 def migrate(context: click.Context) -> None:
     """Create the tables in ClickHouse, or bring them to this version of rater.
 
+    Waits while another process does so. Removes the months that `store.retention` no longer keeps, as sinks do.
+
     \b
     Example:
       rater migrate
     """
-    from rater.store import Store
+    from rater.store import Store, enforce_retention
     from rater.store import migrate as apply_migrations
 
     with Store(session(context).config.settings.store) as store:
@@ -80,3 +84,5 @@ def migrate(context: click.Context) -> None:
             click.echo(f"applied {migration.number:04}_{migration.name}")
         if not applied:
             remark(f"the tables in {store.target} are up to date")
+        for removed in enforce_retention(store, int(time.time())):
+            click.echo(f"beyond retention: removed {removed}")

@@ -25,6 +25,7 @@ from rater.reports.together import PERIODS_AT_ONCE, frames_together, with_lines
 from rater.reports.view import StoreView, View, open_view, report_of, socket_of
 from rater.store import (
     Attribute,
+    BeyondRetentionError,
     Choice,
     Condition,
     FrameRow,
@@ -61,6 +62,7 @@ __all__ = [
     "Attribute",
     "AuditRequest",
     "AuditRow",
+    "BeyondRetentionError",
     "Choice",
     "Condition",
     "ExportForm",

@@ -31,7 +31,7 @@ from rater.reports.requests import (
     UsageRequest,
 )
 from rater.reports.view import View
-from rater.store import Choice, PointsRequest, SumsRequest
+from rater.store import BeyondRetentionError, Choice, PointsRequest, SumsRequest
 from rater.store.health import SourceRequest
 from rater.store.line_pages import LinePageRequest
 from rater.store.pages import FramePageRequest, GapPageRequest, ScopePageRequest
@@ -44,6 +44,7 @@ MAX_REQUEST_BYTES = 512 * 1024  # a thousand scopes of a reader may stand in it
 BLOCK_BYTES = 128 * 1024
 READERS = 3  # at the same time; more wait for their turn
 STOP_SECONDS = 2.0  # that readers get to the end when the holder stops
+GONE = 410
 WAITING_BLOCKS = 8  # between the thread that reads the store and a slow reader
 
 
@@ -141,6 +142,7 @@ def _application(view: View, threads: Executor) -> web.Application:
         ("silent_sources", SourceRequest, lambda asked, out: _rows(view.silent_sources(asked), out)),
         ("source_metrics", SourceRequest, lambda asked, out: _rows(view.source_metrics(asked), out)),
         ("last_audit", type(None), lambda _, out: _rows(filter(None, [view.last_audit()]), out)),
+        ("kept", type(None), lambda _, out: _rows([view.kept()], out)),
         ("audit/months", AuditRequest, lambda asked, out: _rows(view.audit_months(asked), out)),
         ("audit/frames", UsageRequest, lambda asked, out: _rows(view.audit_frames(asked), out)),
         ("audit/lines", UsageRequest, lambda asked, out: _rows(view.audit_lines(asked), out)),
@@ -231,7 +233,8 @@ async def _stream(request: web.Request, pipe: _Pipe, work: asyncio.Future[None])
         await work
     except RaterError as fault:
         if not response.prepared:
-            return web.Response(status=500, text=str(fault))
+            status = GONE if isinstance(fault, BeyondRetentionError) else 500
+            return web.Response(status=status, text=str(fault))
         log.warning("a reader's answer broke off: %s", fault)
         if request.transport is not None:
             request.transport.abort()

@@ -23,9 +23,11 @@ from rater.reports.requests import (
 )
 from rater.store import (
     BatchNumber,
+    BeyondRetentionError,
     Choice,
     FrameRow,
     GapRow,
+    Kept,
     LineRow,
     PointPage,
     PointRow,
@@ -188,6 +190,10 @@ class RemoteView:
         """What the newest audit in the sink's process found."""
         return next(self._rows("last_audit", None, AuditRow), None)
 
+    def kept(self) -> Kept:
+        """From when on everything is there; to be asked after what it is about was read."""
+        return next(self._rows("kept", None, Kept))
+
     def audit_months(self, request: AuditRequest) -> list[AuditMonth]:
         """What an audit has to look at, by scope and month."""
         return list(self._rows("audit/months", request, AuditMonth))
@@ -246,6 +252,8 @@ class RemoteView:
                 raise StoreUnavailableError(
                     f"the process that holds the store does not answer at {self._path}: {fault}"
                 ) from fault
+            if answer.status == http.HTTPStatus.GONE:
+                raise BeyondRetentionError(answer.read(10_000).decode("utf-8", "replace"))
             if answer.status != http.HTTPStatus.OK:
                 raise StoreError(answer.read(10_000).decode("utf-8", "replace"))
             yield answer

@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
@@ -26,10 +27,12 @@ from rater.reports.requests import (
 from rater.reports.statement import Report, compute
 from rater.store import (
     BatchNumber,
+    BeyondRetentionError,
     Choice,
     EmbeddedTarget,
     FrameRow,
     GapRow,
+    Kept,
     LineRow,
     PointPage,
     PointRow,
@@ -50,6 +53,7 @@ from rater.store import (
     frame_at,
     frames,
     gaps,
+    kept,
     lines,
     lines_at,
     point_page,
@@ -175,6 +179,9 @@ class View(Protocol):
     def last_audit(self) -> AuditRow | None:
         """What the newest audit in the sink's process found."""
 
+    def kept(self) -> Kept:
+        """From when on everything is there; to be asked after what it is about was read."""
+
     def audit_months(self, request: AuditRequest) -> list[AuditMonth]:
         """What an audit has to look at, by scope and month."""
 
@@ -294,6 +301,10 @@ class StoreView:
         """What the newest audit in the sink's process found."""
         return last_audit(self._store)
 
+    def kept(self) -> Kept:
+        """From when on everything is there; to be asked after what it is about was read."""
+        return kept(self._store)
+
     def audit_months(self, request: AuditRequest) -> list[AuditMonth]:
         """What an audit has to look at, by scope and month."""
         return audit_months(self._store, request.scope_id, request.begin, request.end, request.closed_from)
@@ -361,9 +372,17 @@ def _embedded(store: Store, directory: Path) -> View:
 def report_of(view: View, scope_id: str, span: Interval, due: int) -> Report:
     """The report of a scope over `span`; frames that end by `due` (seconds) must be there.
 
-    Raises ReportRefusedError, NoFramesError, StoreError.
+    Raises ReportRefusedError, NoFramesError, StoreError; BeyondRetentionError if frames of that time may be gone.
     """
     known = next((Interval(scope.begin, scope.end) for scope in view.scopes() if scope.scope_id == scope_id), None)
     posted_rows = view.posted_totals(UsageRequest(scope_id, *span))
     accepted = {gap.gap_id: gap for gap in view.accepted_gaps(Selection(scope_id, *span))}
-    return compute(scope_id, span, known, list(view.frames(Selection(scope_id, *span))), due, posted_rows, accepted)
+    found = list(view.frames(Selection(scope_id, *span)))
+    first = view.kept().frames  # after the frames: it is written before any is removed
+    if span.begin < first:
+        kept_from = datetime.fromtimestamp(first, UTC)
+        raise BeyondRetentionError(
+            f"periods before {kept_from:%Y-%m-%d} are beyond retention (store.retention.frames): they "
+            f"were removed, and what {scope_id} used and cost then is not known any more; ask for time from then on"
+        )
+    return compute(scope_id, span, known, found, due, posted_rows, accepted)

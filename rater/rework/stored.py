@@ -269,6 +269,7 @@ def _missing(
             return (
                 f"metric {entry.metric!r} from {entry.source}: {what} was rated with {reference.samples} samples and "
                 f"the store has {found}{'' if complete else ', not all of its parts'}: usage is not stored "
-                "(`sink.usage` is off), not there yet, was deleted, or its metric was declared otherwise since"
+                "(`sink.usage` is off), not there yet, beyond `store.retention.usage`, was deleted, or its metric was "
+                "declared otherwise since"
             )
     return ""

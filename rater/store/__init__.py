@@ -16,6 +16,7 @@ from rater.store.choices import (
 )
 from rater.store.client import Column, Store
 from rater.store.errors import (
+    BeyondRetentionError,
     ReadConflictError,
     StoreAccessError,
     StoreError,
@@ -44,6 +45,7 @@ from rater.store.queries import (
     totals,
     usage,
 )
+from rater.store.retention import Kept, enforce_retention, kept
 from rater.store.rows import (
     BatchNumber,
     FrameRow,
@@ -66,6 +68,7 @@ __all__ = [
     "Attribute",
     "Batch",
     "BatchNumber",
+    "BeyondRetentionError",
     "Choice",
     "Column",
     "Condition",
@@ -74,6 +77,7 @@ __all__ = [
     "ExportWhat",
     "FrameRow",
     "GapRow",
+    "Kept",
     "Kind",
     "LineRow",
     "Migration",
@@ -106,12 +110,14 @@ __all__ = [
     "check_schema",
     "counts",
     "delete_superseded",
+    "enforce_retention",
     "export_frames",
     "export_gaps",
     "export_lines",
     "frame_at",
     "frames",
     "gaps",
+    "kept",
     "lines",
     "lines_at",
     "migrate",

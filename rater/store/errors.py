@@ -8,7 +8,8 @@
         │   └── StoreLockedError    another process has the embedded engine's directory open
         ├── StoreSchemaError        tables are missing, changed, or made by a newer rater
         ├── UnstorableError         a value that no column can hold
-        └── ReadConflictError       frames were replaced again and again while their lines were read
+        ├── ReadConflictError       frames were replaced again and again while their lines were read
+        └── BeyondRetentionError    what was asked for was removed, since it is kept no longer (exit status 3)
 
 Every message is one line that says what to do, and never holds a password.
 """
@@ -22,6 +23,7 @@ from clickhouse_connect.driver.exceptions import ClickHouseError, OperationalErr
 from rater.model.errors import RaterError
 
 __all__ = [
+    "BeyondRetentionError",
     "ReadConflictError",
     "StoreAccessError",
     "StoreError",
@@ -66,6 +68,12 @@ class UnstorableError(StoreError):
 
 class ReadConflictError(StoreError):
     """Lines and their frame did not fit together in any of the attempts."""
+
+
+class BeyondRetentionError(StoreError):
+    """It was there and is kept no longer: `store.retention`."""
+
+    exit_status = 3
 
 
 # numbers of ClickHouse's src/Common/ErrorCodes.cpp

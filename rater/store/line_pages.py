@@ -22,6 +22,7 @@ from rater.store.choices import Choice
 from rater.store.client import Store
 from rater.store.errors import ReadConflictError
 from rater.store.queries import ATTEMPTS, PAUSE_SECONDS
+from rater.store.retention import check_lines
 from rater.store.rows import LineRow
 
 __all__ = ["LineKey", "LinePage", "LinePageRequest", "ListedLine", "line_page"]
@@ -175,6 +176,7 @@ def line_page(store: Store, request: LinePageRequest) -> LinePage:
         try:
             return _page(store, request)
         except _StaleError:
+            check_lines(store, request.choice.begin)
             time.sleep(PAUSE_SECONDS * 2**attempt)
     raise ReadConflictError(
         f"frames were replaced while their lines were read, {ATTEMPTS} times: read again, and check the sink's log"

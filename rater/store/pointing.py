@@ -17,6 +17,7 @@ from rater.store.choices import Choice, PointPage, PointRow, PointsRequest
 from rater.store.client import Store
 from rater.store.errors import ReadConflictError
 from rater.store.posting import any_posted
+from rater.store.retention import check_lines
 from rater.store.summing import ATTEMPTS, PAUSE_SECONDS, RUN_FRAMES, Head, in_runs, runs_of_heads
 
 __all__ = ["point_page", "points"]
@@ -116,6 +117,7 @@ def point_page(store: Store, request: PointsRequest) -> PointPage:
         try:
             return _page(store, request)
         except _StaleError:
+            check_lines(store, request.choice.begin)
             time.sleep(PAUSE_SECONDS * 2**attempt)
     raise _conflict()
 
@@ -258,6 +260,7 @@ def _complete(store: Store, choice: Choice, part: list[Head]) -> list[PointRow]:
                 part = list(_counted(store, choice, part))
             return _lines(store, choice, part) if part else []
         except _StaleError:
+            check_lines(store, choice.begin)
             time.sleep(PAUSE_SECONDS * 2**attempt)
             part = [head for head in _heads_again(store, choice, part) if head.metric_lines]
     raise _conflict()

@@ -21,6 +21,7 @@ from rater.store import _statements as _sql
 from rater.store.blocks import LAST_INSTANT
 from rater.store.client import Store
 from rater.store.errors import ReadConflictError
+from rater.store.retention import check_lines
 from rater.store.rows import BatchNumber, FrameRow, GapRow, LineRow, ReworkRow, ScopeRow, TotalRow, UsageRow
 
 __all__ = [
@@ -302,6 +303,7 @@ def _lines_of(store: Store, chunk: list[_Head]) -> list[Sequence[Any]]:
         columns = store.columns(_sql.LINES_OF, {"keys": [head[:3] for head in chunk]})
         if _counted(columns) == {head[:3]: head.line_count for head in chunk}:
             return columns
+        check_lines(store, min(head.period_begin for head in chunk))
         time.sleep(PAUSE_SECONDS * 2**attempt)
         again = store.rows(_sql.HEADS_OF, {"keys": [head[:2] for head in chunk]})
         chunk = [head for row in again if (head := _Head(*row)).line_count]

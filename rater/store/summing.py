@@ -18,6 +18,7 @@ from rater.store.client import Store
 from rater.store.errors import ReadConflictError
 from rater.store.posting import any_posted
 from rater.store.queries import ATTEMPTS, PAUSE_SECONDS
+from rater.store.retention import check_frames, check_lines
 
 __all__ = ["ATTEMPTS", "PAUSE_SECONDS", "Head", "in_runs", "runs_of_heads", "scope_states", "sums"]
 
@@ -124,6 +125,8 @@ def sums(store: Store, request: SumsRequest) -> SumPage:
         SumRow(tuple(row[: len(names)]), row[-6], row[-5], Decimal(row[-4]), Decimal(row[-3]), int(row[-2]))
         for row in found
     ]
+    if not found:
+        check_frames(store, request.choice.end)
     if found or not request.offset:
         return SumPage(int(found[0][-1]) if found else 0, rows)
     first = store.rows(sql, {**pieces.parameters, "limit": 1, "offset": 0})  # beyond the end: how many are there?
@@ -255,6 +258,7 @@ def _rows_of(store: Store, request: SumsRequest, run: list[Head]) -> tuple[dict[
         # each frame has at most the lines that it names, so equal sums are equal frames
         if sum(row[-2] for row in rows) == sum(head.line_count for head in run):
             return {head.period_begin: head.period_end for head in run}, rows
+        check_lines(store, request.choice.begin)
         time.sleep(PAUSE_SECONDS * 2**attempt)
         run = _heads_again(store, request.choice, run)
     raise ReadConflictError(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
@@ -27,7 +28,7 @@ from rater.kafka import (
 )
 from rater.model.codec import content_type, rejected_headers
 from rater.model.rated import RejectedHeaders
-from rater.store import Batch, Store, delete_superseded, migrate, revision_of, write
+from rater.store import Batch, Store, delete_superseded, enforce_retention, migrate, revision_of, write
 from rater.stream.interfaces import At, nowhere
 from rater.stream.sink_metrics import Progress, SinkMetrics
 from rater.stream.sink_reader import Consumer, Reader, SinkSettings
@@ -113,7 +114,9 @@ class _StoreTables:
         return write(self._store, batch, token)
 
     def delete_superseded(self, older_than_seconds: int) -> int:
-        return delete_superseded(self._store, older_than_seconds)
+        deleted = delete_superseded(self._store, older_than_seconds)
+        enforce_retention(self._store, int(time.time()))
+        return deleted
 
 
 class _Services:

@@ -36,7 +36,7 @@ from rater.api.faults import RefusalError
 from rater.api.identity import Authenticator
 from rater.api.incoming import PathTable, body_of
 from rater.model.codec import encode_json
-from rater.reports import StoreError
+from rater.reports import BeyondRetentionError, StoreError
 from rater.stream.interfaces import StreamUnavailableError
 from rater.stream.usage_log import UsageWriter, WriterFullError
 
@@ -71,6 +71,8 @@ def reading(threads: ThreadPoolExecutor) -> Callable[[Callable[[], Any]], Any]:
         try:
             inside = copy_context().run  # what is logged in the thread has the id of the request, too
             return await asyncio.get_running_loop().run_in_executor(threads, inside, ask)
+        except BeyondRetentionError as fault:
+            raise ApiFaultError(410, str(fault)) from fault
         except StoreError as fault:
             log.warning("the store cannot be read: %s", fault)
             raise ApiFaultError(503, "the store cannot be read now: ask again", headers={"Retry-After": "2"}) from fault

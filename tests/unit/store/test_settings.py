@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 
+from rater.config import ConfigError, load_config
 from rater.store import EmbeddedTarget, ServerTarget, Store, StoreAccessError, StoreSettings, StoreSettingsError
 from rater.store.errors import StoreSchemaError, StoreUnavailableError, UnstorableError, store_error
 from rater.store.settings import store_target
@@ -82,3 +84,31 @@ def test_an_error_of_the_server_becomes_one_line_without_the_password(code: int,
 def test_errors_of_the_system_may_pass_and_faulty_text_will_not() -> None:
     assert type(store_error(OSError(28, "No space left"), "x", "insert")) is StoreUnavailableError
     assert type(store_error(UnicodeEncodeError("utf-8", "\ud800", 0, 1, "x"), "x", "insert")) is UnstorableError
+
+
+def test_the_settings_on_the_page_are_taken(tmp_path: Path) -> None:
+    page = (Path(__file__).parents[3] / "docs" / "store.md").read_text()
+    blocks = re.findall(r"^```yaml\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    assert len(blocks) == 2
+    for block in blocks:
+        (tmp_path / "rater.yaml").write_text(block)
+        settings = load_config(tmp_path / "rater.yaml", {}).settings.store
+        assert settings != StoreSettings(settings.dsn)
+        Store(settings)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "fault"),
+    [
+        ("RETENTION", "{frames: 2, lines: 3}", r"lines \(3 months\) are kept no longer than frames \(2\)"),
+        ("CLUSTER", "my cluster", "cluster"),
+        ("REPLICA_PATH", "/tables/{table}", "replica_path"),
+        ("INSERT_QUORUM", "most", "insert_quorum"),
+        ("FOCUS", "{billing_currency: euro}", "billing_currency"),
+        ("FOCUS", "{service_categories: {cpu: Computing}}", "service_categories"),
+    ],
+)
+def test_what_cannot_be_set_is_named(tmp_path: Path, name: str, value: str, fault: str) -> None:
+    (tmp_path / "rater.yaml").write_text(f"store: {{{name.lower()}: {value if value[0] == '{' else repr(value)}}}\n")
+    with pytest.raises(ConfigError, match=fault):
+        load_config(tmp_path / "rater.yaml", {})
