@@ -115,6 +115,16 @@ def test_every_secret_is_a_file_that_the_script_makes(made: Path) -> None:
     assert "/deploy/compose/secrets/" in (ROOT / ".gitignore").read_text().splitlines()
 
 
+def test_files_that_the_settings_name_are_mounted_where_they_look() -> None:
+    settings = yaml.safe_load((HERE / "rater.yaml").read_text())
+    named = {settings["store"]["password_file"], settings["api"]["token_file"], settings["metrics_conf"]}
+
+    for service in OURS.values():
+        mounted = {mount["target"] for mount in [*service["secrets"], *service["configs"]]}
+        assert {f"/etc/rater/{path}" for path in named} <= mounted
+        assert service["environment"]["RATER_CONFIG"] in mounted
+
+
 def test_no_variable_is_a_secret() -> None:
     named = [name for service in SERVICES.values() for name in service.get("environment", {})]
 
