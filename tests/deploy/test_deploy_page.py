@@ -18,6 +18,8 @@ from rater.cli.app import cli
 from rater.config import Settings
 from rater.kafka import KafkaSettings, new_topics
 from tests.deploy.chart import CHART, ROOT, template
+from tests.upgrade.as_chart import as_chart
+from tests.upgrade.as_chart import rendered as as_rendered
 
 PAGE = (ROOT / "docs" / "deploy.md").read_text()
 BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
@@ -33,7 +35,11 @@ def test_the_values_render(tmp_path: Path) -> None:
     said = template("--values", tmp_path / "values.yaml")
 
     assert said.code == 0, said.err
-    assert "session_timeout: 45" in said.out
+    assert "session_timeout: 45" in said.out, "the page says so"
+
+
+def test_the_rehearsal_of_an_upgrade_starts_what_the_chart_says() -> None:
+    assert as_chart() == as_rendered(), "run `python -m tests.upgrade.as_chart`"
 
 
 def test_the_topics_are_those_that_rater_creates() -> None:

@@ -25,10 +25,10 @@ def old(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def hurried() -> AsChart:
-    """The chart's, with less waiting for what is only there to be sure, and a session that a slow start fits into."""
+    """The chart's, with less waiting for what is only there to be sure."""
     chart = as_chart()
     containers = [msgspec.structs.replace(one, settled=min(one.settled, 1), pre_stop=0) for one in chart.containers]
-    return msgspec.structs.replace(chart, containers=containers, session_timeout=45)
+    return msgspec.structs.replace(chart, containers=containers)
 
 
 async def _proved(installation: Installation) -> None:
