@@ -33,7 +33,8 @@
 {{- define "rater.storePorts" -}}
 {{- $dsn := (.Values.config.store | default dict).dsn | default "" -}}
 {{- $port := regexFind "^https?://(\\[[^]]*\\]|[^:/]+):[0-9]+" $dsn | include "rater.portOf" -}}
-{{- list (default (ternary "8443" "8123" (hasPrefix "https" $dsn)) $port | int) | toJson -}}
+{{- $ports := list (default (ternary "8443" "8123" (hasPrefix "https" $dsn)) $port | int) -}}
+{{- concat $ports .Values.networkPolicy.egress.clickhousePorts | uniq | toJson -}}
 {{- end -}}
 
 {{/* What a component may reach and by whom it may be reached. Takes root, name, component, annotations. */}}
@@ -83,11 +84,14 @@ spec:
     {{- end }}
     {{- if or (eq .component "collect") (and (eq .component "sink") (include "rater.asksAgain" .root)) }}
     {{- $ports := concat (include "rater.urlPorts" ($config.collect | default dict | toJson) | fromJsonArray) $policy.egress.sourcePorts | uniq }}
-    {{- if and (eq .component "collect") .root.Values.collect.readNamespaces }}{{- $ports = concat $ports (list 443 6443) | uniq }}{{- end }}
     {{- if and $ports $config.collect }}
     # sources; the sink asks them again for requests of CloudKitty's API
     {{- include "rater.egress" (dict "to" $policy.egress.sources "ports" $ports) | nindent 4 }}
     {{- end }}
+    {{- end }}
+    {{- if and (eq .component "collect") .root.Values.collect.readNamespaces }}
+    # the API server, for namespaces
+    {{- include "rater.egress" (dict "to" $policy.egress.kubernetes "ports" (list 443 6443)) | nindent 4 }}
     {{- end }}
     {{- if eq .component "api" }}
     {{- with include "rater.urlPorts" (pick ($config.api | default dict) "keystone" "oidc" | toJson) | fromJsonArray }}
