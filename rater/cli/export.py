@@ -78,13 +78,14 @@ def export(
     span = chosen_span(month, begin, end)
     if incomplete and what != "focus":
         raise click.UsageError("--incomplete belongs to focus: others write what there is")
+    whole = _whole(span) if what == "focus" else None
     request = ExportRequest(what, form, Selection(scope_id, *span))  # type: ignore[arg-type]  # click checked the choices
     if target is None and form == "parquet" and sys.stdout.isatty():
         raise click.UsageError("Parquet is no text for a terminal: give --file")
     settings = session(context).config.settings
     with open_view(settings.store) as view:
-        if what == "focus":
-            _check(view, scope_id, span, incomplete, lambda last: due_by(last, settings.engine))
+        if whole is not None:
+            _check(view, scope_id, whole, incomplete, due_by(whole.end, settings.engine))
         if target is None:
             view.export(request, sys.stdout.buffer)
             sys.stdout.buffer.flush()
@@ -93,20 +94,25 @@ def export(
                 _into_file(target, lambda opened: view.export(request, opened, lambda n, of: advance(n, of or 0)))
 
 
-def _check(
-    view: View,
-    scope_id: str | None,
-    span: tuple[int | None, int | None],
-    incomplete: bool,
-    due: Callable[[int], int],
-) -> None:
-    """Raises IncompleteExportError if a report of a scope would be refused, or names why with `incomplete`."""
+def _whole(span: tuple[int | None, int | None]) -> Interval:
+    """The time, which must have a begin and an end: without them nobody could say whether it is complete."""
     from rater.model.interval import Interval
 
     first, last = span
     if first is None or last is None or first >= last:
         raise click.UsageError("give --month, or --from and a later --to")
-    holes = _holes(view, scope_id, Interval(first, last), due(last))
+    return Interval(first, last)
+
+
+def _check(
+    view: View,
+    scope_id: str | None,
+    span: Interval,
+    incomplete: bool,
+    due: int,
+) -> None:
+    """Raises IncompleteExportError if a report of a scope would be refused, or names why with `incomplete`."""
+    holes = _holes(view, scope_id, span, due)
     told = [*holes[:MOST_TOLD], *([f"… and {len(holes) - MOST_TOLD} more"] if len(holes) > MOST_TOLD else [])]
     if holes and not incomplete:
         raise IncompleteExportError(
@@ -120,7 +126,7 @@ def _check(
 
 
 def _holes(view: View, scope_id: str | None, span: Interval, due: int) -> list[str]:
-    from rater.reports import NoFramesError, ReportRefusedError, report_of
+    from rater.reports import NoFramesError, ReportRefusedError, check_kept, report_of
 
     holes: list[str] = []
     for name in [scope.scope_id for scope in view.scopes()] if scope_id is None else [scope_id]:
@@ -131,6 +137,7 @@ def _holes(view: View, scope_id: str | None, span: Interval, due: int) -> list[s
         except NoFramesError:
             if scope_id is not None:
                 raise
+    check_kept(view, span)  # also where no scope is left
     return holes
 
 

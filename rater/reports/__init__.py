@@ -22,7 +22,7 @@ from rater.reports.statement import (
     holes_of,
 )
 from rater.reports.together import PERIODS_AT_ONCE, frames_together, with_lines
-from rater.reports.view import StoreView, View, open_view, report_of, socket_of
+from rater.reports.view import StoreView, View, check_kept, open_view, report_of, socket_of
 from rater.store import (
     Attribute,
     BeyondRetentionError,
@@ -106,6 +106,7 @@ __all__ = [
     "SumsRequest",
     "UsageRequest",
     "View",
+    "check_kept",
     "compute",
     "frames_together",
     "gap_key",

@@ -101,7 +101,7 @@ from rater.store.pages import (
     scope_page,
 )
 
-__all__ = ["StoreView", "View", "open_view", "report_of", "socket_of"]
+__all__ = ["StoreView", "View", "check_kept", "open_view", "report_of", "socket_of"]
 
 WAIT_SECONDS = 10.0  # for another reader, which has the directory for a moment, or for a service that starts
 PAUSE_SECONDS = 0.25
@@ -378,11 +378,16 @@ def report_of(view: View, scope_id: str, span: Interval, due: int) -> Report:
     posted_rows = view.posted_totals(UsageRequest(scope_id, *span))
     accepted = {gap.gap_id: gap for gap in view.accepted_gaps(Selection(scope_id, *span))}
     found = list(view.frames(Selection(scope_id, *span)))
-    first = view.kept().frames  # after the frames: it is written before any is removed
+    check_kept(view, span)  # after the frames were read: it is written before any is removed
+    return compute(scope_id, span, known, found, due, posted_rows, accepted)
+
+
+def check_kept(view: View, span: Interval) -> None:
+    """Raises BeyondRetentionError if frames of that time may have been removed."""
+    first = view.kept().frames
     if span.begin < first:
         kept_from = datetime.fromtimestamp(first, UTC)
         raise BeyondRetentionError(
-            f"periods before {kept_from:%Y-%m-%d} are beyond retention (store.retention.frames): they "
-            f"were removed, and what {scope_id} used and cost then is not known any more; ask for time from then on"
+            f"periods before {kept_from:%Y-%m-%d} are beyond retention (store.retention.frames): they were removed, "
+            "and what was used and cost then is not known any more; ask for time from then on"
         )
-    return compute(scope_id, span, known, found, due, posted_rows, accepted)
