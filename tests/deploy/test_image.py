@@ -124,7 +124,8 @@ def test_the_image_has_what_the_project_has_and_its_extras_for_operators() -> No
         for requirement in PROJECT["optional-dependencies"][extra]
     }
 
-    assert {name: versions for name, versions in runtime.items() if image.get(name) != versions} == {}
+    other = {name: versions for name, versions in runtime.items() if image.get(name) != versions}
+    assert other == {}, "run `make lock-image`"
     assert wanted - image.keys() == set(), "run `make lock-image`"
     assert not {"pytest", "mypy", "ruff"} & image.keys()
 
