@@ -11,7 +11,7 @@ UV_COMPILE = $(BIN)/uv pip compile pyproject.toml --quiet --universal --python-v
 # What `make test` runs, in order, each with the seconds after which it is ended and counts as failed.
 TEST_STEPS = lint:120 types:300 imports:60 schemas-check:60 tools:600 integration:1200 chaos:1500 e2e:600
 # Beside the last three, which mostly wait: one after another, too.
-BESIDE_STEPS = unit:1200 conformance:600 sim:400 openstack:600 api:900 test-deploy:600 upgrade:300
+BESIDE_STEPS = unit:1200 conformance:600 sim:400 openstack:600 api:900 test-deploy:600 upgrade:600
 TEST_MINUTES = 38
 
 # Programs that `make tools` fetched, for the tests that start them.
