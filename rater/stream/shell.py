@@ -39,6 +39,7 @@ log = logging.getLogger(__name__)
 REVOKE_SECONDS = 5.0  # for the last checkpoint; the group waits for us meanwhile
 RETRY_SECONDS = 2.0
 STOP_SECONDS = 20.0
+STUCK_SECONDS = 120.0  # a client may wait for a broker that is away much longer, and say nothing
 FENCED_SECONDS = 30.0  # a fenced partition is assigned again well before, or something is wrong
 _TROUBLE = (FencedError, KafkaError, KafkaUnavailableError, StreamUnavailableError)
 """What ends the membership and not the worker."""
@@ -130,7 +131,11 @@ class Shell:
         if not self._is_shared_out:
             return "the group has not shared out the partitions yet"
         waiting = sorted(p for p in self._assigned if not self._is_restored(p))
-        return f"partitions {waiting} are not restored yet" if waiting else ""
+        if waiting:
+            return f"partitions {waiting} are not restored yet"
+        late = self._clock() - STUCK_SECONDS
+        stuck = sorted(p for p, keeper in self._keepers.items() if keeper.settled_at < late)
+        return f"no checkpoint of partitions {stuck} has ended for minutes: Kafka may be away" if stuck else ""
 
     def _is_restored(self, partition: int) -> bool:
         keeper = self._keepers.get(partition)

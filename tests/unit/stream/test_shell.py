@@ -44,11 +44,12 @@ class Bench:
     def __init__(self) -> None:
         self.group = Group()
         self.made: list[tuple[int, int]] = []
+        self.now = 1000.0
         self.stop = asyncio.Event()
         self._running: asyncio.Task[None] | None = None
         rules: Any = SimpleNamespace(ready=asyncio.Event(), rules=price_list())
         rules.ready.set()
-        self.shell = Shell(context(), rules, self._join, self._keeper, lambda: 0.0, 60.0, _metrics)
+        self.shell = Shell(context(), rules, self._join, self._keeper, lambda: self.now, 60.0, _metrics)
 
     async def _join(self, shell: Shell) -> Any:
         return self.group
@@ -60,7 +61,13 @@ class Bench:
         async def checkpoint(rules: Any) -> None: ...
 
         return SimpleNamespace(
-            partition=partition, restore=restore, checkpoint=checkpoint, is_restored=True, fenced=False, news=News
+            partition=partition,
+            restore=restore,
+            checkpoint=checkpoint,
+            is_restored=True,
+            fenced=False,
+            news=News,
+            settled_at=self.now,
         )
 
     async def assigned(self) -> None:
@@ -125,5 +132,19 @@ async def test_who_waits_for_its_share_is_not_ready(bench: Bench) -> None:
     await bench.shell.revoked()
     assert bench.shell.red() == UNSHARED
 
+    bench.stop.set()
+    await running
+
+
+async def test_a_worker_whose_checkpoints_do_not_end_is_not_ready(bench: Bench) -> None:
+    """The Kafka client waits for a broker that is away, for many minutes, without an error."""
+    running = asyncio.create_task(bench.shell.run(bench.stop))
+    while bench.shell.red() == "not started":
+        await asyncio.sleep(0)
+    await bench.assigned()
+    bench.now += 120
+    assert bench.shell.red() == ""
+    bench.now += 1
+    assert bench.shell.red().startswith("no checkpoint of partitions [0, 1] has ended for minutes")
     bench.stop.set()
     await running
