@@ -21,8 +21,8 @@ from tests.integration.prometheus.server import program
 RUNBOOKS = Path(__file__).parents[2] / "docs" / "runbooks"
 SECTIONS = ["First look", "Causes", "Repair", "Verify", "Escalate"]
 FIRES = (
-    # of broken.yaml: labels, first and last minute. At 4:00 a record and a script are spoiled, at 6:00 the collector ends,
-    # at 17:00 sink and Kafka, at 30:00 the recording.
+    # of broken.yaml: labels, first and last minute. At 4:00 a record and a script are spoiled, at 6:00 the collector
+    # ends, at 17:00 sink and Kafka, at 30:00 the recording.
     ({"alertname": "RaterRecordsRejected", "reason": "unreadable"}, 5, 19),
     ({"alertname": "RaterRatingFails"}, 10, 30),
     ({"alertname": "RaterSourceSilent"}, 13, 30),
@@ -119,7 +119,7 @@ PLANTED = [
     Planted({"alertname": "RaterFencedOften"}, 3, {"rater_worker_fenced_total": "0+1x60"}),
     Planted({"alertname": "RaterSinkBehind"}, 9, {'rater_sink_success_.*reader="sink"': "-400+0x60"}),
     Planted({"alertname": "RaterSinkBehind"}, 17, {"rater_store_watch_timestamp_seconds": "-200+0x60"}),
-    Planted({"alertname": "RaterDiskFilling"}, 15, {"rater_store_disk_free_bytes": "1000000000+0x60"}),
+    Planted({"alertname": "RaterDiskFilling"}, 15, {"rater_store_disk_free_bytes": "27000000000+0x60"}),
     Planted(
         {"alertname": "RaterApiErrors"},
         6,
