@@ -31,6 +31,8 @@ def bracket_of(
     metric and source how many pushed samples are known to have come late; without it none are, unless they are wanted.
     """
     frame = material.frame
+    if material.lines_gone:
+        return Left(frame.scope_id, frame.period_begin, "its lines are beyond retention (store.retention.lines)")
     replaced = frozenset((part.metric, part.source) for part in fresh)
     stored = stored_collections(frame, material.usage, catalog, wanted.rework_id, replaced, material.reused)
     if not stored.missing and not wanted.takes_late:

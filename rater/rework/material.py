@@ -29,7 +29,10 @@ def materials(view: View, scope_id: str, begin: int, end: int, period_seconds: i
     step = PERIODS_AT_ONCE * period_seconds
     reused: frozenset[tuple[str, int]] | None = None
     for first in range(begin, end, step):
-        for run in frames_together(list(view.frames(Selection(scope_id, first, min(first + step, end))))):
+        found = list(view.frames(Selection(scope_id, first, min(first + step, end))))
+        lines_from = view.kept().lines
+        yield from (Material(frame, [], [], lines_gone=True) for frame in found if frame.period_begin < lines_from)
+        for run in frames_together(frame for frame in found if frame.period_begin >= lines_from):
             frames, lines = with_lines(view, run)
             usage = _usage(view, frames, period_seconds)
             for frame in frames:

@@ -43,6 +43,8 @@ class Material(msgspec.Struct, frozen=True):
     """Producers and numbers under which more than one part came for the scope, of whatever period. Known only where
     there are more samples than were rated.
     """
+    lines_gone: bool = False
+    """Its lines are beyond retention: it stays as it is, and neither they nor its usage were read."""
 
     @property
     def key(self) -> FrameKey:

@@ -14,7 +14,7 @@ from rater.cli import rework_options
 from rater.cli.rework_options import SHOWN_RUNS, Request, _materials, _show_runs, _tell_broken_off, perform
 from rater.reports import Selection
 from rater.rework import Wanted
-from rater.store import FrameRow
+from rater.store import FrameRow, Kept
 from rater.stream.interfaces import StreamUnavailableError
 from tests.unit.rework.builders import HOUR, T, a_frame_row
 
@@ -32,6 +32,9 @@ class Frames:
         return iter(())
 
     usage = lines
+
+    def kept(self) -> Kept:
+        return Kept()
 
 
 @pytest.mark.parametrize(

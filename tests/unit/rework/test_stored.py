@@ -20,7 +20,7 @@ from rater.reports import ScopeRequest, Selection, UsageRequest, View
 from rater.rework import Bracket, Left, Material, Wanted, bracket_of, materials
 from rater.rework.late import late_id
 from rater.rework.stored import stored_collections
-from rater.store import BatchNumber, FrameRow, LineRow, UsageRow
+from rater.store import BatchNumber, FrameRow, Kept, LineRow, UsageRow
 from tests.unit.rework.builders import CATALOG, HOUR, T, a_frame_row, a_part, a_reference, stored
 
 WANTED = Wanted("r1", "rerate", "ann", "why")
@@ -210,6 +210,9 @@ class OnlyUsage:
 
     def usage(self, _: UsageRequest) -> Iterator[UsageRow]:
         return iter(self.rows)
+
+    def kept(self) -> Kept:
+        return Kept()
 
     def reused_numbers(self, request: ScopeRequest) -> list[BatchNumber]:
         assert request.scope_id == "A"

@@ -16,7 +16,7 @@ from rater.model.requests import ScopeOutcome
 from rater.model.usage import ScopeSwitch
 from rater.reports import ReworkRequest, Selection, UsageRequest
 from rater.rework import Bracket, FrameKey, Left, Make, Material, ReworkError, Task, TaskFollower, Wanted, bracket_of
-from rater.store import FrameRow, ReworkRow, ScopeRow
+from rater.store import FrameRow, Kept, ReworkRow, ScopeRow
 from tests.unit.rework.builders import CATALOG, HOUR, T, a_frame_row, a_part, a_reference, stored
 
 SCOPES = ("A", "B")
@@ -53,6 +53,9 @@ class Town:
     def usage(self, request: UsageRequest) -> Iterator[Any]:
         parts = [part(request.scope_id, n) for n in range(HOURS)]
         return iter(stored(*(one for one in parts if request.begin <= one.begin < request.end)))
+
+    def kept(self) -> Kept:
+        return Kept()
 
     def reworks(self, request: ReworkRequest) -> Iterator[ReworkRow]:
         self._hides -= 1

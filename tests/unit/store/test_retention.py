@@ -19,6 +19,9 @@ from rater.model.posted import PostedLine, PostedLines
 from rater.model.rated import AlertKind
 from rater.reports import AuditRequest, RemoteView, Selection, StoreView, View, report_of
 from rater.reports.desk import serve_desk
+from rater.rework.brackets import bracket_of
+from rater.rework.material import materials
+from rater.rework.values import Left, Wanted
 from rater.store import (
     Attribute,
     Batch,
@@ -135,6 +138,18 @@ def test_whoever_asks_for_removed_lines_is_told_so(lines_gone: Store) -> None:
         assert ask(rest)
         with pytest.raises(BeyondRetentionError, match=told):
             ask(everything)
+
+
+def test_a_frame_without_its_lines_is_not_rated_again(lines_gone: Store) -> None:
+    view, wanted = StoreView(lines_gone), Wanted("r1", "rerate", "ann", "new prices")
+    [gone] = materials(view, "alpha", DECEMBER, DECEMBER + HOUR, HOUR)
+    [there] = materials(view, "alpha", FEBRUARY, FEBRUARY + HOUR, HOUR)
+
+    left = bracket_of(gone, wanted, Catalog([MetricSpec("instance", unit="GiB")]))
+
+    assert isinstance(left, Left)
+    assert left.reason == "its lines are beyond retention (store.retention.lines)"
+    assert (gone.lines_gone, there.lines_gone, len(there.lines)) == (True, False, 2)
 
 
 def test_an_audit_counts_what_it_cannot_check_and_raises_no_alarm(lines_gone: Store) -> None:
