@@ -98,7 +98,12 @@ async def test_what_is_published_can_be_read(kafka: LaptopKafka, store: Store) -
         await until(lambda: sink.red() == "")
         assert registry.get_sample_value("rater_sink_rows_total", {"table": "frames"}) == len(made) + 1
         assert registry.get_sample_value("rater_sink_queryable_seconds_count") == len(made) + 1
-        lags = [sample for metric in registry.collect() if metric.name == "rater_sink_lag_records" for sample in metric.samples]
+        lags = [
+            sample
+            for metric in registry.collect()
+            if metric.name == "rater_sink_lag_records"
+            for sample in metric.samples
+        ]
         assert {sample.labels["topic"] for sample in lags} == {"rated", "alerts", "usage"}
         assert all(sample.value == 0 for sample in lags)
 
