@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Iterable
 from typing import Any, TypeAlias
 
 import msgspec
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError
 
 from collectors.errors import PublishError
@@ -15,7 +15,7 @@ from collectors.plans import PlanBook
 from collectors.progress import CollectionHead, Progress
 from collectors.replay.journal import Journal
 from collectors.topic import usage_partitions
-from rater.kafka import MAX_MESSAGE_BYTES, KafkaSettings, KafkaUnavailableError, Topic, client_options
+from rater.kafka import MAX_MESSAGE_BYTES, KafkaConsumer, KafkaSettings, KafkaUnavailableError, Topic, client_options
 from rater.model.codec import JSON, MSGPACK, content_type
 from rater.model.usage import ScopePlan
 
@@ -104,7 +104,7 @@ async def read_usage(kafka: KafkaSettings, take: Take, partitions: Collection[in
     try:
         # a consumer without subscription has no metadata of the topic, and `topics()` does not give it any
         count = await usage_partitions(kafka)
-        consumer = AIOKafkaConsumer(
+        consumer = KafkaConsumer(
             **client_options(kafka),
             group_id=None,
             enable_auto_commit=False,

@@ -14,14 +14,14 @@ from contextlib import suppress
 from functools import lru_cache
 from typing import Any, Protocol
 
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import TopicPartition
 from aiokafka.abc import ConsumerRebalanceListener
 from aiokafka.coordinator.assignors.sticky.sticky_assignor import StickyPartitionAssignor
 from aiokafka.errors import KafkaError
 
 from collectors.errors import PublishError, SeatLostError
 from collectors.topic import usage_partitions
-from rater.kafka import METADATA_MS, KafkaSettings, KafkaUnavailableError, Topic, client_options
+from rater.kafka import METADATA_MS, KafkaConsumer, KafkaSettings, KafkaUnavailableError, Topic, client_options
 from rater.model.partition import partition_of
 
 __all__ = ["KafkaSeat", "Seat", "WholeSeat"]
@@ -80,7 +80,7 @@ class KafkaSeat(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka ha
             """Few scopes move. A class of its own, since the library keeps what a member had on the class."""
 
         try:
-            consumer = AIOKafkaConsumer(
+            consumer = KafkaConsumer(
                 **client_options(self._kafka),
                 group_id=self._group,
                 enable_auto_commit=False,

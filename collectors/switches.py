@@ -5,11 +5,19 @@ from __future__ import annotations
 import logging
 import time
 
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError
 
 from collectors.errors import PublishError
-from rater.kafka import MAX_MESSAGE_BYTES, KafkaSettings, KafkaUnavailableError, Topic, client_options, partitions_of
+from rater.kafka import (
+    MAX_MESSAGE_BYTES,
+    KafkaConsumer,
+    KafkaSettings,
+    KafkaUnavailableError,
+    Topic,
+    client_options,
+    partitions_of,
+)
 from rater.model.codec import content_type, decoder
 from rater.model.errors import RejectedError
 from rater.model.requests import RequestRecord, ScopeSwitched, SwitchesSent
@@ -43,7 +51,7 @@ class Switches:
         self._kafka = kafka
         self._period = period_seconds
         self._key = TopicPartition(kafka.topic(Topic.REQUESTS), 0)
-        self._consumer: AIOKafkaConsumer | None = None
+        self._consumer: KafkaConsumer | None = None
         self._look_at = 0.0
         self._forget()
 
@@ -84,7 +92,7 @@ class Switches:
             log.info("there is no topic %s: every scope is on (`rater topics create`)", self._key.topic)
             return False
         self._forget()
-        consumer = AIOKafkaConsumer(
+        consumer = KafkaConsumer(
             **client_options(self._kafka),
             group_id=None,
             enable_auto_commit=False,

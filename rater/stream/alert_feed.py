@@ -8,11 +8,12 @@ from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from typing import NamedTuple
 
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError
 
 from rater.kafka import (
     REJECTED_MESSAGE_BYTES,
+    KafkaConsumer,
     KafkaSettings,
     KafkaUnavailableError,
     Topic,
@@ -84,7 +85,7 @@ class AlertFeed:
     async def _open(self, scopes: Collection[str] | None, place: str) -> Listening:
         name = self._settings.topic(Topic.ALERTS)
         count = (await require_topics(self._settings, Topic.ALERTS))[Topic.ALERTS]
-        consumer = AIOKafkaConsumer(
+        consumer = KafkaConsumer(
             **client_options(self._settings),
             enable_auto_commit=False,
             auto_offset_reset="earliest",
@@ -115,7 +116,7 @@ class Listening:
 
     def __init__(
         self,
-        consumer: AIOKafkaConsumer,
+        consumer: KafkaConsumer,
         scopes: Collection[str] | None,
         reached: list[int],
         left: Callable[[], None],
@@ -188,7 +189,7 @@ def _offsets(place: str, ends: Sequence[int]) -> list[int]:
     return reached
 
 
-async def _stop(consumer: AIOKafkaConsumer) -> None:
+async def _stop(consumer: KafkaConsumer) -> None:
     with suppress(TimeoutError):
         async with asyncio.timeout(STOP_SECONDS):
             await consumer.stop()

@@ -6,12 +6,12 @@ import asyncio
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import GroupCoordinatorNotAvailableError, KafkaError
 
 from rater.audit import Commit
-from rater.kafka import REJECTED_MESSAGE_BYTES, KafkaSettings, Topic, client_options, require_topics
+from rater.kafka import REJECTED_MESSAGE_BYTES, KafkaConsumer, KafkaSettings, Topic, client_options, require_topics
 from rater.model.codec import Headers
 from rater.stream.interfaces import StreamUnavailableError
 
@@ -75,7 +75,7 @@ async def read_part(
     Raises StreamUnavailableError.
     """
     key = TopicPartition(kafka.topic(topic), partition)
-    consumer = AIOKafkaConsumer(
+    consumer = KafkaConsumer(
         **client_options(kafka),
         enable_auto_commit=False,
         auto_offset_reset="earliest",
@@ -107,7 +107,7 @@ async def read_positions(kafka: KafkaSettings) -> Positions:
     """How far worker and sink have committed. Raises TopicsError, StreamUnavailableError."""
     there = await require_topics(kafka, Topic.USAGE, Topic.RATED, Topic.ALERTS)
     admin = AIOKafkaAdminClient(**client_options(kafka))
-    consumer = AIOKafkaConsumer(**client_options(kafka), enable_auto_commit=False)
+    consumer = KafkaConsumer(**client_options(kafka), enable_auto_commit=False)
     try:
         await admin.start()
         await consumer.start()

@@ -6,11 +6,11 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.errors import KafkaError
 
 from rater.engine import OutboxItem
-from rater.kafka import REJECTED_MESSAGE_BYTES, KafkaSettings, Topic, client_options
+from rater.kafka import REJECTED_MESSAGE_BYTES, KafkaConsumer, KafkaSettings, Topic, client_options
 from rater.model.events import with_source
 from rater.stream.interfaces import RestoreRefusedError, Run, StreamUnavailableError
 
@@ -112,8 +112,8 @@ class KafkaLog:
     # --- reading
 
     @asynccontextmanager
-    async def _reader(self, topic: Topic, partition: int) -> AsyncIterator[tuple[AIOKafkaConsumer, TopicPartition]]:
-        consumer = AIOKafkaConsumer(
+    async def _reader(self, topic: Topic, partition: int) -> AsyncIterator[tuple[KafkaConsumer, TopicPartition]]:
+        consumer = KafkaConsumer(
             **client_options(self._settings), enable_auto_commit=False, max_partition_fetch_bytes=REJECTED_MESSAGE_BYTES
         )
         key = TopicPartition(self._settings.topic(topic), partition)
@@ -153,7 +153,7 @@ class KafkaLog:
         return [found[run] for run in runs]
 
 
-async def _read_run(consumer: AIOKafkaConsumer, key: TopicPartition, partition: int, run: Run, end: int) -> list[bytes]:
+async def _read_run(consumer: KafkaConsumer, key: TopicPartition, partition: int, run: Run, end: int) -> list[bytes]:
     """One run: its chunks stand one after the other, perhaps with those of another worker between them."""
     consumer.seek(key, run.first_offset)
     wanted = dict.fromkeys(chunk_keys(run.run_id, run.chunks))

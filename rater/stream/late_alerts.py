@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from aiokafka import AIOKafkaConsumer
 from aiokafka.errors import KafkaError
 
-from rater.kafka import REJECTED_MESSAGE_BYTES, KafkaSettings, Topic, client_options, require_topics
+from rater.kafka import REJECTED_MESSAGE_BYTES, KafkaConsumer, KafkaSettings, Topic, client_options, require_topics
 from rater.model.codec import content_type, decode_alert
 from rater.model.errors import RejectedError
 from rater.model.rated import Alert, AlertKind
@@ -24,7 +23,7 @@ POLL_INTERVAL_MS = 24 * 3600 * 1000  # while frames are rated again nothing is p
 class KafkaLateAlerts:
     """One member of the group. Made by `open_late_alerts`."""
 
-    def __init__(self, settings: KafkaSettings, consumer: AIOKafkaConsumer) -> None:
+    def __init__(self, settings: KafkaSettings, consumer: KafkaConsumer) -> None:
         self._settings = settings
         self._consumer = consumer
 
@@ -63,7 +62,7 @@ class KafkaLateAlerts:
 async def open_late_alerts(settings: KafkaSettings) -> AsyncIterator[KafkaLateAlerts]:
     """A member of the group, which goes on where the last one was done. Raises TopicsError, StreamUnavailableError."""
     await require_topics(settings, Topic.ALERTS)
-    consumer = AIOKafkaConsumer(
+    consumer = KafkaConsumer(
         settings.topic(Topic.ALERTS),
         **client_options(settings),
         group_id=settings.prefix + GROUP,

@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.errors import KafkaError
 
-from rater.kafka import REJECTED_MESSAGE_BYTES, KafkaSettings, Topic, client_options, require_topics
+from rater.kafka import REJECTED_MESSAGE_BYTES, KafkaConsumer, KafkaSettings, Topic, client_options, require_topics
 from rater.model.codec import CONTENT_TYPE, JSON, encode_json
 from rater.model.partition import partition_of
 from rater.model.usage import FrameForced, GapAccepted
@@ -56,7 +56,7 @@ async def read_values(settings: KafkaSettings, topic: Topic) -> list[bytes]:
     """
     name = settings.topic(topic)
     count = await _partitions(settings, topic)
-    consumer = AIOKafkaConsumer(
+    consumer = KafkaConsumer(
         **client_options(settings),
         enable_auto_commit=False,
         auto_offset_reset="earliest",

@@ -12,13 +12,13 @@ from collections.abc import Sequence
 
 import cramjam
 import msgspec
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import GroupCoordinatorNotAvailableError, KafkaError
 from aiokafka.structs import OffsetAndMetadata
 
 from rater.engine import EngineSettings, Run, SnapshotError, decode_manifest
-from rater.kafka import KafkaSettings, Topic, client_options, require_topics
+from rater.kafka import KafkaConsumer, KafkaSettings, Topic, client_options, require_topics
 from rater.model.errors import RaterError
 from rater.stream.interfaces import Pointer, RestoreRefusedError, StreamUnavailableError
 from rater.stream.pointer import decode_pointer, encode_pointer
@@ -70,7 +70,7 @@ async def inspect(kafka: KafkaSettings, settings: EngineSettings) -> list[Remain
     """Reads every partition of `checkpoints` as a whole. Raises TopicsError, StreamUnavailableError."""
     count = (await require_topics(kafka, Topic.USAGE))[Topic.USAGE]
     admin = AIOKafkaAdminClient(**client_options(kafka))
-    reader = AIOKafkaConsumer(**client_options(kafka), enable_auto_commit=False, auto_offset_reset="earliest")
+    reader = KafkaConsumer(**client_options(kafka), enable_auto_commit=False, auto_offset_reset="earliest")
     try:
         await admin.start()
         await reader.start()
@@ -96,7 +96,7 @@ async def _committed(admin: AIOKafkaAdminClient, group: str) -> dict[TopicPartit
 async def _inspect_one(
     kafka: KafkaSettings,
     settings: EngineSettings,
-    reader: AIOKafkaConsumer,
+    reader: KafkaConsumer,
     committed: dict[TopicPartition, OffsetAndMetadata],
     partitions: int,
     partition: int,
@@ -130,7 +130,7 @@ def _trouble(pointer: Pointer | None, offset: int, snapshots: Sequence[Snapshot]
 
 
 async def _snapshots(
-    kafka: KafkaSettings, settings: EngineSettings, reader: AIOKafkaConsumer, partitions: int, partition: int
+    kafka: KafkaSettings, settings: EngineSettings, reader: KafkaConsumer, partitions: int, partition: int
 ) -> list[Snapshot]:
     """Every complete snapshot of the partition that can be read, newest first."""
     key = TopicPartition(kafka.topic(Topic.CHECKPOINTS), partition)
@@ -184,7 +184,7 @@ async def repair(kafka: KafkaSettings, partition: int, snapshot: Snapshot) -> No
     Frames that were closed after this snapshot are decided again: their revisions may come twice with other content.
     """
     admin = AIOKafkaAdminClient(**client_options(kafka))
-    consumer = AIOKafkaConsumer(**client_options(kafka), group_id=_group(kafka), enable_auto_commit=False)
+    consumer = KafkaConsumer(**client_options(kafka), group_id=_group(kafka), enable_auto_commit=False)
     key = TopicPartition(kafka.topic(Topic.USAGE), partition)
     try:
         await admin.start()

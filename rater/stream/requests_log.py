@@ -10,10 +10,10 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from itertools import islice
 from typing import NamedTuple
 
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
+from aiokafka import AIOKafkaProducer, ConsumerRecord, TopicPartition
 from aiokafka.errors import KafkaError
 
-from rater.kafka import MAX_MESSAGE_BYTES, KafkaSettings, Topic, client_options, require_topics
+from rater.kafka import MAX_MESSAGE_BYTES, KafkaConsumer, KafkaSettings, Topic, client_options, require_topics
 from rater.model.codec import CONTENT_TYPE, JSON, content_type, encode_json
 from rater.model.errors import RaterError, RejectedError
 from rater.model.requests import FramesOver, RequestRecord, ScopeOutcome, SwitchesSent
@@ -37,8 +37,8 @@ _HEADERS = [(CONTENT_TYPE, JSON.encode())]
 class _Clients(NamedTuple):
     """What the log is read, asked and written by."""
 
-    consumer: AIOKafkaConsumer
-    asking: AIOKafkaConsumer
+    consumer: KafkaConsumer
+    asking: KafkaConsumer
     """For the end of the log: on the connection of `consumer` the question waits behind a fetch, for half a second."""
     producer: AIOKafkaProducer
 
@@ -96,13 +96,13 @@ class RequestsLog:
     async def _open(self) -> _Clients:
         await require_topics(self._settings, Topic.REQUESTS)
         options = client_options(self._settings)
-        consumer = AIOKafkaConsumer(
+        consumer = KafkaConsumer(
             **options,
             enable_auto_commit=False,
             auto_offset_reset="none",  # a log that was cut is read anew
             max_partition_fetch_bytes=MAX_MESSAGE_BYTES,
         )
-        clients = _Clients(consumer, AIOKafkaConsumer(**options, enable_auto_commit=False), _producer(self._settings))
+        clients = _Clients(consumer, KafkaConsumer(**options, enable_auto_commit=False), _producer(self._settings))
         for client in clients:
             self._stack.push_async_callback(client.stop)
             await client.start()
@@ -131,7 +131,7 @@ class KafkaTasks:
     Nothing is committed: who gets the partition reads all of it, and what is over stands there.
     """
 
-    def __init__(self, settings: KafkaSettings, consumer: AIOKafkaConsumer, producer: AIOKafkaProducer) -> None:
+    def __init__(self, settings: KafkaSettings, consumer: KafkaConsumer, producer: AIOKafkaProducer) -> None:
         self._settings = settings
         self._key = TopicPartition(settings.topic(Topic.REQUESTS), 0)
         self._consumer = consumer
@@ -199,7 +199,7 @@ class KafkaTasks:
 async def open_tasks(settings: KafkaSettings) -> AsyncIterator[KafkaTasks]:
     """A member of the group that does what is asked for. Raises TopicsError, StreamUnavailableError."""
     await require_topics(settings, Topic.REQUESTS)
-    consumer = AIOKafkaConsumer(
+    consumer = KafkaConsumer(
         settings.topic(Topic.REQUESTS),
         **client_options(settings),
         group_id=settings.prefix + GROUP,

@@ -9,10 +9,10 @@ from contextlib import asynccontextmanager
 from typing import TypeAlias
 
 import msgspec
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
+from aiokafka import AIOKafkaProducer, ConsumerRecord, TopicPartition
 from aiokafka.errors import KafkaError
 
-from rater.kafka import REJECTED_MESSAGE_BYTES, KafkaSettings, Topic, client_options, require_topics
+from rater.kafka import REJECTED_MESSAGE_BYTES, KafkaConsumer, KafkaSettings, Topic, client_options, require_topics
 from rater.model.codec import CONTENT_TYPE, JSON, MSGPACK, content_type, decode_alert, decode_rated
 from rater.model.errors import RejectedError
 from rater.model.partition import partition_of
@@ -46,7 +46,7 @@ class KafkaReworkLog:
     """Writes to `usage` and reads the answers in `alerts` from when it was opened. Made by `open_rework_log`."""
 
     def __init__(
-        self, settings: KafkaSettings, partitions: int, producer: AIOKafkaProducer, consumer: AIOKafkaConsumer
+        self, settings: KafkaSettings, partitions: int, producer: AIOKafkaProducer, consumer: KafkaConsumer
     ) -> None:
         self._settings = settings
         self._partitions = partitions
@@ -251,8 +251,8 @@ async def _read(
         await consumer.stop()
 
 
-def _consumer(settings: KafkaSettings) -> AIOKafkaConsumer:
-    return AIOKafkaConsumer(
+def _consumer(settings: KafkaSettings) -> KafkaConsumer:
+    return KafkaConsumer(
         **client_options(settings),
         group_id=None,
         enable_auto_commit=False,

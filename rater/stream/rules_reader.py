@@ -12,10 +12,10 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import msgspec
-from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
+from aiokafka import ConsumerRecord, TopicPartition
 from aiokafka.errors import KafkaError
 
-from rater.kafka import LOOK_SECONDS, LOOKS, KafkaSettings, Topic, TopicsError
+from rater.kafka import LOOK_SECONDS, LOOKS, KafkaConsumer, KafkaSettings, Topic, TopicsError
 from rater.model.codec import content_type, decoder
 from rater.model.errors import RejectedError
 from rater.model.rules import RuleEvent
@@ -64,7 +64,7 @@ class RulesReader:
     """The rule book as it stands before `position`, the next offset of topic `rules` to be read."""
 
     def __init__(
-        self, settings: KafkaSettings, consumer: AIOKafkaConsumer, has_shelf: bool, asking: AIOKafkaConsumer
+        self, settings: KafkaSettings, consumer: KafkaConsumer, has_shelf: bool, asking: KafkaConsumer
     ) -> None:
         """`asking` is asked for the end of the log."""
         self._settings = settings

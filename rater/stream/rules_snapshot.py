@@ -17,9 +17,9 @@ from typing import NamedTuple
 
 import cramjam
 import msgspec
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
+from aiokafka import AIOKafkaProducer, ConsumerRecord, TopicPartition
 
-from rater.kafka import MAX_MESSAGE_BYTES, KafkaSettings, Topic, client_options
+from rater.kafka import MAX_MESSAGE_BYTES, KafkaConsumer, KafkaSettings, Topic, client_options
 from rater.rating import BOOK_FORMAT, BookSnapshotError, RuleBook, decode_book, encode_book
 
 __all__ = [
@@ -142,9 +142,9 @@ def _checksum(payload: bytes) -> bytes:
 
 
 @asynccontextmanager
-async def consuming(settings: KafkaSettings) -> AsyncIterator[AIOKafkaConsumer]:
+async def consuming(settings: KafkaSettings) -> AsyncIterator[KafkaConsumer]:
     """A consumer without assignment, which reads from where it is told and nowhere else."""
-    consumer = AIOKafkaConsumer(
+    consumer = KafkaConsumer(
         **client_options(settings),
         enable_auto_commit=False,
         auto_offset_reset="none",  # a log that was cut is read anew, not from wherever it now begins

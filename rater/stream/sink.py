@@ -14,13 +14,14 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka import AIOKafkaProducer
 from aiokafka.abc import ConsumerRebalanceListener
 from prometheus_client import CollectorRegistry
 
 from rater.kafka import (
     METADATA_MS,
     REJECTED_MESSAGE_BYTES,
+    KafkaConsumer,
     KafkaSettings,
     Topic,
     client_options,
@@ -140,7 +141,7 @@ class _Services:
             log.info("tables brought to migration %d", applied[-1].number)
 
     def consumer(self, group: str, topics: Iterable[Topic], listener: ConsumerRebalanceListener) -> Consumer:
-        consumer = AIOKafkaConsumer(
+        consumer = KafkaConsumer(
             **client_options(self._kafka),
             group_id=self._kafka.prefix + group,
             enable_auto_commit=False,
