@@ -233,7 +233,8 @@ class Keeper:
             if self._torn:
                 return
             if not self.is_due():
-                self.settled_at = self._clock()
+                if self._register.log_end(self.partition) is not None:  # else Kafka is away, and nothing becomes due
+                    self.settled_at = self._clock()
                 return
             self._at("cut", self.partition)
             offset, items = self._state.next_offset, len(self._state.outbox)

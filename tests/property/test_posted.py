@@ -78,8 +78,9 @@ def test_nothing_else_changes_and_each_is_told(case: tuple[History, History, lis
     for number, cut in enumerate(history.cuts):
         stormy.checkpoint_with(cut, [fault for fault in some if fault.cut == number])
 
-    # then the state knows nothing of them
-    bare = [msgspec.structs.replace(shell.state, next_offset=0) for shell in (without, calm, stormy)]
+    # then the state knows nothing of them, but for how many records were refused
+    counts = without.state.counts
+    bare = [msgspec.structs.replace(shell.state, next_offset=0, counts=counts) for shell in (without, calm, stormy)]
     assert encode_snapshot(bare[0]) == encode_snapshot(bare[1]) == encode_snapshot(bare[2])
     assert others(calm.published) == others(without.published)
     assert set(others(stormy.published)) == set(others(without.published))
@@ -87,6 +88,7 @@ def test_nothing_else_changes_and_each_is_told(case: tuple[History, History, lis
     # and each is in `rated` as often as it came, or in `rejected`
     told = Counter(item.value for item in calm.published if item.topic == "rated" and is_posted(item.value))
     refused = Counter(item.value for item in calm.published if item.topic == "rejected" and is_posted(item.value))
+    assert sum(calm.state.counts.rejected.values()) == sum(counts.rejected.values()) + refused.total()
     came = Counter(record.value for record in history.log if is_posted(record.value))
     taken = came - refused
     assert told == Counter(

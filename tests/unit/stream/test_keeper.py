@@ -32,6 +32,7 @@ class Kafka:
         self.published: list[OutboxItem] = []
         self.committed: Committed | None = None
         self.dies_at = ""
+        self.is_away = False
         self._runs: dict[str, list[bytes]] = {}
 
     def at(self, point: str, partition: int) -> None:
@@ -60,7 +61,7 @@ class Kafka:
         return PIN
 
     def log_end(self, partition: int) -> int | None:
-        return 0
+        return None if self.is_away else 0
 
     async def fetch(self, partition: int) -> Committed | None:
         return self.committed
@@ -214,6 +215,18 @@ async def test_an_error_in_the_thread_ends_all_checkpoints(bench: Bench, monkeyp
         await bench.checkpoint()
     await bench.checkpoint()
     assert bench.kafka.said == []
+
+
+async def test_nothing_to_write_counts_only_while_kafka_answers(bench: Bench) -> None:
+    """Nothing becomes due without the end of the log: a worker would look well for as long as Kafka is away."""
+    assert bench.keeper is not None
+    while bench.keeper.is_due():
+        await bench.checkpoint()
+    for is_away, settled_at in ((True, bench.now), (False, bench.now + 2)):
+        bench.now += 1
+        bench.kafka.is_away = is_away
+        await bench.checkpoint()
+        assert (bench.keeper.settled_at, bench.keeper.is_due()) == (settled_at, False)
 
 
 async def test_who_is_fenced_publishes_nothing(bench: Bench) -> None:
