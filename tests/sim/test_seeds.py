@@ -1,4 +1,4 @@
-"""300 seeds of the simulator: nothing lost, doubled, said twice in different words, or missing without a name."""
+"""200 seeds of the simulator: nothing lost, doubled, said twice in different words, or missing without a name."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from tests.sim.many import outcomes
 from tests.sim.world import STEPS, Outcome
 
-SEEDS = range(1, 301)
+SEEDS = range(1, 201)
 
 
 @pytest.fixture(scope="module")
