@@ -150,6 +150,7 @@ class Auditor:
             if month.begin < self._kept.lines:
                 self.counts.unchecked[NO_LINES] += month.frames
                 done += month.frames
+                last = None
                 continue
             rows = list(self._view.audit_frames(UsageRequest(month.scope_id, month.begin, month.end)))
             newest = newest_of(rows)
@@ -305,7 +306,10 @@ class Auditor:
                 return
             self._pause()
             changed: list[_Suspect] = []
+            lines_from = self._view.kept().lines
             for suspect in suspects:
+                if suspect.begin < lines_from:  # removed meanwhile
+                    continue
                 rows = list(self._view.audit_frames(UsageRequest(suspect.scope_id, suspect.begin, suspect.end)))
                 newest = newest_of(rows)
                 there = {frame.period_begin for frame in newest}

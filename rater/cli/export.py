@@ -73,7 +73,7 @@ def export(
       rater export lines --scope projA --out jsonl | head
       rater export gaps --out csv --file gaps.csv
     """
-    from rater.reports import ExportRequest, Selection, open_view
+    from rater.reports import ExportRequest, Selection, check_kept, open_view
 
     span = chosen_span(month, begin, end)
     if incomplete and what != "focus":
@@ -86,12 +86,18 @@ def export(
     with open_view(settings.store) as view:
         if whole is not None:
             _check(view, scope_id, whole, incomplete, due_by(whole.end, settings.engine))
+
+        def write(opened: BinaryIO, advance: Callable[[int, int | None], None] = lambda _n, _of: None) -> None:
+            view.export(request, opened, advance)
+            if whole is not None:
+                check_kept(view, whole)  # what was removed while it was written is not in it
+
         if target is None:
-            view.export(request, sys.stdout.buffer)
+            write(sys.stdout.buffer)
             sys.stdout.buffer.flush()
         else:
             with progress(f"export of {what}", "rows") as advance:
-                _into_file(target, lambda opened: view.export(request, opened, lambda n, of: advance(n, of or 0)))
+                _into_file(target, lambda opened: write(opened, lambda n, of: advance(n, of or 0)))
 
 
 def _whole(span: tuple[int | None, int | None]) -> Interval:

@@ -34,6 +34,8 @@ def materials(view: View, scope_id: str, begin: int, end: int, period_seconds: i
         yield from (Material(frame, [], [], lines_gone=True) for frame in found if frame.period_begin < lines_from)
         for run in frames_together(frame for frame in found if frame.period_begin >= lines_from):
             frames, lines = with_lines(view, run)
+            if not frames:  # they were removed meanwhile: beyond retention
+                continue
             usage = _usage(view, frames, period_seconds)
             for frame in frames:
                 rows = usage.get(frame.period_begin, [])

@@ -22,7 +22,7 @@ from rater.store.choices import Choice
 from rater.store.client import Store
 from rater.store.errors import ReadConflictError
 from rater.store.queries import ATTEMPTS, PAUSE_SECONDS
-from rater.store.retention import check_lines
+from rater.store.retention import check_frames, check_lines
 from rater.store.rows import LineRow
 
 __all__ = ["LineKey", "LinePage", "LinePageRequest", "ListedLine", "line_page"]
@@ -174,10 +174,14 @@ def line_page(store: Store, request: LinePageRequest) -> LinePage:
     """
     for attempt in range(ATTEMPTS):
         try:
-            return _page(store, request)
+            page = _page(store, request)
         except _StaleError:
             check_lines(store, request.choice.begin)
             time.sleep(PAUSE_SECONDS * 2**attempt)
+        else:
+            if not page.rows and request.after is None:
+                check_frames(store, request.choice.end)
+            return page
     raise ReadConflictError(
         f"frames were replaced while their lines were read, {ATTEMPTS} times: read again, and check the sink's log"
     )

@@ -17,7 +17,7 @@ from rater.store.choices import Choice, PointPage, PointRow, PointsRequest
 from rater.store.client import Store
 from rater.store.errors import ReadConflictError
 from rater.store.posting import any_posted
-from rater.store.retention import check_lines
+from rater.store.retention import check_frames, check_lines
 from rater.store.summing import ATTEMPTS, PAUSE_SECONDS, RUN_FRAMES, Head, in_runs, runs_of_heads
 
 __all__ = ["point_page", "points"]
@@ -115,10 +115,14 @@ def point_page(store: Store, request: PointsRequest) -> PointPage:
     """
     for attempt in range(ATTEMPTS):
         try:
-            return _page(store, request)
+            page = _page(store, request)
         except _StaleError:
             check_lines(store, request.choice.begin)
             time.sleep(PAUSE_SECONDS * 2**attempt)
+        else:
+            if not page.total:
+                check_frames(store, request.choice.end)
+            return page
     raise _conflict()
 
 

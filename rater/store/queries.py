@@ -21,7 +21,7 @@ from rater.store import _statements as _sql
 from rater.store.blocks import LAST_INSTANT
 from rater.store.client import Store
 from rater.store.errors import ReadConflictError
-from rater.store.retention import check_lines
+from rater.store.retention import check_frames, check_lines
 from rater.store.rows import BatchNumber, FrameRow, GapRow, LineRow, ReworkRow, ScopeRow, TotalRow, UsageRow
 
 __all__ = [
@@ -174,8 +174,13 @@ def lines_at(store: Store, scope_id: str, period_begin: int, revision: int) -> I
 def totals(
     store: Store, scope_id: str | None = None, begin: int | None = None, end: int | None = None
 ) -> list[TotalRow]:
-    """Exact sums per metric and unit over the frames, read off the frame rows."""
+    """Exact sums per metric and unit over the frames, read off the frame rows.
+
+    Raises BeyondRetentionError if all of that time was removed.
+    """
     answer = store.rows(_sql.TOTALS, _bounds(scope_id, begin, end)._asdict())
+    if not answer and end is not None:
+        check_frames(store, end)
     return [TotalRow(metric, unit, Decimal(qty), Decimal(price), n) for metric, unit, qty, price, n in answer]
 
 

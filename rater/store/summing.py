@@ -215,6 +215,8 @@ def _of_lines(store: Store, request: SumsRequest) -> SumPage:
     if any_posted(store):
         for *keys, begin, end, qty, price, n in _posted_groups(store, request):
             groups.setdefault(tuple(keys), _Sum(begin, end)).add(begin, end, qty, price, n)
+    if not groups:
+        check_frames(store, request.choice.end)
     page = [
         SumRow(keys, group.begin, group.end, group.qty, group.price, group.n)
         for keys, group in sorted(groups.items(), key=lambda item: item[0])

@@ -29,7 +29,7 @@ from rater.kafka import (
 )
 from rater.model.codec import content_type, rejected_headers
 from rater.model.rated import RejectedHeaders
-from rater.store import Batch, Store, delete_superseded, enforce_retention, migrate, revision_of, write
+from rater.store import Batch, Store, StoreError, delete_superseded, enforce_retention, migrate, revision_of, write
 from rater.stream.interfaces import At, nowhere
 from rater.stream.sink_metrics import Progress, SinkMetrics
 from rater.stream.sink_reader import Consumer, Reader, SinkSettings
@@ -115,9 +115,11 @@ class _StoreTables:
         return write(self._store, batch, token)
 
     def delete_superseded(self, older_than_seconds: int) -> int:
-        deleted = delete_superseded(self._store, older_than_seconds)
-        enforce_retention(self._store, int(time.time()))
-        return deleted
+        try:
+            enforce_retention(self._store, int(time.time()))
+        except StoreError as fault:
+            log.warning("months beyond retention were not removed, will be tried again: %s", fault)
+        return delete_superseded(self._store, older_than_seconds)
 
 
 class _Services:

@@ -77,7 +77,7 @@ class RulesHistory:
                 await asyncio.sleep(RETRY_SECONDS)
 
     async def _follow(self) -> None:
-        await self._in_thread(partial(migrate, self._store))
+        await self._in_thread(partial(migrate, self._store, newer_is_fine=True))
         stored = await self._in_thread(partial(newest_rule_version, self._store))
         async with open_rules(self._kafka) as reader:
             await reader.start(most_version=stored)

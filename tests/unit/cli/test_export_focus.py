@@ -63,6 +63,7 @@ def test_a_month_with_a_hole_is_refused_unless_that_is_wanted() -> None:
 
 
 def test_a_month_beyond_retention_is_refused(store: Store) -> None:
+    store_frames(store, a_frame(period_begin=JANUARY + 90 * 24 * HOUR))
     enforce_retention(store, JANUARY + 100 * 24 * HOUR)
 
     for done in (export(), export("--scope", "alpha"), export("--incomplete")):

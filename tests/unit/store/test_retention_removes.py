@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from rater.audit import Setup
@@ -14,7 +16,11 @@ from rater.store import (
     Batch,
     BeyondRetentionError,
     Choice,
+    Kept,
     Kind,
+    PointsRequest,
+    StoreSchemaError,
+    StoreUnavailableError,
     SumsRequest,
     enforce_retention,
     gaps,
@@ -24,9 +30,10 @@ from rater.store import (
     totals,
     write,
 )
+from rater.store.line_pages import LinePageRequest
 from rater.store.settings import RetentionSettings
 from tests.unit.store.builders import HOUR, JANUARY, a_collection, a_frame, a_line, store_frames
-from tests.unit.store.test_retention import BEGINS, FEBRUARY, NOVEMBER, NOW, filled, months
+from tests.unit.store.test_retention import BEGINS, DECEMBER, FEBRUARY, NOVEMBER, NOW, filled, months
 
 
 def test_usage_of_the_last_month_before_is_no_proof_against_a_frame() -> None:
@@ -46,11 +53,64 @@ def test_usage_of_the_last_month_before_is_no_proof_against_a_frame() -> None:
         assert auditor.counts.unchecked[NO_USAGE] == 1
 
 
+def test_a_clock_that_is_years_ahead_removes_no_years() -> None:
+    with filled(RetentionSettings(frames=1)) as store:
+        assert enforce_retention(store, NOW + 10 * 366 * 86_400) == enforce_retention_of(NOW)
+        assert (kept(store).frames, months(store, "frames")) == (FEBRUARY, [FEBRUARY])
+    with filled(RetentionSettings(frames=1)) as store:
+        store.command("TRUNCATE TABLE frames")
+        assert enforce_retention(store, NOW) == []  # nothing says how late it is
+
+
+def enforce_retention_of(now: int) -> list[str]:
+    """What a store like the filled one loses at that second."""
+    with filled(RetentionSettings(frames=1)) as store:
+        return enforce_retention(store, now)
+
+
+def test_nothing_is_removed_that_readers_are_not_told_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    with filled(RetentionSettings(frames=1)) as store:
+        # given that somebody took back what was said, and it is said again
+        enforce_retention(store, NOW)
+        store.command("ALTER TABLE retention DELETE WHERE 1 SETTINGS mutations_sync = 2")
+        assert kept(store).frames == 0
+        enforce_retention(store, NOW)
+        assert kept(store).frames == FEBRUARY
+    with filled(RetentionSettings(frames=1)) as store:
+        # when it is not taken
+        monkeypatch.setattr(store, "insert", lambda *_: None)
+        with pytest.raises(StoreSchemaError, match="so nothing was"):
+            enforce_retention(store, NOW)
+        assert months(store, "frames") == BEGINS
+
+
+def test_a_month_that_cannot_be_removed_holds_nothing_else_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    with filled(RetentionSettings(frames=1)) as store:
+        real = store.command
+
+        def command(statement: str, *more: Any) -> None:
+            if "lines" in statement and "202512" in statement:
+                raise StoreUnavailableError("too large to be dropped")
+            real(statement, *more)
+
+        monkeypatch.setattr(store, "command", command)
+        with pytest.raises(StoreUnavailableError, match="too large"):
+            enforce_retention(store, NOW)
+        assert months(store, "lines") == [DECEMBER, FEBRUARY]
+        assert months(store, "frames") == [FEBRUARY]
+
+
+def test_tables_of_a_release_without_retention_lost_nothing() -> None:
+    with filled(RetentionSettings()) as store:
+        store.command("DROP TABLE retention")
+        assert kept(store) == Kept()
+
+
 def test_frames_go_with_all_that_is_said_of_them_and_reports_say_so(monkeypatch: pytest.MonkeyPatch) -> None:
     with filled(RetentionSettings(frames=1, usage=1)) as store:
         # given a process that dies before it removes anything: it has said what it is about to do
         with monkeypatch.context() as dying:
-            dying.setattr("rater.store.retention._drop", lambda *_: 1 / 0)
+            dying.setattr("rater.store.retention._months", lambda *_: 1 / 0)
             with pytest.raises(ZeroDivisionError):
                 enforce_retention(store, NOW)
         assert (kept(store).frames, months(store, "frames")) == (FEBRUARY, BEGINS)
@@ -75,8 +135,16 @@ def test_frames_go_with_all_that_is_said_of_them_and_reports_say_so(monkeypatch:
             with pytest.raises(BeyondRetentionError, match="periods before 2026-02-01 are beyond retention") as told:
                 report_of(view, "alpha", Interval(begin, FEBRUARY + HOUR), NOW)
             assert told.value.exit_status == 3
-        with pytest.raises(BeyondRetentionError, match="ask for time from then on"):
-            view.sums(SumsRequest(Choice(NOVEMBER, FEBRUARY), (Attribute(Kind.METRIC),)))
+        gone = Choice(NOVEMBER, FEBRUARY)
+        for ask in (
+            lambda: view.sums(SumsRequest(gone, (Attribute(Kind.METRIC),))),
+            lambda: view.sums(SumsRequest(gone, (Attribute(Kind.LABEL, "flavor"),))),
+            lambda: view.point_page(PointsRequest(gone)),
+            lambda: view.line_page(LinePageRequest(gone, limit=10)),
+            lambda: totals(store, None, NOVEMBER, FEBRUARY),
+        ):
+            with pytest.raises(BeyondRetentionError, match="ask for time from then on"):
+                ask()
         assert report_of(view, "alpha", Interval(FEBRUARY, FEBRUARY + HOUR), NOW).frames == 1
 
         # and what comes late for such a month goes again
