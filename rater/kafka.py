@@ -92,6 +92,9 @@ class KafkaSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return self.prefix + topic.value
 
 
+_DISCONNECTING: set[asyncio.Future[None]] = set()  # of a task that nobody holds on to, the loop may forget
+
+
 class KafkaConsumer(AIOKafkaConsumer):  # type: ignore[misc]  # aiokafka has no types
     """A consumer that can be stopped while its broker is away."""
 
@@ -105,12 +108,20 @@ class KafkaConsumer(AIOKafkaConsumer):  # type: ignore[misc]  # aiokafka has no 
         stopping = asyncio.ensure_future(super().stop())
         try:
             await asyncio.wait({stopping})
-        finally:
-            stopping.cancel()  # nothing, unless it is we who are cancelled
-        if stopping.cancelled():
+        except asyncio.CancelledError:
+            stopping.cancel()
+            stopping.add_done_callback(self._disconnect)
+            raise
+        if stopping.cancelled() or stopping.exception():
             await self._client.close()
-        else:
+        if not stopping.cancelled():
             stopping.result()
+
+    def _disconnect(self, stopping: asyncio.Future[None]) -> None:
+        """What nobody waits for any more must not leave connections behind."""
+        if stopping.cancelled() or stopping.exception():
+            _DISCONNECTING.add(closing := asyncio.ensure_future(self._client.close()))
+            closing.add_done_callback(_DISCONNECTING.discard)
 
 
 METADATA_MS = 15_000

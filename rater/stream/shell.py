@@ -133,7 +133,7 @@ class Shell:
         waiting = sorted(p for p in self._assigned if not self._is_restored(p))
         if waiting:
             return f"partitions {waiting} are not restored yet"
-        late = self._clock() - STUCK_SECONDS
+        late = self._clock() - max(STUCK_SECONDS, 2 * self._interval)
         stuck = sorted(p for p, keeper in self._keepers.items() if keeper.settled_at < late)
         return f"no checkpoint of partitions {stuck} has ended for minutes: Kafka may be away" if stuck else ""
 
@@ -267,6 +267,7 @@ class Shell:
         except FencedError as fault:
             log.info("the partitions moved on while they were restored: %s", fault)
             return
+        self._trouble = ""  # of a partition that went elsewhere nothing more is heard
         self._metrics.restores.inc(len(assigned))
         log.info("restored partitions %s in generation %d", sorted(assigned), pin.generation)
 

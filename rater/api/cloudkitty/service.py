@@ -93,8 +93,8 @@ def posting(writer: UsageWriter) -> Post:
             log.warning("nothing can be posted: %s", fault)
             raise ApiFaultError(
                 503,
-                "Kafka did not confirm all of it: what was posted may be there, wholly or in part. Send the same "
-                "again within the hour, and it counts once; with an Idempotency-Key also later or elsewhere",
+                "Kafka did not confirm all of it: what was posted may be there, wholly or in part. Sent again "
+                "to this process within the hour it counts once; with an Idempotency-Key also later, and elsewhere",
                 headers=_SOON,
             ) from fault
 
