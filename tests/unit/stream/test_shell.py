@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from rater.engine import EngineContext
-from rater.stream.interfaces import Log, Pin, Register
+from rater.stream.interfaces import Log, Pin, Register, StreamUnavailableError
 from rater.stream.keeper import News
 from rater.stream.metrics import WorkerMetrics
 from rater.stream.shell import Shell
@@ -45,6 +46,7 @@ class Bench:
         self.group = Group()
         self.made: list[tuple[int, int]] = []
         self.now = 1000.0
+        self.is_away = False
         self.stop = asyncio.Event()
         self._running: asyncio.Task[None] | None = None
         rules: Any = SimpleNamespace(ready=asyncio.Event(), rules=price_list())
@@ -58,7 +60,9 @@ class Bench:
         async def restore(partitions: int, pin: Pin) -> None:
             self.made.append((partition, pin.generation))
 
-        async def checkpoint(rules: Any) -> None: ...
+        async def checkpoint(rules: Any) -> None:
+            if self.is_away:
+                raise StreamUnavailableError("Kafka is away")
 
         return SimpleNamespace(
             partition=partition,
@@ -69,6 +73,12 @@ class Bench:
             news=News,
             settled_at=self.now,
         )
+
+    @contextmanager
+    def checkpoints_fail(self) -> Iterator[None]:
+        self.is_away = True
+        yield
+        self.is_away = False
 
     async def assigned(self) -> None:
         group: Any = self.group
@@ -132,6 +142,24 @@ async def test_who_waits_for_its_share_is_not_ready(bench: Bench) -> None:
     await bench.shell.revoked()
     assert bench.shell.red() == UNSHARED
 
+    bench.stop.set()
+    await running
+
+
+async def test_trouble_with_partitions_that_went_elsewhere_is_over(bench: Bench) -> None:
+    """Nobody would ever say that it is: who has no partition makes no checkpoint."""
+    running = asyncio.create_task(bench.shell.run(bench.stop))
+    while bench.shell.red() == "not started":
+        await asyncio.sleep(0)
+    await bench.assigned()
+    with bench.checkpoints_fail():
+        await bench.shell._checkpoint_all()
+    assert bench.shell.red() == "Kafka is away"
+
+    await bench.shell.revoked()
+    bench.group.places, bench.group.generation = set(), 2
+    await bench.assigned()
+    assert bench.shell.red() == ""
     bench.stop.set()
     await running
 
